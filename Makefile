@@ -1,0 +1,91 @@
+# Needs git, make, python3 >= 3.11 and python3-venv; everything else comes into .venv, hash-locked.
+#
+#   make run      start the relay here and stay in the foreground
+#   make test     the whole suite          make check   formatting, lint, types, layers, migrations
+#   make bench    print and keep numbers   make demo    watch live books from a running relay
+#
+# LOCK=requirements.txt adds the MySQL driver, which needs a compiler and libmysqlclient.
+
+PYTHON ?= python3
+LOCK ?= requirements-embedded.txt
+TOOLS := requirements-dev.txt
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install tools run test check bench demo lock clean
+
+help:
+	@sed -n '3,7s/^# \{0,1\}//p' Makefile
+
+# A stamp per lock's content: an unchanged lock costs no pip run, and a second `make run` starts at once.
+install: LOCKS := $(LOCK)
+install:
+	@$(call install_locks,$(LOCKS))
+
+tools: LOCKS := $(LOCK) $(TOOLS)
+tools:
+	@$(call install_locks,$(LOCKS))
+
+define install_locks
+	set -e; \
+	command -v $(PYTHON) >/dev/null || { \
+	  echo "python3 is missing: apt-get install python3 python3-venv" >&2; exit 2; }; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "python3 is too old ($$($(PYTHON) --version 2>&1)), 3.11 or newer is needed:" \
+	       "apt-get install python3.11 python3.11-venv, then make PYTHON=python3.11 …" >&2; exit 2; }; \
+	if [ ! -x $(BIN)/python ] || ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo "python3-venv is missing: apt-get install $$($(PYTHON) -c \
+	    'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 2; }; \
+	  echo "Making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); \
+	fi; \
+	stamp="$(VENV)/.installed-$$(cat $(1) | $(BIN)/python -c \
+	  'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')"; \
+	if [ ! -e "$$stamp" ]; then \
+	  echo "Installing $(1)"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    $(foreach lock,$(1),-r $(lock)); \
+	  touch "$$stamp"; \
+	fi
+endef
+
+run: install
+	@exec $(BIN)/python manage.py up --with-parent
+
+test: tools
+	@set -e; \
+	$(BIN)/python -m pytest $(ARGS); \
+	echo "The tests that touch the database, on MariaDB:"; \
+	RELAY_TEST_DATABASE=mariadb $(BIN)/python -m pytest -m "django_db and not relay" $(ARGS)
+
+check: tools
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python manage.py makemigrations --check --dry-run
+	@$(BIN)/python manage.py check --fail-level WARNING
+	@if git grep -nIE 'hlr_(live|test)_[0-9A-Za-z]{38}' -- . ':!tests' ; then \
+	  echo "an API key in the repository" >&2; exit 1; fi
+
+bench: tools
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+demo: install
+	@$(BIN)/python manage.py watch_demo $(ARGS)
+
+# Writes the locks from pyproject.toml. Their addresses are the installer's business, not the lock's.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml
+lock:
+	@test -x $(BIN)/uv || $(MAKE) --no-print-directory tools
+	@$(COMPILE) --extra embedded --extra mysql -o requirements.txt
+	@$(COMPILE) --extra embedded -c requirements.txt -o requirements-embedded.txt
+	@$(COMPILE) --extra embedded --extra dev -c requirements.txt -o requirements-dev.txt
+
+# Not var/: it holds data.
+clean:
+	@rm -rf $(VENV) .venv-* static_root .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

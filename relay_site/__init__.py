@@ -1,0 +1,1 @@
+"""Wiring: settings, processes, the operators' site. Nothing imports it."""

@@ -1,0 +1,259 @@
+"""Settings of every environment, read once from the process environment.
+
+`RELAY_ENV` is `embedded` (the default: everything lives in `RELAY_VAR`, a fresh clone runs) or
+`production` (refuses every default that would be unsafe there). Any `NAME` can also be given as
+`NAME_FILE`. What is wrong is collected in `SETTINGS_PROBLEMS` and refused, all at once, when the
+process starts (`relay_site/apps.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from relay_site import redis_urls
+from relay_site.environment import Environment
+from relay_site.logging import logging_config
+from relay_site.production import production_problems
+from relay_site.secrets import keep_secret
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Environment(os.environ)
+
+RELAY_ENV = env.choice("RELAY_ENV", of=("embedded", "production"), default="embedded")
+IS_PRODUCTION = RELAY_ENV == "production"
+
+# --- the relay itself -----------------------------------------------------------------------------
+
+RELAY_VAR = env.folder("RELAY_VAR", default=BASE_DIR / "var")
+RELAY_HTTP_HOST = env.host("RELAY_HTTP_HOST", default="127.0.0.1")
+RELAY_HTTP_PORT = env.port("RELAY_HTTP_PORT", default=8000)
+RELAY_GRPC_HOST = env.host("RELAY_GRPC_HOST", default="127.0.0.1")
+RELAY_GRPC_PORT = env.port("RELAY_GRPC_PORT", default=50051)
+RELAY_METRICS_HOST = env.host("RELAY_METRICS_HOST", default="127.0.0.1")
+#: Peers that may read /metrics of the web process besides loopback; networks in CIDR form.
+RELAY_METRICS_ALLOW = env.words("RELAY_METRICS_ALLOW")
+#: Comma-separated upstreams, as `streaming.upstream.spec.parse_upstreams` reads them.
+RELAY_UPSTREAMS = env.text("RELAY_UPSTREAMS", "" if IS_PRODUCTION else "simulator:")
+#: Seconds over which a stopping edge lets its sessions go.
+RELAY_DRAIN_S = env.number(
+    "RELAY_DRAIN_S", default=30.0 if IS_PRODUCTION else 0.0, least=0.0, most=600.0
+)
+#: Makes stored key digests useless to one who has only the database. Changing it voids every key.
+RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
+#: What customers are told to connect to, where that differs from the address we listen on.
+RELAY_PUBLIC_URL = env.text("RELAY_PUBLIC_URL").rstrip("/")
+env.know("RELAY_METRICS_PORT", "RELAY_TEST_DATA", "RELAY_TEST_DATABASE")
+
+# --- Redis ----------------------------------------------------------------------------------------
+
+
+def _redis(name: str, default: str) -> str:
+    url = env.text(name, default)
+    try:
+        return redis_urls.parse(url)
+    except redis_urls.BadRedisURL as error:
+        env.problems.append(f"{name}: {error}")
+        return default
+
+
+#: Whether an operator named a Redis; else `manage.py up` starts one on the socket of RELAY_VAR.
+REDIS_URL_IS_SET = env.is_set("REDIS_URL")
+REDIS_URL = _redis("REDIS_URL", f"unix://{redis_urls.embedded_socket(RELAY_VAR)}")
+REDIS_BUS_URL = _redis("REDIS_BUS_URL", REDIS_URL)
+REDIS_BROKER_URL = _redis("REDIS_BROKER_URL", REDIS_URL)
+REDIS_QUOTA_URL = _redis("REDIS_QUOTA_URL", REDIS_URL)
+REDIS_CACHE_URL = _redis("REDIS_CACHE_URL", REDIS_URL)
+
+CHANNEL_LAYERS = {
+    # Pub/sub delivers seven times as much as the list-based layer, which drops the newest when
+    # full.
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [redis_urls.for_channels(REDIS_BUS_URL)], "prefix": "relay"},
+    }
+}
+
+# --- database -------------------------------------------------------------------------------------
+
+_database = env.database(
+    "DATABASE_URL",
+    default={"ENGINE": "django.db.backends.sqlite3", "NAME": str(RELAY_VAR / "relay.sqlite3")},
+)
+DATABASES = {"default": _database}
+IS_SQLITE = _database["ENGINE"].endswith("sqlite3")
+if IS_SQLITE:
+    # With Django's defaults 165 of 800 read-modify-write transactions of four processes failed
+    # ("database is locked"); with these none did.
+    _database["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+    }
+    # A file, not memory: the tests' other processes and threads open the same database.
+    _database["TEST"] = {"NAME": str(RELAY_VAR / "test.sqlite3")}
+else:
+    _database["OPTIONS"] = {"charset": "utf8mb4", "isolation_level": "read committed"}
+    _database["TEST"] = {"CHARSET": "utf8mb4", "COLLATION": "utf8mb4_unicode_ci"}
+    _database["CONN_MAX_AGE"] = 60
+    _database["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Celery ---------------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = redis_urls.for_celery(REDIS_BROKER_URL)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "global_keyprefix": "relay:celery:",
+    # A task whose worker died is handed out again after this; every task is safe to run twice.
+    "visibility_timeout": 300,
+}
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TIME_LIMIT = 240
+CELERY_TASK_DEFAULT_QUEUE = "relay"
+CELERY_WORKER_PREFETCH_MULTIPLIER = 4
+CELERY_TASK_SERIALIZER = "json"
+CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+CELERY_ENABLE_UTC = True
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {}
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+
+# --- Django ---------------------------------------------------------------------------------------
+
+DEBUG = env.switch("DEBUG", default=False)
+#: Made once and kept in RELAY_VAR by an embedded relay; production brings its own.
+SECRET_KEY = env.text("SECRET_KEY")
+if not SECRET_KEY:
+    # In production this is refused below, and nothing is written.
+    SECRET_KEY = (
+        "unset" if IS_PRODUCTION else keep_secret(RELAY_VAR / "secrets" / "django_secret_key")
+    )
+ALLOWED_HOSTS = env.words("RELAY_ALLOWED_HOSTS", default=("localhost", "127.0.0.1", "[::1]"))
+CSRF_TRUSTED_ORIGINS = [
+    origin for origin in (RELAY_PUBLIC_URL,) if origin.startswith(("http://", "https://"))
+]
+
+INSTALLED_APPS = [
+    "daphne",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "channels",
+    "auditlog",
+    "django_prometheus",
+    "relay_site",
+    "tenants",
+    "billing",
+    "streaming",
+    "gateway",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "auditlog.middleware.AuditlogMiddleware",
+]
+ROOT_URLCONF = "relay_site.urls"
+ASGI_APPLICATION = "relay_site.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+STATIC_URL = "/static/"
+# Production collects into it; an embedded relay serves what the apps bring as it is.
+STATIC_ROOT = BASE_DIR / "static_root" if IS_PRODUCTION else None
+WHITENOISE_USE_FINDERS = not IS_PRODUCTION
+WHITENOISE_AUTOREFRESH = False
+if IS_PRODUCTION:
+    STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    }
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 12 * 3600
+SECURE_REFERRER_POLICY = "no-referrer"  # a key may be part of the path
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+if IS_PRODUCTION:
+    # TLS ends in the proxy, which must set (never pass on) X-Forwarded-Proto: deploy/nginx.conf
+    # does.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    SECURE_HSTS_SECONDS = env.integer("RELAY_HSTS_S", default=3600, least=0, most=2 * 365 * 86400)
+
+UNFOLD = {
+    "SITE_TITLE": "HL Relay",
+    "SITE_HEADER": "HL Relay",
+    "SITE_SYMBOL": "bolt",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}
+PROMETHEUS_EXPORT_MIGRATIONS = False
+
+# --- logging, and the verdict ---------------------------------------------------------------------
+
+LOGGING = logging_config(
+    is_production=IS_PRODUCTION,
+    level=env.choice("RELAY_LOG_LEVEL", of=("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO"),
+)
+LOGGING_CONFIG = "relay_site.logging.configure"
+
+env.warn_of_unknown()
+if IS_PRODUCTION:
+    env.problems.extend(
+        production_problems(
+            is_secret_key_set=env.is_set("SECRET_KEY"),
+            secret_key=SECRET_KEY,
+            is_debug=DEBUG,
+            are_hosts_set=env.is_set("RELAY_ALLOWED_HOSTS"),
+            allowed_hosts=ALLOWED_HOSTS,
+            is_sqlite=IS_SQLITE,
+            is_redis_set=REDIS_URL_IS_SET,
+            upstreams=RELAY_UPSTREAMS,
+        )
+    )
+#: One line each; a process with problems does not start.
+SETTINGS_PROBLEMS = env.problems
+SETTINGS_WARNINGS = env.warnings
