@@ -1,0 +1,1 @@
+"""The one door for WebSocket, gRPC and HTTP: who may do how much."""

@@ -1,0 +1,128 @@
+"""Why somebody was not let in, each with a code that never changes. Edges translate these once."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import ClassVar
+
+
+class Denied(Exception):
+    """The door stayed shut. `str()` is one line for the customer; nothing in it is secret."""
+
+    code: ClassVar[str] = "denied"
+    http_status: ClassVar[int] = 403
+    retry_after_s: float | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The JSON body of a refusal over HTTP or at a handshake."""
+        return json.dumps({"code": self.code, "msg": str(self)}).encode()
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Response headers that belong to this refusal, in ASGI form."""
+        headers = [(b"content-type", b"application/json")]
+        if self.http_status == 401:
+            headers.append((b"www-authenticate", b'Bearer realm="hl-relay"'))
+        if self.retry_after_s is not None:
+            headers.append((b"retry-after", str(max(1, math.ceil(self.retry_after_s))).encode()))
+        return headers
+
+
+class MissingKey(Denied):
+    """No key was sent at all."""
+
+    code = "missing_key"
+    http_status = 401
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No API key. Put it in the path (/<key>/ws), in X-API-Key or in Authorization: Bearer."
+        )
+
+
+class InvalidKey(Denied):
+    """Mistyped, unknown, revoked, expired or of a suspended tenant.
+
+    One text for all of them, byte for byte: the difference would tell a guesser which keys once
+    existed.
+    """
+
+    code = "invalid_key"
+    http_status = 401
+
+    def __init__(self) -> None:
+        super().__init__("This API key is not valid.")
+
+
+class ScopeMissing(Denied):
+    """A good key at a door it was not issued for."""
+
+    code = "scope_missing"
+    http_status = 403
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This API key does not have the scope '{scope}'.")
+        self.scope = scope
+
+
+class TooManyConnections(Denied):
+    """The tenant's plan allows no further connection."""
+
+    code = "too_many_connections"
+    http_status = 429
+
+    def __init__(self, *, used: int, limit: int) -> None:
+        super().__init__(
+            f"Too many connections: {used} of {limit} in use. Close one or change the plan."
+        )
+        self.used, self.limit = used, limit
+        self.retry_after_s = 5.0
+
+
+class TooManySubscriptions(Denied):
+    """The tenant's plan allows no further subscription; those it has stay as they are."""
+
+    code = "too_many_subscriptions"
+    http_status = 429
+
+    def __init__(self, *, used: int, limit: int) -> None:
+        super().__init__(
+            f"Too many subscriptions: {used} of {limit} in use. Unsubscribe one or change the plan."
+        )
+        self.used, self.limit = used, limit
+
+
+class RateLimited(Denied):
+    """Too fast. `retry_after_s` says when the same request would have been served."""
+
+    code = "rate_limited"
+    http_status = 429
+
+    def __init__(self, *, retry_after_s: float) -> None:
+        super().__init__(f"Too many requests. Try again in {retry_after_s:.1f} s.")
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(Denied):
+    """We cannot tell whether the key is good: neither the directory nor the database answered."""
+
+    code = "unavailable"
+    http_status = 503
+
+    def __init__(self) -> None:
+        super().__init__("Keys cannot be checked right now. Try again shortly.")
+        self.retry_after_s = 2.0
+
+
+#: Every kind an edge must be able to translate.
+KINDS: tuple[type[Denied], ...] = (
+    MissingKey,
+    InvalidKey,
+    ScopeMissing,
+    TooManyConnections,
+    TooManySubscriptions,
+    RateLimited,
+    Unavailable,
+)

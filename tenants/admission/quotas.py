@@ -1,0 +1,137 @@
+"""How many connections and subscriptions each tenant holds open, and the leases that count them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tenants.admission.errors import TooManyConnections, TooManySubscriptions
+from tenants.admission.principal import Limits, Principal
+
+
+class Held(NamedTuple):
+    """Connections and subscriptions open at one moment."""
+
+    connections: int = 0
+    subscriptions: int = 0
+
+
+class _Tenancy:
+    """The counters of one tenant in this process, and the limits its plan has now."""
+
+    __slots__ = ("connections", "limits", "subscriptions")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.connections = 0
+        self.subscriptions = 0
+
+
+class Occupancy:
+    """Counts what is open in this process; refuses what would exceed the plan together with the
+    other processes.
+
+    What the others hold arrives from outside (`set_elsewhere`), about every two seconds, so tenants
+    with several processes can overshoot by what they open elsewhere within that time. Nothing here
+    waits for a server.
+    """
+
+    def __init__(self) -> None:
+        self._tenancies: dict[int, _Tenancy] = {}
+        self._elsewhere: Mapping[int, Held] = {}
+        self._principals: dict[str, Principal] = {}
+        self._leases_of: dict[str, int] = {}
+
+    def open(self, principal: Principal) -> Lease:
+        """Take one connection. Raises TooManyConnections and changes nothing when the plan has none
+        left."""
+        tenancy = self._tenancies.get(principal.tenant_id)
+        if tenancy is None:
+            tenancy = _Tenancy(principal.limits)
+        used = tenancy.connections + self._elsewhere.get(principal.tenant_id, Held()).connections
+        if used >= principal.limits.max_connections:
+            raise TooManyConnections(used=used, limit=principal.limits.max_connections)
+        self._tenancies[principal.tenant_id] = tenancy
+        tenancy.limits = principal.limits
+        tenancy.connections += 1
+        self._principals[principal.digest] = principal
+        self._leases_of[principal.digest] = self._leases_of.get(principal.digest, 0) + 1
+        return Lease(self, tenancy, principal)
+
+    def refresh(self, principal: Principal) -> None:
+        """Use the limits the tenant's plan has now. What is open stays open, also above a lower
+        limit."""
+        if principal.digest in self._principals:
+            self._principals[principal.digest] = principal
+            self._tenancies[principal.tenant_id].limits = principal.limits
+
+    def set_elsewhere(self, held: Mapping[int, Held]) -> None:
+        """Replace what other processes hold, by tenant id. An empty mapping means: count only what
+        is ours."""
+        self._elsewhere = held
+
+    def held(self, tenant_id: int) -> Held:
+        """What the tenant has open in this process."""
+        tenancy = self._tenancies.get(tenant_id)
+        return Held(tenancy.connections, tenancy.subscriptions) if tenancy else Held()
+
+    def all_held(self) -> dict[int, Held]:
+        """What every tenant has open in this process, for telling the others."""
+        return {tenant_id: self.held(tenant_id) for tenant_id in self._tenancies}
+
+    def principals(self) -> list[Principal]:
+        """The keys with at least one open connection here, each once."""
+        return list(self._principals.values())
+
+    def _subscribe(self, tenancy: _Tenancy, tenant_id: int) -> None:
+        used = tenancy.subscriptions + self._elsewhere.get(tenant_id, Held()).subscriptions
+        if used >= tenancy.limits.max_subscriptions:
+            raise TooManySubscriptions(used=used, limit=tenancy.limits.max_subscriptions)
+        tenancy.subscriptions += 1
+
+    def _close(self, tenancy: _Tenancy, principal: Principal, subscriptions: int) -> None:
+        tenancy.connections -= 1
+        tenancy.subscriptions -= subscriptions
+        if tenancy.connections == 0:
+            self._tenancies.pop(principal.tenant_id, None)
+        self._leases_of[principal.digest] -= 1
+        if self._leases_of[principal.digest] == 0:
+            del self._leases_of[principal.digest]
+            del self._principals[principal.digest]
+
+
+class Lease:
+    """One open connection of a tenant, and the subscriptions made on it."""
+
+    __slots__ = ("_is_open", "_occupancy", "_tenancy", "principal", "subscriptions")
+
+    def __init__(self, occupancy: Occupancy, tenancy: _Tenancy, principal: Principal) -> None:
+        self._occupancy = occupancy
+        self._tenancy = tenancy
+        self.principal = principal
+        self.subscriptions = 0
+        self._is_open = True
+
+    def subscribe(self) -> None:
+        """Take one subscription. Raises TooManySubscriptions and changes nothing when the plan has
+        none left."""
+        if not self._is_open:
+            raise RuntimeError("subscribe on a closed lease")
+        self._occupancy._subscribe(self._tenancy, self.principal.tenant_id)
+        self.subscriptions += 1
+
+    def unsubscribe(self) -> None:
+        """Give one subscription back. Raises RuntimeError when none is held: a bug that would free
+        others' room."""
+        if not self._is_open or self.subscriptions == 0:
+            raise RuntimeError("unsubscribe without a subscription")
+        self.subscriptions -= 1
+        self._tenancy.subscriptions -= 1
+
+    def close(self) -> None:
+        """Give everything back. Closing again does nothing, so every way out of a session may call
+        it."""
+        if self._is_open:
+            self._is_open = False
+            self._occupancy._close(self._tenancy, self.principal, self.subscriptions)
+            self.subscriptions = 0

@@ -1,0 +1,188 @@
+"""What processes share through Redis about keys: the directory entries, and what each process holds
+open.
+
+Everything here may be lost or unreachable at any moment; the database is the truth. JSON, never
+pickle.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tenants.admission.keys import Environment
+from tenants.admission.principal import Limits, Principal
+from tenants.admission.quotas import Held
+
+#: After this long the database is asked again.
+FRESH_S = 300
+#: An entry outlives its freshness so that known keys still work while the database is down.
+KEPT_S = 3_600
+#: What a process holds open is forgotten this long after it last said so.
+OCCUPANCY_KEPT_S = 6
+
+_ENTRY = "relay:key:"
+_OCCUPANCY = "relay:occupancy"
+_VERSION = 1
+_STAMP_DIGITS = 13
+
+# An entry is its read time (13 digits of ms) and its JSON. A slow reader that asked the database
+# before a revocation committed must not overwrite what the revocation wrote meanwhile, so the later
+# read time wins, in one step.
+_PUT = """
+local old = redis.call('GET', KEYS[1])
+if old and string.sub(old, 1, 13) > string.sub(ARGV[1], 1, 13) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
+
+class Entry(NamedTuple):
+    """What the directory says about a digest: a principal, or None for "opens nothing"."""
+
+    principal: Principal | None
+    read_at_ms: int
+
+    def is_fresh(self, now_ms: int) -> bool:
+        """Whether it may be believed without asking the database."""
+        return now_ms - self.read_at_ms < FRESH_S * 1000
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """The stored form of `entry`."""
+    body: dict[str, Any] = {"v": _VERSION}
+    if (principal := entry.principal) is not None:
+        body |= {
+            "tenant_id": principal.tenant_id,
+            "tenant_slug": principal.tenant_slug,
+            "key_id": principal.key_id,
+            "key_prefix": principal.key_prefix,
+            "environment": str(principal.environment),
+            "plan_code": principal.plan_code,
+            "scopes": sorted(principal.scopes),
+            "max_connections": principal.limits.max_connections,
+            "max_subscriptions": principal.limits.max_subscriptions,
+            "expires_at": principal.expires_at.isoformat() if principal.expires_at else None,
+            "digest": principal.digest,
+        }
+    return b"%0*d" % (_STAMP_DIGITS, entry.read_at_ms) + orjson.dumps(body)
+
+
+def decode_entry(data: bytes | str) -> Entry | None:
+    """The entry in `data`; None for what another version or somebody else wrote: then the database
+    is asked."""
+    try:
+        read_at_ms = int(data[:_STAMP_DIGITS])
+        body = orjson.loads(data[_STAMP_DIGITS:])
+        if body["v"] != _VERSION:
+            return None
+        if "key_id" not in body:
+            return Entry(None, read_at_ms)
+        expires_at = body["expires_at"]
+        principal = Principal(
+            tenant_id=body["tenant_id"],
+            tenant_slug=body["tenant_slug"],
+            key_id=body["key_id"],
+            key_prefix=body["key_prefix"],
+            environment=Environment(body["environment"]),
+            plan_code=body["plan_code"],
+            scopes=frozenset(body["scopes"]),
+            limits=Limits(body["max_connections"], body["max_subscriptions"]),
+            expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
+            digest=body["digest"],
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+    return Entry(principal, read_at_ms)
+
+
+class RedisStore:
+    """The shared directory as the data plane reads it. Every call raises redis.RedisError, OSError
+    or TimeoutError."""
+
+    def __init__(self, url: str) -> None:
+        # No retries and half a second: a slow Redis must cost a handshake less than asking the
+        # database.
+        self._redis = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)
+        )
+        self._put = self._redis.register_script(_PUT)
+
+    async def get(self, digests: Collection[str]) -> dict[str, Entry]:
+        """The entries that exist among `digests`, fresh or not."""
+        wanted = list(digests)
+        if not wanted:
+            return {}
+        values = await self._redis.mget([_ENTRY + digest for digest in wanted])
+        entries = {
+            digest: decode_entry(value)
+            for digest, value in zip(wanted, values, strict=True)
+            if value
+        }
+        return {digest: entry for digest, entry in entries.items() if entry is not None}
+
+    async def put(self, entries: Mapping[str, Entry]) -> None:
+        """Store `entries`, except where a later read is already stored."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for digest, entry in entries.items():
+                await self._put(
+                    keys=[_ENTRY + digest], args=[encode_entry(entry), KEPT_S], client=pipeline
+                )
+            await pipeline.execute()
+
+    async def trade_occupancy(self, process: str, held: Mapping[int, Held]) -> dict[int, Held]:
+        """Say what this process holds open; learn what all others do, summed by tenant id.
+
+        A process that falls silent for six seconds counts as holding nothing.
+        """
+        now_s = time.time()
+        rows = [(tenant_id, *counts) for tenant_id, counts in held.items()]
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.set(f"{_OCCUPANCY}:{process}", orjson.dumps(rows), ex=OCCUPANCY_KEPT_S)
+            pipeline.zadd(_OCCUPANCY, {process: now_s})
+            pipeline.zremrangebyscore(_OCCUPANCY, 0, now_s - 60)
+            pipeline.zrange(_OCCUPANCY, 0, -1)
+            *_, members = await pipeline.execute()
+        others = [name for member in members if (name := member.decode()) != process]
+        elsewhere: dict[int, Held] = {}
+        values = (
+            await self._redis.mget([f"{_OCCUPANCY}:{name}" for name in others]) if others else []
+        )
+        for value in values:
+            for tenant_id, connections, subscriptions in orjson.loads(value) if value else ():
+                before = elsewhere.get(tenant_id, Held())
+                elsewhere[tenant_id] = Held(
+                    before.connections + connections, before.subscriptions + subscriptions
+                )
+        return elsewhere
+
+    async def leave(self, process: str) -> None:
+        """Forget what this process held, at a clean stop."""
+        await self._redis.delete(f"{_OCCUPANCY}:{process}")
+        await self._redis.zrem(_OCCUPANCY, process)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+
+def put_entries(url: str, entries: Mapping[str, Entry]) -> None:
+    """`RedisStore.put` for code without a loop: the services, after a commit. Raises
+    redis.RedisError."""
+    client = redis.Redis.from_url(
+        url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 0)
+    )
+    with client:
+        put = client.register_script(_PUT)
+        with client.pipeline(transaction=False) as pipeline:
+            for digest, entry in entries.items():
+                put(keys=[_ENTRY + digest], args=[encode_entry(entry), KEPT_S], client=pipeline)
+            pipeline.execute()

@@ -1,0 +1,23 @@
+"""What admission counts. Never labelled by tenant or key: those have no bound."""
+
+from prometheus_client import Counter, Gauge
+
+admissions = Counter("relay_admission_total", "Answers at the door, by their code.", ["outcome"])
+lookups = Counter("relay_admission_lookups_total", "Where keys were looked up.", ["source"])
+lookup_failures = Counter(
+    "relay_admission_lookup_failures_total", "Sources that did not answer.", ["source"]
+)
+announcements = Counter(
+    "relay_admission_announcements_total",
+    "Changes of keys and limits told to other processes.",
+    ["channel", "result"],
+)
+revocations = Counter(
+    "relay_admission_revocations_total", "Keys with open connections that stopped being valid."
+)
+cached_keys = Gauge(
+    "relay_admission_cached_keys", "Keys in the process cache.", multiprocess_mode="livesum"
+)
+open_keys = Gauge(
+    "relay_admission_open_keys", "Keys with open connections.", multiprocess_mode="livesum"
+)
