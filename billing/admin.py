@@ -1,0 +1,83 @@
+"""The operators' pages for usage. Everything here is to be looked at; nothing can be changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet, Sum
+from django.http import HttpRequest, HttpResponse
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from billing.models import QuarantinedBatch, UsageBatch, UsageRollup
+from tenants.models import APIKey
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Rows that only the software writes."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(UsageRollup)
+class UsageRollupAdmin(ReadOnlyAdmin):
+    """Hourly usage, with the totals of what the filters let through."""
+
+    list_display = ("hour", "tenant", "key_shown", "metric", "channel", "units_shown")
+    list_filter = ("metric", "channel", "tenant")
+    list_select_related = ("tenant",)
+    date_hierarchy = "hour"
+    search_fields = ("tenant__name", "tenant__slug")
+    list_before_template = "admin/billing/usagerollup/totals.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[UsageRollup]:
+        return super().get_queryset(request).prefetch_related("key")
+
+    @display(description="key", ordering="key_id")
+    def key_shown(self, rollup: UsageRollup) -> str:
+        # The key may be in no table: usage is kept all the same.
+        try:
+            return f"{rollup.key.prefix}…"
+        except APIKey.DoesNotExist:
+            return f"unknown ({rollup.key_id})"
+
+    @display(description="units", ordering="units")
+    def units_shown(self, rollup: UsageRollup) -> str:
+        return f"{rollup.units:,}"
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        response = super().changelist_view(request, extra_context)
+        changelist = getattr(response, "context_data", {}).get("cl")
+        if changelist is not None:
+            sums = changelist.queryset.order_by().values_list("metric").annotate(total=Sum("units"))
+            totals = [(metric, f"{total:,}") for metric, total in sorted(sums)]
+            response.context_data["totals"] = totals
+        return response
+
+
+@admin.register(UsageBatch)
+class UsageBatchAdmin(ReadOnlyAdmin):
+    """The batches the sums were made of."""
+
+    list_display = ("worker", "flush_seq", "hour", "received_at", "line_count", "message_total")
+    date_hierarchy = "received_at"
+    search_fields = ("worker",)
+    show_full_result_count = False
+
+
+@admin.register(QuarantinedBatch)
+class QuarantinedBatchAdmin(ReadOnlyAdmin):
+    """What could not be read. A row here means usage that is on nobody's bill yet."""
+
+    list_display = ("received_at", "worker", "flush_seq", "reason")
+    date_hierarchy = "received_at"

@@ -1,0 +1,25 @@
+"""Celery's doors into billing. The promises are held by what they call."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from django.db import OperationalError
+
+from billing.metering import ingest
+from billing.metering.batch import BatchId
+from billing.metering.doorbell import acknowledge
+
+
+# A deadlock between two batches or a database that is restarting is tried again here; anything
+# longer is the spool's.
+@shared_task(
+    acks_late=True,
+    ignore_result=True,
+    autoretry_for=(OperationalError,),
+    max_retries=3,
+    retry_backoff=1,
+)
+def ingest_batch(worker: str, seq: int, text: str) -> None:
+    """Count a usage batch once, and tell the spool that the database has it."""
+    ingest.receive(BatchId(worker, seq), text)
+    acknowledge(BatchId(worker, seq))
