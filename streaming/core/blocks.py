@@ -1,0 +1,33 @@
+"""What a node writes about one block, as the tailer hands it on: undecoded lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FileKind(StrEnum):
+    """A kind of node file, by the stem of its directory name (`node_fills_by_block`,
+    `node_fills_streaming`)."""
+
+    FILLS = "node_fills"
+    STATUSES = "node_order_statuses"
+    DIFFS = "node_raw_book_diffs"
+
+
+@dataclass(frozen=True, slots=True)
+class RawBlock:
+    """All lines one file kind holds about one block, closed: no more will come.
+
+    `lines` are whole JSON lines without their newline, in file order: exactly one in `_by_block`
+    files, one per event
+    (or a few events) in `_streaming` files. Each line is
+    `{"local_time":iso,"block_time":iso,"block_number":n,"events":[…]}`. `read_ns` is the wall
+    clock (UTC, ns) when the
+    first line was read.
+    """
+
+    kind: FileKind
+    height: int
+    lines: list[bytes]
+    read_ns: int

@@ -1,0 +1,102 @@
+"""What travels between an upstream worker and the edges.
+
+An envelope names its place in its topic and the place of the one before, so continuity can be seen
+without a counter:
+two workers reading the same node data publish the same envelopes.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import msgspec
+
+#: Version of the wire form. Edges accept this one and the one before, so that a rolling deploy
+#: needs no pause.
+VERSION = 1
+ACCEPTED_VERSIONS = frozenset({VERSION})
+
+
+class Position(NamedTuple):
+    """A place in the chain: block height, and the event's index within (file kind, height).
+
+    Public sources have no height; there `height` counts frames since the epoch began and `index`
+    is 0.
+    """
+
+    height: int
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody calls here
+
+
+#: "Before everything": the previous position of a topic's first envelope.
+ORIGIN = Position(0, 0)
+
+
+class Role(IntEnum):
+    """What an envelope is for."""
+
+    UPDATE = 0  # the next frame of the topic, for everyone who follows it
+    SNAPSHOT = 1  # the state at `position`, for those who have no frame yet
+    NOT_READY = (
+        2  # the topic exists but has nothing to serve; the payload is one line of text saying why
+    )
+
+
+class Times(msgspec.Struct, array_like=True, frozen=True):
+    """Nanoseconds since 1970, UTC; 0 when unknown: the block's own time, the node's write, our
+    read, our publish."""
+
+    block_ns: int = 0
+    node_ns: int = 0
+    in_ns: int = 0
+    out_ns: int = 0
+
+
+class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One frame of one topic, encoded once, with its place in the stream.
+
+    `topic` is `Topic.name`. `payload` is the whole official WebSocket text
+    (`{"channel":…,"data":…}`) as UTF-8 bytes:
+    edges hand it on untouched.
+    """
+
+    topic: str
+    epoch: str
+    position: Position
+    previous: Position
+    role: Role
+    payload: bytes
+    times: Times = Times()
+
+
+class BusMessage(msgspec.Struct, array_like=True, frozen=True):
+    """Everything one edge gets of one block (or of one wake-up of the worker), in order."""
+
+    version: int
+    worker: str
+    envelopes: list[Envelope]
+
+
+class UnknownVersion(ValueError):
+    """The publisher speaks a version this edge does not know."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(BusMessage)
+
+
+def encode(message: BusMessage) -> bytes:
+    """The wire form of `message`."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes) -> BusMessage:
+    """The message in `data`. Raises UnknownVersion, or msgspec.DecodeError for anything that is
+    not ours."""
+    message = _decoder.decode(data)
+    if message.version not in ACCEPTED_VERSIONS:
+        raise UnknownVersion(
+            f"bus message version {message.version}; accepted are {sorted(ACCEPTED_VERSIONS)}"
+        )
+    return message

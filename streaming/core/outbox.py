@@ -1,0 +1,99 @@
+"""What waits for one customer while their socket is full: bounded in bytes, newest state wins,
+events never dropped."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+
+class Fate(Enum):
+    """What became of an offered frame. Every frame has exactly one."""
+
+    QUEUED = auto()
+    CONFLATED = auto()  # queued in the place of an older frame of the same state topic
+    SHED = auto()  # refused: the customer is too far behind
+
+
+class Frame:
+    """One WebSocket message, encoded once and shared by all customers who get it.
+
+    `channel` is the metering class, "" for what is never billed (acks, pongs, errors). `topic` is
+    the conflation key of
+    a state topic and None for everything that must not be conflated. `text_bytes` is the size of
+    the message without
+    its WebSocket header: what is metered.
+    """
+
+    __slots__ = ("channel", "payload", "text_bytes", "topic", "wire")
+
+    def __init__(self, payload: bytes, *, channel: str = "", topic: str | None = None) -> None:
+        self.payload = payload
+        self.channel = channel
+        self.topic = topic
+        self.text_bytes = size = len(payload)
+        # RFC 6455 §5.2: FIN + text, unmasked from the server.
+        if size < 126:
+            header = bytes((0x81, size))
+        elif size < 65536:
+            header = b"\x81\x7e" + size.to_bytes(2, "big")
+        else:
+            header = b"\x81\x7f" + size.to_bytes(8, "big")
+        self.wire = header + payload
+
+
+class Outbox:
+    """Frames in the order they will leave, at most `max_bytes` of them (one frame is always
+    allowed)."""
+
+    __slots__ = ("_frames", "_slots", "max_bytes", "size_bytes")
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.size_bytes = 0
+        self._frames: dict[str | int, Frame] = {}
+        self._slots = 0
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def offer(self, frame: Frame, *, held_bytes: int = 0) -> Fate:
+        """Queue `frame`, or replace the one waiting on its topic; refuse beyond `max_bytes`.
+
+        `held_bytes` are bytes of the same customer that already left the outbox but not the
+        process.
+        """
+        slot: str | int
+        if frame.topic is None:
+            self._slots += 1
+            slot = self._slots
+        else:
+            slot = frame.topic
+        replaced = self._frames.get(slot)
+        size_bytes = self.size_bytes + len(frame.wire) - (len(replaced.wire) if replaced else 0)
+        if size_bytes + held_bytes > self.max_bytes and (self._frames or held_bytes):
+            return Fate.SHED
+        # A dict keeps the place of a replaced key, so order across topics survives conflation.
+        self._frames[slot] = frame
+        self.size_bytes = size_bytes
+        return Fate.CONFLATED if replaced else Fate.QUEUED
+
+    def drain(self, limit_bytes: int) -> list[Frame]:
+        """Take frames from the front: at least one, then as many as fit into `limit_bytes`."""
+        taken: list[Frame] = []
+        taken_bytes = 0
+        for slot in list(self._frames):
+            frame = self._frames[slot]
+            if taken and taken_bytes + len(frame.wire) > limit_bytes:
+                break
+            taken.append(frame)
+            taken_bytes += len(frame.wire)
+            del self._frames[slot]
+        self.size_bytes -= taken_bytes
+        return taken
+
+    def clear(self) -> int:
+        """Forget everything; returns how many frames were dropped."""
+        dropped = len(self._frames)
+        self._frames.clear()
+        self.size_bytes = 0
+        return dropped

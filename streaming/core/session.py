@@ -1,0 +1,115 @@
+"""One customer connection: what it follows, and its side of the conversation. Knows no socket and
+no loop."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from streaming.core.catalogue import Catalogue
+from streaming.core.dialects import official
+from streaming.core.hub import Batch, Hub
+from streaming.core.outbox import Frame
+from streaming.core.topic import Topic
+
+
+class Sink(Protocol):
+    """Where a session's frames go."""
+
+    def send(self, batch: Batch) -> None:
+        """Take the frames of one tick; must not block."""
+
+
+class SubscriptionLease(Protocol):
+    """The tenant's allowance of subscriptions, shared by all its sessions."""
+
+    def subscribe(self) -> int | None:
+        """Take one and return None; return the plan's limit, and take none, when none is left."""
+
+    def unsubscribe(self) -> None:
+        """Give one back."""
+
+
+class Session:
+    """One customer connection, whatever carries it."""
+
+    __slots__ = ("_catalogue", "_echoes", "_hub", "_lease", "is_closed", "pending", "sink")
+
+    def __init__(
+        self, *, hub: Hub, sink: Sink, lease: SubscriptionLease, catalogue: CatalogueSource
+    ) -> None:
+        self._hub = hub
+        self._lease = lease
+        self._catalogue = catalogue
+        self._echoes: dict[Topic, str] = {}
+        self.sink = sink
+        self.pending: list[Frame] = []
+        self.is_closed = False
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """What this session follows, oldest first."""
+        return tuple(self._echoes)
+
+    def receive(self, text: str, *, now_s: float) -> official.Post | None:
+        """Act on one client frame. A post is returned, because its answer takes I/O."""
+        match official.parse(text):
+            case official.Subscribe(topic, echo):
+                self._subscribe(topic, echo)
+            case official.Unsubscribe(topic, echo):
+                self._unsubscribe(topic, echo, now_s=now_s)
+            case official.Ping():
+                self.say(official.PONG)
+            case official.Refused(refusal):
+                self.say(official.error(refusal))
+            case official.Post() as post:
+                return post
+        return None
+
+    def say(self, payload: bytes) -> None:
+        """Queue a control frame; not metered, never conflated."""
+        self._hub.queue(self, Frame(payload))
+
+    def refuse(self, topic: Topic, why: str) -> None:
+        """Tell the customer why a topic they follow has nothing to give."""
+        self.say(official.error(f"{why}: {self._echoes.get(topic, topic.name)}"))
+
+    def close(self, *, now_s: float) -> None:
+        """Follow nothing any more and give the leases back. May be called twice."""
+        self.is_closed = True
+        self.pending.clear()
+        for topic in self._echoes:
+            self._hub.unfollow(self, topic, now_s=now_s)
+            self._lease.unsubscribe()
+        self._echoes.clear()
+
+    def _subscribe(self, topic: Topic, echo: str) -> None:
+        if topic in self._echoes:
+            self.say(official.error(f"Already subscribed: {echo}"))
+        elif not self._catalogue().knows(topic):
+            self.say(official.error(f"Invalid subscription: {echo}"))
+        else:
+            self._admit(topic, echo)
+
+    def _admit(self, topic: Topic, echo: str) -> None:
+        limit = self._lease.subscribe()
+        if limit is not None:
+            self.say(official.error(official.TOO_MANY_SUBSCRIPTIONS.format(limit=limit)))
+            return
+        self._echoes[topic] = echo
+        self.say(official.acknowledged("subscribe", echo))
+        self._hub.follow(self, topic)
+
+    def _unsubscribe(self, topic: Topic, echo: str, *, now_s: float) -> None:
+        if self._echoes.pop(topic, None) is None:
+            self.say(official.error(f"Already unsubscribed: {echo}"))
+            return
+        self._hub.unfollow(self, topic, now_s=now_s)
+        self._lease.unsubscribe()
+        self.say(official.acknowledged("unsubscribe", echo))
+
+
+class CatalogueSource(Protocol):
+    """Gives the catalogue as it is now."""
+
+    def __call__(self) -> Catalogue:
+        """The names known upstream."""
