@@ -1,0 +1,298 @@
+"""From a node's output files to closed blocks, within a fraction of a millisecond after the write.
+
+`NodeTail` follows a running node; `read_directory` reads a whole directory as fast as possible.
+Both hand on `RawBlock`s. This runs inside the worker on the node's own host and inside the gateway
+process beside a remote node, so it knows nothing of what is upstream or downstream of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from streaming.core.blocks import FileKind, RawBlock
+from streaming.hl_gateway.assemble import (
+    MAX_LINE_BYTES,
+    Fault,
+    FaultReason,
+    FileMode,
+    LateBlock,
+)
+from streaming.hl_gateway.file_tail import FileTail, Start, TailLimits, TailState
+from streaming.hl_gateway.inotify import LAYOUT, Inotify, Mask
+from streaming.hl_gateway.node_files import KIND_RANK, NodeFiles, NoNodeFiles, read_directory
+
+__all__ = [
+    "Fault",
+    "FaultReason",
+    "FileMode",
+    "LateBlock",
+    "NoNodeFiles",
+    "NodeFiles",
+    "NodeTail",
+    "Start",
+    "TailState",
+    "read_directory",
+]
+
+Deliver = Callable[[list[RawBlock]], None]
+
+SLICE_BYTES = 8 * 1024 * 1024
+#: A streaming block without a later one in its own kind counts as closed after this: the recorded
+#: lines of one block spread over 43 ms at most, and a quiet coin's last fills must not wait for the
+#: next trade.
+QUIET_S = 0.25
+TORN_GRACE_S = 0.5
+RESCAN_S = 1.0
+#: Without inotify (no instance left, another system) the files are looked at this often.
+BLIND_POLL_S = 0.005
+
+
+class NodeTail:
+    """Follows the three file kinds of one node.
+
+    `start="end"` gives only what is written from now on; `"beginning"` reads everything there is
+    first, as live blocks. `tail_back_bytes` asks for recent history of a kind as well
+    (`start="end"` only): it goes to `deliver_history` before anything live, and a block open at the
+    join comes live and whole.
+
+    One `NodeTail` runs once. `open` fixes the joining point and is synchronous, so that a caller
+    can join first and ask for a checkpoint then; `run` calls it when nobody did. Whoever calls
+    `open` and never gets to `run` calls `close`.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | str,
+        *,
+        start: Start = "end",
+        tail_back_bytes: Mapping[FileKind, int] | None = None,
+        quiet_s: float = QUIET_S,
+        torn_grace_s: float = TORN_GRACE_S,
+        rescan_s: float = RESCAN_S,
+        slice_bytes: int = SLICE_BYTES,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        self.files = NodeFiles(data_dir)
+        back = dict(tail_back_bytes or {})
+        limits = TailLimits(
+            slice_bytes=slice_bytes,
+            max_line_bytes=max_line_bytes,
+            torn_grace_ns=round(torn_grace_s * 1e9),
+        )
+        self._tails = [
+            FileTail(self.files, kind, start=start, back_bytes=back.get(kind, 0), limits=limits)
+            for kind in sorted(FileKind, key=KIND_RANK.__getitem__)
+        ]
+        self._quiet_ns, self._rescan_s = round(quiet_s * 1e9), rescan_s
+        self._inotify: Inotify | None = None
+        self._is_open = False
+        self._deliver: Deliver
+        self._loop: asyncio.AbstractEventLoop
+        self._failed: asyncio.Future[None]
+        self._again: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._rescan_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """How often each reason occurred, over all kinds."""
+        total: Counter[str] = Counter()
+        for tail in self._tails:
+            total.update({str(reason): count for reason, count in tail.faults.counts.items()})
+        return dict(total)
+
+    @property
+    def faults_by_kind(self) -> dict[FileKind, dict[str, int]]:
+        """How often each reason occurred in each kind: `garbage` among diffs means a book may be
+        wrong.
+        """
+        return {
+            tail.kind: {str(reason): count for reason, count in tail.faults.counts.items()}
+            for tail in self._tails
+        }
+
+    def drain_faults(self) -> list[Fault]:
+        """The first sample of each kind and reason not handed out before: one log line each."""
+        return [fault for tail in self._tails for fault in tail.faults.drain()]
+
+    def state(self) -> dict[FileKind, TailState]:
+        """File, offset, height, last growth, mode and backlog of each kind, for metrics."""
+        return {tail.kind: tail.state() for tail in self._tails}
+
+    def open(self) -> None:
+        """Find the files and fix the joining point; blocking, but only directory listings."""
+        if self._is_open:
+            return
+        self._is_open = True
+        try:
+            self._inotify = Inotify()
+        except OSError as error:
+            self._tails[0].faults.add(FaultReason.WATCH_REFUSED, str(error).encode())
+        self._scan()
+
+    def close(self) -> None:
+        """Give all descriptors back. `run` does it at its end."""
+        for handle in (self._again, self._timer, self._rescan_timer):
+            if handle is not None:
+                handle.cancel()
+        self._again = self._timer = self._rescan_timer = None
+        if self._inotify is not None:
+            self._inotify.close()
+        for tail in self._tails:
+            tail.close()
+
+    async def run(self, deliver: Deliver, *, deliver_history: Deliver | None = None) -> None:
+        """Deliver closed blocks until cancelled.
+
+        `deliver` is called in the loop, straight from the wake-up, with one list for everything
+        that wake-up closed: sorted by height, within a height fills, diffs, statuses. It must not
+        block. What it raises ends `run`.
+
+        Raises:
+            ValueError: history was asked for, and there is nobody to take it.
+        """
+        if deliver_history is None and any(tail.back_bytes for tail in self._tails):
+            raise ValueError("tail_back_bytes needs deliver_history")
+        self._loop, self._deliver = asyncio.get_running_loop(), deliver
+        self._failed = self._loop.create_future()
+        try:
+            self.open()
+            if deliver_history is not None:
+                await self._read_history(deliver_history)
+            if self._inotify is not None:
+                self._loop.add_reader(self._inotify.fileno(), self._guarded, self._on_inotify)
+            self._guarded(self._on_rescan)
+            await self._failed
+        finally:
+            if self._inotify is not None:
+                self._loop.remove_reader(self._inotify.fileno())
+            self.close()
+
+    async def _read_history(self, deliver_history: Deliver) -> None:
+        """Fills of all the history first, then diffs, then statuses: nobody needs it merged by
+        height.
+        """
+        for tail in self._tails:
+            while tail.in_history:
+                blocks = tail.read(read_ns=time.time_ns(), at_ns=time.monotonic_ns())
+                if blocks:
+                    deliver_history(blocks)
+                await asyncio.sleep(0)
+
+    # -- wake-ups: callbacks of the loop, because a task switch would cost more than the work ------
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        """Run a callback; an exception ends `run` instead of being logged by the loop and
+        forgotten.
+        """
+        if self._failed.done():
+            return
+        try:
+            callback()
+        except Exception as error:  # a loop callback has no caller: `run` is the one to raise it
+            self._failed.set_exception(error)
+
+    def _on_inotify(self) -> None:
+        mask = 0
+        for event in self._inotify.read() if self._inotify is not None else ():
+            mask |= event.mask
+        if mask & Mask.Q_OVERFLOW:
+            self._tails[0].faults.add(FaultReason.WATCH_OVERFLOW)
+        if mask & LAYOUT:
+            self._scan()
+        self._pump()
+
+    def _on_rescan(self) -> None:
+        """Once a second, for what inotify does not tell: network file systems, lost events,
+        permissions, modes.
+        """
+        self._scan()
+        self._pump()
+        self._rescan_timer = self._loop.call_later(self._rescan_s, self._guarded, self._on_rescan)
+
+    def _on_again(self) -> None:
+        self._again = None
+        self._pump()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._pump()
+
+    # -- work --------------------------------------------------------------------------------------
+
+    def _scan(self) -> None:
+        """Look for files, watching every directory before trusting its listing."""
+        for tail in self._tails:
+            tail.scan()
+        # A directory may have filled between our listing and our watch: list again after each new
+        # watch. It ends, because a watched directory is not watched again; five levels exist at
+        # most.
+        while self._watch_directories():
+            for tail in self._tails:
+                tail.scan()
+
+    def _watch_directories(self) -> bool:
+        """Watch what should be watched; True when something new was."""
+        if self._inotify is None:
+            return False
+        wanted = {str(self.files.data_dir)}.union(*(tail.directories() for tail in self._tails))
+        for directory in self._inotify.directories - wanted:
+            self._inotify.unwatch(directory)
+        has_new = False
+        for directory in wanted - self._inotify.directories:
+            try:
+                self._inotify.watch(directory)
+                has_new = True
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                self._tails[0].faults.add(FaultReason.WATCH_REFUSED, str(error).encode())
+        return has_new
+
+    def _pump(self) -> None:
+        """Read what is there, deliver what it closes, and see to it that somebody comes back for
+        the rest.
+        """
+        read_ns, at_ns = time.time_ns(), time.monotonic_ns()
+        blocks: list[RawBlock] = []
+        for tail in self._tails:
+            blocks += tail.read(read_ns=read_ns, at_ns=at_ns)
+        for tail in self._tails:
+            blocks += tail.close_idle(
+                seen_height=self._seen_beside(tail), at_ns=at_ns, quiet_ns=self._quiet_ns
+            )
+        if blocks:
+            blocks.sort(key=lambda block: (block.height, KIND_RANK[block.kind]))
+            self._deliver(blocks)
+        if any(tail.has_more for tail in self._tails):
+            if self._again is None:
+                self._again = self._loop.call_soon(self._guarded, self._on_again)
+            return
+        self._arm_timer(at_ns)
+
+    def _seen_beside(self, tail: FileTail) -> int:
+        return max((other.height or -1 for other in self._tails if other is not tail), default=-1)
+
+    def _arm_timer(self, at_ns: int) -> None:
+        """Come back when a block will have been quiet for long enough, or half a line torn for long
+        enough.
+        """
+        if self._timer is not None:
+            return
+        dues = (
+            tail.due_ns(seen_height=self._seen_beside(tail), quiet_ns=self._quiet_ns)
+            for tail in self._tails
+        )
+        due_ns = min((due for due in dues if due is not None), default=None)
+        if self._inotify is None:
+            wait_s = BLIND_POLL_S
+        elif due_ns is None:
+            return
+        else:
+            # Half a millisecond late rather than a hair early, which would only mean waking twice.
+            wait_s = max(0.0, (due_ns - at_ns) / 1e9) + 0.000_5
+        self._timer = self._loop.call_later(wait_s, self._guarded, self._on_timer)
