@@ -1,0 +1,198 @@
+"""Which topics somebody wants: leases written by the edges, read by the workers.
+
+The hash in Redis is the truth and expires with its edge; the doorbell only makes it quick (a lease
+reaches a worker in
+about 0.3 ms). A lost doorbell costs at most `RECONCILE_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import redis.asyncio
+import structlog
+from redis.exceptions import RedisError
+
+from streaming.bus import keys, metrics
+
+log = structlog.get_logger(__name__)
+
+REFRESH_S = 5.0
+RECONCILE_S = 2.0
+#: A hash without fields does not exist, and an edge that wants nothing must not look like a dead
+#: one.
+ALIVE_FIELD = "~"
+
+
+class EdgeLeases:
+    """The edge's side: implements `streaming.core.hub.Demand`. Calls are cheap and may come from
+    the hub's loop."""
+
+    def __init__(self, *, client: redis.asyncio.Redis, edge: str) -> None:
+        self._client = client
+        self._edge = edge
+        self._key = keys.LEASES.format(edge=edge)
+        self._wanted: dict[str, int] = {}
+        self._changed: dict[str, int | None] = {}
+        self._asked = 0
+        self._wake = asyncio.Event()
+
+    def want(self, name: str) -> None:
+        """Lease `name` and ask for its snapshot."""
+        self._asked += 1
+        self._wanted[name] = self._changed[name] = self._asked
+        self._wake.set()
+
+    def drop(self, name: str) -> None:
+        """Give `name` back."""
+        if self._wanted.pop(name, None) is not None:
+            self._changed[name] = None
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Write changes at once and refresh the whole lease every few seconds, until cancelled."""
+        while True:
+            try:
+                await self._write()
+            except (RedisError, OSError) as error:
+                log.warning("leases_not_written", error=str(error))
+                await asyncio.sleep(0.2)
+                continue
+            try:
+                await asyncio.wait_for(self._wake.wait(), REFRESH_S)
+            except TimeoutError:
+                # Everything again: after a flush of Redis the hash is gone and nobody would tell.
+                self._changed.update(self._wanted)
+
+    async def _write(self) -> None:
+        self._wake.clear()
+        changed, self._changed = self._changed, {}
+        metrics.LEASED_TOPICS.set(len(self._wanted))
+        try:
+            async with self._client.pipeline(transaction=True) as pipe:
+                leased = {name: asked for name, asked in changed.items() if asked is not None}
+                dropped = [name for name, asked in changed.items() if asked is None]
+                fields: dict[Any, Any] = {ALIVE_FIELD: 1, **leased}
+                pipe.sadd(keys.EDGES, self._edge)
+                pipe.hset(self._key, mapping=fields)
+                if dropped:
+                    pipe.hdel(self._key, *dropped)
+                pipe.expire(self._key, keys.LEASE_TTL_S)
+                if changed:
+                    bell = {"edge": self._edge, "want": leased, "drop": dropped}
+                    pipe.publish(keys.DEMAND_CHANNEL, orjson.dumps(bell))
+                await pipe.execute()
+        except BaseException:
+            self._changed = {**changed, **self._changed}
+            raise
+
+    async def close(self) -> None:
+        """Give everything back at once."""
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.delete(self._key)
+            pipe.srem(keys.EDGES, self._edge)
+            await pipe.execute()
+
+
+class LeaseBoard:
+    """The worker's side: the leases of all edges, with a callback for each new wish and each topic
+    nobody wants now.
+
+    `on_want(edge, name)` is called again whenever an edge asks for the snapshot again.
+    `on_idle(name)` when the last
+    lease of a topic is gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: redis.asyncio.Redis,
+        on_want: Callable[[str, str], None],
+        on_idle: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._on_want = on_want
+        self._on_idle = on_idle
+        self.edges: dict[str, dict[str, int]] = {}
+        self._holders: dict[str, set[str]] = {}
+
+    def holders(self, name: str) -> set[str]:
+        """Edges that lease `name`."""
+        return self._holders.get(name, set())
+
+    async def run(self) -> None:
+        """Follow the leases until cancelled."""
+        while True:
+            try:
+                await self._follow()
+            except (RedisError, OSError) as error:
+                log.warning("leases_not_read", error=str(error))
+                await asyncio.sleep(0.2)
+
+    async def _follow(self) -> None:
+        async with self._client.pubsub() as bell:
+            await bell.subscribe(keys.DEMAND_CHANNEL)
+            deadline_s = 0.0
+            loop = asyncio.get_running_loop()
+            while True:
+                if loop.time() >= deadline_s:
+                    await self._reconcile()
+                    deadline_s = loop.time() + RECONCILE_S
+                message = await bell.get_message(
+                    ignore_subscribe_messages=True, timeout=max(deadline_s - loop.time(), 0.001)
+                )
+                if message is not None:
+                    self._ring(orjson.loads(message["data"]))
+
+    def _ring(self, bell: dict[str, Any]) -> None:
+        edge = bell["edge"]
+        for name in bell["drop"]:
+            self._drop(edge, name)
+        for name, asked in bell["want"].items():
+            self._want(edge, name, asked)
+
+    async def _reconcile(self) -> None:
+        members = [_text(edge) for edge in await self._client.smembers(keys.EDGES)]
+        alive: dict[str, dict[str, int]] = {}
+        for edge in members:
+            fields = await self._client.hgetall(keys.LEASES.format(edge=edge))
+            if fields:
+                alive[edge] = {
+                    _text(k): int(v) for k, v in fields.items() if _text(k) != ALIVE_FIELD
+                }
+            else:
+                await self._client.srem(keys.EDGES, edge)
+        for edge in [edge for edge in self.edges if edge not in alive]:
+            log.info("edge_gone", edge=edge, topics=len(self.edges[edge]))
+            for name in list(self.edges[edge]):
+                self._drop(edge, name)
+            del self.edges[edge]
+        for edge, leases in alive.items():
+            for name in [name for name in self.edges.get(edge, {}) if name not in leases]:
+                self._drop(edge, name)
+            for name, asked in leases.items():
+                self._want(edge, name, asked)
+        metrics.LEASED_TOPICS.set(len(self._holders))
+
+    def _want(self, edge: str, name: str, asked: int) -> None:
+        leases = self.edges.setdefault(edge, {})
+        if leases.get(name, 0) < asked:
+            leases[name] = asked
+            self._holders.setdefault(name, set()).add(edge)
+            self._on_want(edge, name)
+
+    def _drop(self, edge: str, name: str) -> None:
+        if self.edges.get(edge, {}).pop(name, None) is None:
+            return
+        holders = self._holders[name]
+        holders.discard(edge)
+        if not holders:
+            del self._holders[name]
+            self._on_idle(name)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

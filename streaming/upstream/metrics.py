@@ -1,0 +1,25 @@
+"""What the upstream worker counts, per source."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+BLOCKS = Counter("relay_upstream_blocks", "Closed blocks read.", ["source", "kind"])
+FAULTS = Counter(
+    "relay_upstream_faults", "Lines, frames or events that could not be used.", ["source", "reason"]
+)
+HEIGHT = Gauge("relay_upstream_height", "Highest block read.", ["source"])
+BLOCK_AGE = Gauge(
+    "relay_upstream_block_age_seconds", "Wall clock minus block time at the last block.", ["source"]
+)
+BOOKS_READY = Gauge(
+    "relay_upstream_books_ready", "1 when the books are synced with a checkpoint.", ["source"]
+)
+CHECKPOINTS = Counter(
+    "relay_upstream_checkpoints", "Checkpoints asked for, by outcome.", ["source", "outcome"]
+)
+CONNECTS = Counter("relay_upstream_connects", "Connections made to a public upstream.", ["source"])
+APPLY_SECONDS = Histogram(
+    "relay_upstream_apply_seconds",
+    "Time from a wake-up with new lines to their frames on the bus.",
+    ["source"],
+    buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
+)

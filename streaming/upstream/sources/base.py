@@ -1,0 +1,41 @@
+"""What the worker asks of a source of topics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from streaming.core.catalogue import Catalogue
+from streaming.core.envelope import Envelope
+from streaming.core.topic import Topic
+
+Publish = Callable[[Iterable[Envelope]], None]
+
+
+class Source(Protocol):
+    """One upstream, read and turned into envelopes of the topics that are wanted."""
+
+    name: str
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The names this source serves; empty while unknown."""
+
+    def serves(self, topic: Topic) -> bool:
+        """Whether this source can give `topic`."""
+
+    def want(self, topic: Topic) -> None:
+        """Begin to publish the topic's updates; idempotent."""
+
+    def unwant(self, topic: Topic) -> None:
+        """Stop."""
+
+    def snapshot(self, topic: Topic) -> Envelope | None:
+        """The topic's state now (or that it is not ready), or None: its next update will stand in
+        for it."""
+
+    def state(self) -> dict[str, Any]:
+        """Live figures for the heartbeat: plain JSON values, no secrets."""
+
+    async def run(self, publish: Publish) -> None:
+        """Read until cancelled."""
