@@ -1,0 +1,218 @@
+"""What an edge process has one of: hub, feeder, leases, admission, meter. Built in its loop on
+first use.
+
+Daphne runs no lifespan events, so there is no better moment. `configure` is called once at import
+by the ASGI module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+import redis.asyncio
+import structlog
+from redis.exceptions import RedisError
+
+from streaming.bus import keys
+from streaming.bus.demand import EdgeLeases
+from streaming.bus.feeder import Feeder
+from streaming.core.catalogue import Catalogue
+from streaming.core.hub import Hub
+from streaming.ws.close_codes import STALL_LIMIT_S, CloseCode
+from tenants.admission.control import AdmissionControl
+
+if TYPE_CHECKING:
+    from streaming.ws.consumer import DataConsumer
+    from streaming.ws.posts import Posts
+
+log = structlog.get_logger(__name__)
+
+SWEEP_S = 1.0
+CATALOGUE_S = 2.0
+#: Blocks come every 70 ms; 2 s without one is a stall.
+STALE_S = 2.0
+
+
+class MeterPort(Protocol):
+    """What the data path needs of the meter."""
+
+    def slot(self, key_id: int, channel: str) -> int:
+        """The slot that counts this key's deliveries on this channel."""
+
+    def add(self, slot: int, messages: int, payload_bytes: int) -> None:
+        """Count a delivery."""
+
+    def add_requests(self, slot: int, requests: int) -> None:
+        """Count HTTP requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a runtime is built from; called inside the process's event loop."""
+
+    bus_url: str
+    admission: Callable[[], AdmissionControl]
+    meter: Callable[
+        [], tuple[MeterPort, Callable[[], None]]
+    ]  # the meter, and what stops it in good order
+    posts: Callable[[Runtime], Posts] | None = None
+
+
+class Runtime:
+    """The process's singletons and the tasks that keep them alive."""
+
+    def __init__(self, config: Config) -> None:
+        self.edge = uuid.uuid4().hex[:12]
+        self.redis = redis.asyncio.from_url(
+            config.bus_url, socket_timeout=5.0, socket_connect_timeout=2.0
+        )
+        self.leases = EdgeLeases(client=self.redis, edge=self.edge)
+        self.hub = Hub(self.leases)
+        self.feeder = Feeder(url=config.bus_url, edge=self.edge, hub=self.hub)
+        self.admission = config.admission()
+        self.meter, self._stop_meter = config.meter()
+        self.posts = config.posts(self) if config.posts else None
+        self.connections: set[DataConsumer] = set()
+        self._catalogue = Catalogue()
+        self.workers: dict[str, dict[str, Any]] = {}
+        self.redis_ok_s = 0.0
+        self.admission.on_revoked(self._revoked)
+        self._tasks = [
+            asyncio.ensure_future(self._forever(name, job))
+            for name, job in (
+                ("feeder", self.feeder.run),
+                ("leases", self.leases.run),
+                ("admission", self.admission.run),
+                ("sweep", self._sweep),
+                ("catalogue", self._follow_catalogue),
+            )
+        ]
+
+    def catalogue(self) -> Catalogue:
+        """The names known upstream now."""
+        return self._catalogue
+
+    def staleness(self) -> str | None:
+        """Why what we serve is not fresh, as one line for a readiness probe; None when it is."""
+        if not self.feeder.connected.is_set():
+            return "the bus is not connected"
+        if not self.workers:
+            return "no upstream worker"
+        sources = [
+            source for worker in self.workers.values() for source in worker["sources"].values()
+        ]
+        if not any(source["books_ready"] for source in sources):
+            return "books wait for a checkpoint"
+        # A public source is silent while nobody subscribes; only a node writes a block every 70 ms.
+        ages = [s["silent_s"] for s in sources if s["kind"] == "node"]
+        if ages and all(age is None or age > STALE_S for age in ages):
+            return f"no node wrote a block for {STALE_S:g} s"
+        return None
+
+    async def stop(self) -> None:
+        """Give the leases back and let the meter write what it has."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self.leases.close(), 1.0)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("leases_not_returned", error=str(error))
+        self._stop_meter()  # on the counting thread: nothing counts any more
+
+    async def _forever(self, name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A job of ours must not end: log, wait, start again."""
+        while True:
+            try:
+                await job()
+            except Exception:
+                log.exception("job_failed", job=name)
+            await asyncio.sleep(0.5)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now_s = time.monotonic()
+            self.hub.sweep(now_s=now_s)
+            for connection in list(self.connections):
+                session = connection.session
+                since_s = getattr(session.sink, "stalled_since_s", None) if session else None
+                if since_s is not None and now_s - since_s > STALL_LIMIT_S:
+                    self._cut(connection)
+
+    def _cut(self, connection: DataConsumer) -> None:
+        if connection.socket is not None:
+            connection.socket.cut_slow()
+        else:
+            connection.end(CloseCode.SLOW, "slow consumer")
+
+    def _revoked(self, key_id: int) -> None:
+        for connection in [c for c in self.connections if c.principal.key_id == key_id]:
+            connection.end(CloseCode.POLICY, "key is no longer valid")
+
+    async def _follow_catalogue(self) -> None:
+        seen: bytes | str = b""
+        while True:
+            try:
+                data = await self.redis.get(keys.CATALOGUE)
+                if data and data != seen:
+                    names = orjson.loads(data)
+                    self._catalogue = Catalogue(
+                        frozenset(names["coins"]), frozenset(names["dexes"])
+                    )
+                    seen = data
+                await self._read_workers()
+                self.redis_ok_s = time.monotonic()
+            except (RedisError, OSError) as error:
+                log.warning("catalogue_not_read", error=str(error))
+            await asyncio.sleep(CATALOGUE_S if self._catalogue else 0.2)
+
+    async def _read_workers(self) -> None:
+        names = [_text(name) for name in await self.redis.smembers(keys.WORKERS)]
+        states = (
+            await self.redis.mget([keys.WORKER.format(worker=name) for name in names])
+            if names
+            else []
+        )
+        self.workers = {
+            name: orjson.loads(state) for name, state in zip(names, states, strict=True) if state
+        }
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+_config: Config | None = None
+_current: Runtime | None = None
+
+
+def configure(config: Config) -> None:
+    """Say what the process's runtime is built from."""
+    global _config
+    _config = config
+
+
+def current() -> Runtime:
+    """The process's runtime; built now when this is the first use. Must be called inside the
+    loop."""
+    global _current
+    if _current is None:
+        if _config is None:
+            raise RuntimeError("streaming.runtime.configure was not called")
+        _current = Runtime(_config)
+    return _current
+
+
+async def stop() -> None:
+    """Stop the process's runtime, if it was ever built."""
+    global _current
+    if _current is not None:
+        stopping, _current = _current, None
+        await stopping.stop()

@@ -1,0 +1,273 @@
+"""A customer's connection: handshake, admission, inbound frames. What goes out is the writer's
+business.
+
+A Channels consumer without groups or a layer: the hub delivers. Its `__call__` is a plain loop,
+because Channels' own
+makes a task for each inbound message and joins a layer for each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from channels.consumer import AsyncConsumer, get_handler_name
+from channels.exceptions import StopConsumer
+
+from streaming import runtime
+from streaming.core.dialects import official
+from streaming.core.hub import Batch
+from streaming.core.outbox import Fate, Outbox
+from streaming.core.session import Session
+from streaming.ws import close_codes, metrics, posts
+from streaming.ws.close_codes import CloseCode
+from streaming.ws.server import EXTENSION
+from tenants.admission.errors import Denied, TooManySubscriptions
+from tenants.admission.limiter import TokenBucket
+from tenants.admission.presented import presented_key, split_path
+from tenants.admission.principal import Principal, Scope
+from tenants.admission.quotas import Lease
+
+Message = dict[str, Any]
+#: Posts in flight per connection; the exchange allows 100 per address.
+MAX_POSTS = 100
+
+
+class KeyAccount:
+    """Counts what one key is delivered: a slot per channel, looked up once."""
+
+    __slots__ = ("_key_id", "_meter", "_slots")
+
+    def __init__(self, meter: runtime.MeterPort, key_id: int) -> None:
+        self._meter = meter
+        self._key_id = key_id
+        self._slots: dict[str, int] = {}
+
+    def delivered(self, tally: list[tuple[str, int, int]]) -> None:
+        """Add (channel, messages, payload bytes)."""
+        for channel, messages, size in tally:
+            slot = self._slots.get(channel)
+            if slot is None:
+                slot = self._slots[channel] = self._meter.slot(self._key_id, channel)
+            self._meter.add(slot, messages, size)
+
+
+class PlanLease:
+    """The tenant's subscriptions as a session sees them."""
+
+    __slots__ = ("_lease",)
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+
+    def subscribe(self) -> int | None:
+        """Take one, or say the limit."""
+        try:
+            self._lease.subscribe()
+        except TooManySubscriptions as denied:
+            return denied.limit
+        return None
+
+    def unsubscribe(self) -> None:
+        """Give one back."""
+        self._lease.unsubscribe()
+
+
+class DataConsumer(AsyncConsumer):
+    """One customer connection."""
+
+    session: Session | None = None
+    lease: Lease | None = None
+    principal: Principal
+    is_ended = False
+
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Serve the connection until it ends."""
+        self.scope = scope
+        self.base_send = send
+        self.runtime = runtime.current()
+        self.socket = scope.get("extensions", {}).get(EXTENSION)
+        self._posts: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                await self.dispatch(await receive())
+        except StopConsumer:
+            pass
+        finally:
+            self._release()
+
+    async def dispatch(self, message: Message) -> None:
+        """Call the handler. Channels' own first closes old database connections, in a thread, for
+        every message."""
+        await getattr(self, get_handler_name(message))(message)
+
+    # --- handshake ---
+
+    async def websocket_connect(self, message: Message) -> None:
+        """Admit and accept, or refuse with an HTTP answer."""
+        del message
+        try:
+            lease = await self._admit()
+        except Denied as denied:
+            metrics.HANDSHAKES.labels(denied.code).inc()
+            await self.base_send(
+                {
+                    "type": "websocket.http.response.start",
+                    "status": denied.http_status,
+                    "headers": denied.headers,
+                }
+            )
+            await self.base_send({"type": "websocket.http.response.body", "body": denied.body})
+            raise StopConsumer from None
+        await self.base_send({"type": "websocket.accept"})
+        metrics.HANDSHAKES.labels("accepted").inc()
+        account = KeyAccount(self.runtime.meter, self.principal.key_id)
+        sink = (
+            self.socket.attach(account) if self.socket else AsgiSink(self.base_send, account, self)
+        )
+        self.session = Session(
+            hub=self.runtime.hub,
+            sink=sink,
+            lease=PlanLease(lease),
+            catalogue=self.runtime.catalogue,
+        )
+        self.bucket = TokenBucket(
+            capacity=close_codes.INBOUND_BURST,
+            refill_per_s=close_codes.INBOUND_PER_MINUTE / 60,
+            now_s=time.monotonic(),
+        )
+        self.refused = 0
+        self.runtime.connections.add(self)
+
+    async def _admit(self) -> Lease:
+        path_key, _ = split_path(self.scope["path"])
+        raw_key = presented_key(path_key, self.scope["headers"])
+        admission = self.runtime.admission
+        self.principal = await admission.authenticate(raw_key, scope=Scope.WS)
+        self.lease = admission.open_connection(self.principal)
+        return self.lease
+
+    # --- inbound ---
+
+    async def websocket_receive(self, message: Message) -> None:
+        """Act on one frame."""
+        session = self.session
+        if session is None or self.is_ended:
+            return
+        now_s = time.monotonic()
+        if self.bucket.take(1, now_s=now_s):
+            self._flood(session)
+        else:
+            self.refused = 0
+            text = message.get("text")
+            post = session.receive(_readable(message) if text is None else text, now_s=now_s)
+            if post is not None:
+                self._post(session, post)
+        self.runtime.hub.flush()
+        if self.socket is not None:
+            self.socket.handled()
+
+    def _flood(self, session: Session) -> None:
+        if self.refused == 0:
+            limit = close_codes.INBOUND_PER_MINUTE
+            session.say(official.error(official.TOO_MANY_MESSAGES.format(limit=limit)))
+        self.refused += 1
+        if self.refused > close_codes.MAX_REFUSED_FRAMES:
+            self.end(CloseCode.POLICY, "too many messages")
+
+    def _post(self, session: Session, post: official.Post) -> None:
+        if len(self._posts) >= MAX_POSTS:
+            session.say(official.error(f"too many pending post requests id={post.post_id}"))
+            return
+        task = asyncio.ensure_future(self._answer(session, post))
+        self._posts.add(task)
+        task.add_done_callback(self._posts.discard)
+
+    async def _answer(self, session: Session, post: official.Post) -> None:
+        answer = await posts.answer(post, self.runtime.posts)
+        if not session.is_closed:
+            session.say(answer)
+            self.runtime.hub.flush()
+
+    # --- end ---
+
+    async def websocket_disconnect(self, message: Message) -> None:
+        """The connection is gone."""
+        metrics.CLOSED.labels(str(message.get("code", 1006))).inc()
+        raise StopConsumer
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """Close the connection from our side."""
+        if self.is_ended or self.session is None:
+            return
+        self.is_ended = True
+        self.session.close(now_s=time.monotonic())
+        if self.socket is not None:
+            self.socket.end(int(code), reason)
+        else:
+            task = asyncio.ensure_future(
+                self.base_send({"type": "websocket.close", "code": int(code), "reason": reason})
+            )
+            self._posts.add(task)
+            task.add_done_callback(self._posts.discard)
+
+    def _release(self) -> None:
+        self.runtime.connections.discard(self)
+        for task in self._posts:
+            task.cancel()
+        if self.session is not None:
+            self.session.close(now_s=time.monotonic())
+        if self.lease is not None:
+            self.lease.close()
+
+
+class AsgiSink:
+    """The way out under an ASGI server that is not ours: one task per connection that awaits each
+    send."""
+
+    def __init__(
+        self,
+        send: Callable[[Message], Awaitable[None]],
+        account: KeyAccount,
+        consumer: DataConsumer,
+    ) -> None:
+        self._send = send
+        self._account = account
+        self._consumer = consumer
+        self._outbox = Outbox(close_codes.MAX_OUTBOUND_BYTES)
+        self._task: asyncio.Task[None] | None = None
+        self.stalled_since_s: float | None = None
+
+    def send(self, batch: Batch) -> None:
+        """Queue the frames and make sure somebody sends them."""
+        for frame in batch.frames:
+            if self._outbox.offer(frame) is Fate.SHED:
+                self._outbox.clear()
+                self._consumer.end(CloseCode.SLOW, "slow consumer")
+                return
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._drain())
+            self._consumer._posts.add(self._task)
+            self._task.add_done_callback(self._consumer._posts.discard)
+
+    async def _drain(self) -> None:
+        while len(self._outbox):
+            for frame in self._outbox.drain(1):
+                self.stalled_since_s = time.monotonic()
+                await self._send({"type": "websocket.send", "text": frame.payload.decode()})
+                self.stalled_since_s = None
+                if frame.channel:
+                    self._account.delivered([(frame.channel, 1, frame.text_bytes)])
+
+
+def _readable(message: Message) -> str:
+    """Binary frames are read as text where they can be; the dialect refuses what is not JSON."""
+    data: bytes = message.get("bytes") or b""
+    return data.decode("utf-8", "replace")

@@ -1,0 +1,38 @@
+"""A port: what answers a `post` over the socket. The gateway, which lies above, plugs itself in."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import orjson
+
+from streaming.core.dialects import official
+
+
+class Refused(Exception):
+    """A post that cannot be answered; the text goes to the customer as it is."""
+
+
+class Posts(Protocol):
+    """Answers posts."""
+
+    async def info(self, payload: Any) -> bytes:
+        """The body `/info` would give for `payload`, as JSON bytes. Raises Refused."""
+
+
+async def answer(post: official.Post, posts: Posts | None) -> bytes:
+    """The whole answer frame of a post. Source: protocol of `post` requests (info: type and data;
+    error: a string)."""
+    try:
+        if post.kind == "action":
+            raise Refused(
+                "This relay does not forward actions. Send them to the exchange directly."
+            )
+        if posts is None:
+            raise Refused("info requests are not served here")
+        body = await posts.info(post.payload)
+    except Refused as refused:
+        return official.post_answer(post.post_id, "error", orjson.dumps(str(refused)))
+    asked = post.payload.get("type") if isinstance(post.payload, dict) else None
+    payload = b'{"type":%s,"data":%s}' % (orjson.dumps(asked), body or b"null")
+    return official.post_answer(post.post_id, "info", payload)
