@@ -1,0 +1,1 @@
+"""A matching engine with simulated users: pure, seeded, no clock and no I/O."""

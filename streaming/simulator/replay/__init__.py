@@ -1,0 +1,1 @@
+"""Recorded data served again, in its order and with its timing."""

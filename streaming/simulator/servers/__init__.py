@@ -1,0 +1,1 @@
+"""One port that answers as Hyperliquid does: POST /info and GET /ws."""

@@ -1,0 +1,262 @@
+"""POST /info: a request body in, the exchange's answer out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from streaming.simulator.engine.accounts import Account
+from streaming.simulator.engine.block import Event
+from streaming.simulator.engine.tape import INTERVALS_MS
+from streaming.simulator.files.snapshot import render_l4
+from streaming.simulator.servers import market_info, user_info
+from streaming.simulator.servers.dialect import ADDRESS, is_valid_grouping
+from streaming.simulator.simulation import Simulator
+
+UNPROCESSABLE = b"Failed to deserialize the JSON body into the target type"
+RECENT_TRADES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer; `body` is JSON unless `is_text`."""
+
+    body: bytes
+    status: int = 200
+    is_text: bool = False
+
+
+class Refused(Exception):
+    """The request is not one the exchange would take; carries what it would answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.body.decode())
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """A snapshot to be written to `path` before the request is answered."""
+
+    path: str
+    content: bytes
+
+
+class InfoDesk(Protocol):
+    """Answers /info, from a running exchange or from recorded data."""
+
+    def answer(self, body: object) -> Answer:
+        """The answer to one request body. Never raises."""
+
+    def snapshot_file(self, body: dict[str, object]) -> SnapshotFile:
+        """What a fileSnapshot request wants written, taken now. Raises Refused."""
+
+
+def unprocessable() -> Refused:
+    """The refusal of anything that is not a known request."""
+    return Refused(Answer(UNPROCESSABLE, status=422, is_text=True))
+
+
+class ExchangeInfo:
+    """Answers /info from a running simulation."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._sim = simulator
+        self._exchange = simulator.exchange
+        self._handlers: dict[str, Callable[[Event], object]] = {
+            "meta": lambda r: market_info.meta(self._exchange, self._dex(r)),
+            "allPerpMetas": lambda r: [
+                market_info.meta(self._exchange, dex) for dex in ("", "xyz")
+            ],
+            "spotMeta": lambda r: market_info.spot_meta(self._exchange),
+            "allMids": lambda r: market_info.all_mids(self._exchange, self._dex(r)),
+            "l2Book": self._l2_book,
+            "metaAndAssetCtxs": self._meta_and_ctxs,
+            "spotMetaAndAssetCtxs": self._spot_meta_and_ctxs,
+            "perpDexs": lambda r: [None, market_info.BUILDER_DEX],
+            "exchangeStatus": lambda r: {"specialStatuses": None, "time": self._now_ms},
+            "outcomeMeta": lambda r: {"outcomes": [], "questions": []},
+            "candleSnapshot": self._candles,
+            "recentTrades": self._recent_trades,
+            "fundingHistory": lambda r: [],
+            "perpsAtOpenInterestCap": lambda r: [],
+            "clearinghouseState": lambda r: user_info.clearinghouse_state(
+                self._exchange, self._account(r), dex=self._dex(r), now_ms=self._now_ms
+            ),
+            "spotClearinghouseState": lambda r: user_info.spot_state(
+                self._exchange, self._account(r)
+            ),
+            "openOrders": lambda r: user_info.open_orders(self._exchange, address(r), self._dex(r)),
+            "frontendOpenOrders": lambda r: [
+                order.as_dict()
+                for order in user_info.orders_of(self._exchange, address(r), self._dex(r))
+            ],
+            "orderStatus": lambda r: user_info.order_status(
+                self._exchange, address(r), r.get("oid")
+            ),
+            "userFills": lambda r: user_info.user_fills(self._account(r)),
+            "userFillsByTime": lambda r: user_info.user_fills(
+                self._account(r),
+                start_ms=integer(r, "startTime"),
+                end_ms=optional_integer(r, "endTime"),
+            ),
+            "userRole": lambda r: {"role": "user" if self._account(r) else "missing"},
+            "userFees": lambda r: user_info.user_fees(self._account(r)),
+            "userRateLimit": lambda r: user_info.user_rate_limit(self._account(r)),
+            "userAbstraction": lambda r: "default",
+            "userFunding": lambda r: [],
+            "userNonFundingLedgerUpdates": lambda r: [],
+            "historicalOrders": self._historical_orders,
+            "extraAgents": lambda r: [],
+            "subAccounts": lambda r: None,
+            "userVaultEquities": lambda r: [],
+            "delegations": lambda r: [],
+        }
+
+    @property
+    def _now_ms(self) -> int:
+        return self._exchange.block.time_ms
+
+    def answer(self, body: object) -> Answer:
+        """The answer to one request body. Never raises."""
+        try:
+            request = known_request(body, self._handlers)
+            return Answer(orjson.dumps(self._handlers[str(request["type"])](request)))
+        except Refused as refused:
+            return refused.answer
+
+    def snapshot_file(self, body: dict[str, object]) -> SnapshotFile:
+        """The books, or an empty referrer list, as a node would write them now. Raises Refused."""
+        request, path = snapshot_request(body)
+        if request["type"] == "referrerStates":
+            return SnapshotFile(path, b"[]")
+        height = self._exchange.block.height if body.get("includeHeightInOutput") else None
+        content = render_l4(
+            self._exchange.books.values(),
+            height=height,
+            include_users=bool(request.get("includeUsers")),
+            include_triggers=bool(request.get("includeTriggerOrders")),
+        )
+        return SnapshotFile(path, content)
+
+    def _dex(self, request: Event) -> str:
+        dex = request.get("dex") or ""
+        if dex not in ("", "xyz"):
+            # The exchange answers an unknown dex with 500 and null, as it does a bad aggregation.
+            raise Refused(Answer(b"null", status=500))
+        return str(dex)
+
+    def _account(self, request: Event) -> Account | None:
+        return self._exchange.accounts.get(address(request))
+
+    def _l2_book(self, request: Event) -> object:
+        coin = text(request, "coin")
+        n_sig_figs, mantissa = request.get("nSigFigs"), request.get("mantissa")
+        if not is_valid_grouping(n_sig_figs, mantissa):
+            raise Refused(Answer(b"null", status=500))
+        book = self._exchange.books.get(coin)
+        if book is None:
+            known = coin in self._exchange.coins
+            return {"coin": coin, "time": self._now_ms, "levels": [[], []]} if known else None
+        return market_info.l2_book(
+            book,
+            time_ms=self._now_ms,
+            n_sig_figs=optional_integer(request, "nSigFigs"),
+            mantissa=optional_integer(request, "mantissa"),
+        )
+
+    def _meta_and_ctxs(self, request: Event) -> object:
+        dex = self._dex(request)
+        coins = market_info.perps(self._exchange, dex)
+        ctxs = [market_info.ctx(self._exchange, coin, self._now_ms) for coin in coins]
+        return [market_info.meta(self._exchange, dex), ctxs]
+
+    def _spot_meta_and_ctxs(self, request: Event) -> object:
+        coins = market_info.spots(self._exchange)
+        ctxs = [market_info.ctx(self._exchange, coin, self._now_ms) for coin in coins]
+        return [market_info.spot_meta(self._exchange), ctxs]
+
+    def _candles(self, request: Event) -> object:
+        req = request.get("req")
+        if not isinstance(req, dict) or req.get("interval") not in INTERVALS_MS:
+            raise unprocessable()
+        tape = self._exchange.tapes.get(text(req, "coin"))
+        if tape is None:
+            raise Refused(Answer(b"null", status=500))
+        end_ms = optional_integer(req, "endTime")
+        return tape.candle_snapshot(
+            str(req["interval"]),
+            start_ms=integer(req, "startTime"),
+            end_ms=min(self._now_ms, self._now_ms if end_ms is None else end_ms),
+        )
+
+    def _recent_trades(self, request: Event) -> object:
+        tape = self._exchange.tapes.get(text(request, "coin"))
+        if tape is None:
+            raise Refused(Answer(b"null", status=500))
+        return list(tape.recent)[: -RECENT_TRADES - 1 : -1]
+
+    def _historical_orders(self, request: Event) -> object:
+        user = address(request)
+        rows = [
+            user_info.order_status(self._exchange, user, oid)["order"]
+            for oid, event in reversed(self._exchange.last_status.items())
+            if event["user"] == user
+        ]
+        return rows[:2_000]
+
+
+def known_request(body: object, handlers: dict[str, Callable[[Event], object]]) -> Event:
+    """The body as a request that `handlers` knows. Raises Refused."""
+    if (
+        not isinstance(body, dict)
+        or not isinstance(body.get("type"), str)
+        or body["type"] not in handlers
+    ):
+        raise unprocessable()
+    return body
+
+
+def snapshot_request(body: dict[str, object]) -> tuple[Event, str]:
+    """The inner request and the output path of a fileSnapshot. Raises Refused."""
+    request, path = body.get("request"), body.get("outPath")
+    if (
+        not isinstance(request, dict)
+        or request.get("type") not in ("l4Snapshots", "referrerStates")
+        or not isinstance(path, str)
+        or not path
+    ):
+        raise unprocessable()
+    return request, path
+
+
+def address(request: Event) -> str:
+    """The request's user in lower case. Raises Refused."""
+    user = request.get("user")
+    if not isinstance(user, str) or not ADDRESS.match(user):
+        raise unprocessable()
+    return user.lower()
+
+
+def text(request: Event, key: str) -> str:
+    """A required string. Raises Refused."""
+    value = request.get(key)
+    if not isinstance(value, str):
+        raise unprocessable()
+    return value
+
+
+def integer(request: Event, key: str) -> int:
+    """A required whole number. Raises Refused."""
+    value = request.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise unprocessable()
+    return value
+
+
+def optional_integer(request: Event, key: str) -> int | None:
+    """A whole number, or None when absent or null. Raises Refused."""
+    return None if request.get(key) is None else integer(request, key)

@@ -1,0 +1,235 @@
+"""/info about a user: state, orders, fills, fees. Pure reads of an exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import cast
+
+from streaming.simulator.engine.accounts import PPM, USDC_DECIMALS, WEI_DECIMALS, Account
+from streaming.simulator.engine.block import Event
+from streaming.simulator.engine.book import Order
+from streaming.simulator.engine.coins import decimal_text
+from streaming.simulator.engine.exchange import Exchange
+from streaming.simulator.servers.market_info import TOKENS, mark_px, perps, spots
+
+BUILDER_DEX_USDC = 1_000_000 * PPM  # what every account is taken to hold on a builder dex
+NODE_ONLY_FILL_KEYS = ("builder", "deployerFee")
+ORDER_UPDATE_KEYS = ("coin", "side", "limitPx", "sz", "oid", "timestamp", "origSz")
+
+
+def _usdc(micro: int) -> str:
+    return decimal_text(micro, USDC_DECIMALS)
+
+
+def clearinghouse_state(
+    exchange: Exchange, account: Account | None, *, dex: str, now_ms: int
+) -> Event:
+    """`clearinghouseState` of one dex; an unknown user is empty but valid."""
+    rows: list[Event] = []
+    notional = margin = unrealized = signed_value = 0
+    for coin in perps(exchange, dex) if account else ():
+        position = account.positions.get(coin.name) if account else None
+        if position is None or position.szi == 0:
+            continue
+        size = abs(position.szi)
+        value = size * mark_px(exchange, coin)
+        pnl = (value - position.entry_ntl) * (1 if position.szi > 0 else -1)
+        used = value // coin.max_leverage
+        notional, margin, unrealized = notional + value, margin + used, unrealized + pnl
+        signed_value += value if position.szi > 0 else -value
+        rows.append(
+            {
+                "type": "oneWay",
+                "position": {
+                    "coin": coin.name,
+                    "szi": coin.sz_text(position.szi),
+                    "leverage": {"type": "cross", "value": coin.max_leverage},
+                    "entryPx": coin.px_text(position.entry_ntl // size),
+                    "positionValue": _usdc(value),
+                    "unrealizedPnl": _usdc(pnl),
+                    "returnOnEquity": decimal_text(pnl * 10**10 // max(used, 1), 10),
+                    "liquidationPx": None,
+                    "marginUsed": _usdc(used),
+                    "maxLeverage": coin.max_leverage,
+                    "cumFunding": {"allTime": "0.0", "sinceOpen": "0.0", "sinceChange": "0.0"},
+                },
+            }
+        )
+    cash = 0 if account is None else account.usdc if dex == "" else BUILDER_DEX_USDC
+    value = cash + unrealized
+    summary = {
+        "accountValue": _usdc(value),
+        "totalNtlPos": _usdc(notional),
+        "totalRawUsd": _usdc(value - signed_value),
+        "totalMarginUsed": _usdc(margin),
+    }
+    return {
+        "marginSummary": summary,
+        "crossMarginSummary": summary,
+        "crossMaintenanceMarginUsed": _usdc(margin // 2),
+        "withdrawable": _usdc(max(0, value - margin)),
+        "assetPositions": rows,
+        "time": now_ms,
+    }
+
+
+def spot_state(exchange: Exchange, account: Account | None) -> Event:
+    """`spotClearinghouseState`; `hold` is what resting sells, and for USDC resting buys, have
+    reserved.
+    """
+    if account is None:
+        return {"balances": []}
+    hold = {token: 0 for token in account.balances}
+    for coin in spots(exchange):
+        for order in exchange.books[coin.name].orders.values():
+            if order.user != account.address:
+                continue
+            if order.is_buy:
+                hold["USDC"] += order.px * order.sz
+            else:
+                hold[coin.base] += order.sz * 10 ** (WEI_DECIMALS - coin.sz_decimals)
+    return {
+        "balances": [
+            {
+                "coin": token,
+                "token": TOKENS[token][0] if token in TOKENS else 0,
+                "total": decimal_text(balance.total, WEI_DECIMALS),
+                "hold": decimal_text(hold[token], WEI_DECIMALS),
+                "entryNtl": decimal_text(balance.entry_ntl, WEI_DECIMALS),
+            }
+            for token, balance in account.balances.items()
+        ]
+    }
+
+
+def orders_of(exchange: Exchange, address: str, dex: str) -> Iterator[Order]:
+    """A user's live orders and waiting stops on one dex, newest first."""
+    found = [
+        order
+        for book in exchange.books.values()
+        if book.coin.dex == dex
+        for orders in (book.orders, book.triggers)
+        for order in orders.values()
+        if order.user == address
+    ]
+    return iter(sorted(found, key=lambda order: -order.oid))
+
+
+def open_orders(exchange: Exchange, address: str, dex: str) -> list[Event]:
+    """`openOrders`: the short form; `cloid` only where the client set one."""
+    rows = []
+    for order in orders_of(exchange, address, dex):
+        full = order.as_dict()
+        row = {
+            key: full[key]
+            for key in ("coin", "limitPx", "oid", "side", "sz", "timestamp", "origSz")
+        }
+        if order.cloid is not None:
+            row["cloid"] = order.cloid
+        rows.append(row)
+    return rows
+
+
+def order_update(status: Event, time_ms: int) -> Event:
+    """A status row as the orderUpdates feed shows it."""
+    order = cast("Event", status["order"])
+    short = {key: order[key] for key in ORDER_UPDATE_KEYS}
+    if order["cloid"] is not None:
+        short["cloid"] = order["cloid"]
+    return {"order": short, "status": status["status"], "statusTimestamp": time_ms}
+
+
+def order_status(exchange: Exchange, address: str, oid: object) -> Event:
+    """`orderStatus` by order id or client order id."""
+    event = exchange.last_status.get(oid) if isinstance(oid, int) else None
+    if isinstance(oid, str):
+        for each in reversed(exchange.last_status.values()):
+            order = each["order"]
+            if (
+                isinstance(order, dict)
+                and order["cloid"] == oid.lower()
+                and each["user"] == address
+            ):
+                event = each
+                break
+    if event is None or event["user"] != address:
+        return {"status": "unknownOid"}
+    at = datetime.fromisoformat(str(event["time"])[:23]).replace(tzinfo=UTC)
+    return {
+        "status": "order",
+        "order": {
+            "order": event["order"],
+            "status": event["status"],
+            "statusTimestamp": round(at.timestamp() * 1_000),
+        },
+    }
+
+
+def api_fill(row: Event) -> Event:
+    """A fill as the public API shows it: without the keys that only node files carry."""
+    if any(key in row for key in NODE_ONLY_FILL_KEYS):
+        return {key: value for key, value in row.items() if key not in NODE_ONLY_FILL_KEYS}
+    return row
+
+
+def user_fills(
+    account: Account | None, *, start_ms: int | None = None, end_ms: int | None = None
+) -> list[Event]:
+    """Newest first as `userFills`; with a start time oldest first as `userFillsByTime`. At most
+    2,000.
+    """
+    rows = [] if account is None else list(account.fills)
+    if start_ms is None:
+        return [api_fill(row) for row in reversed(rows)]
+    until = end_ms if end_ms is not None else 1 << 62
+    return [api_fill(row) for row in rows if start_ms <= int(str(row["time"])) <= until]
+
+
+def user_fees(account: Account | None) -> Event:
+    """`userFees` with the base schedule and the user's own rates."""
+    taker, maker = (account.taker_ppm, account.maker_ppm) if account else (450, 150)
+    return {
+        "dailyUserVlm": [],
+        "feeSchedule": {
+            "cross": "0.00045",
+            "add": "0.00015",
+            "spotCross": "0.0007",
+            "spotAdd": "0.0004",
+            "tiers": {
+                "vip": [
+                    {
+                        "ntlCutoff": "5000000.0",
+                        "cross": "0.0004",
+                        "add": "0.00012",
+                        "spotCross": "0.0006",
+                        "spotAdd": "0.0003",
+                    }
+                ],
+                "mm": [{"makerFractionCutoff": "0.005", "add": "-0.00001"}],
+            },
+            "referralDiscount": "0.04",
+            "stakingDiscountTiers": [{"bpsOfMaxSupply": "0.0", "discount": "0.0"}],
+        },
+        "userCrossRate": decimal_text(taker, USDC_DECIMALS),
+        "userAddRate": decimal_text(maker, USDC_DECIMALS),
+        "userSpotCrossRate": decimal_text(taker, USDC_DECIMALS),
+        "userSpotAddRate": decimal_text(abs(maker), USDC_DECIMALS),
+        "activeReferralDiscount": "0.0",
+        "trial": None,
+        "feeTrialEscrow": "0.0",
+        "nextTrialAvailableTimestamp": None,
+        "stakingLink": None,
+        "activeStakingDiscount": {"bpsOfMaxSupply": "0.0", "discount": "0.0"},
+    }
+
+
+def user_rate_limit(account: Account | None) -> Event:
+    """`userRateLimit`: 10,000 requests to begin with, and one more a USDC traded."""
+    volume, used = (account.volume, account.requests) if account else (0, 0)
+    return {
+        "cumVlm": _usdc(volume),
+        "nRequestsUsed": used,
+        "nRequestsCap": 10_000 + volume // PPM,
+        "nRequestsSurplus": 0,
+    }
