@@ -1,0 +1,91 @@
+"""One ASGI application: customers' sockets and reads on a short path, everything else through
+Django."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "relay_site.settings")
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()  # loads the apps: the imports below need them
+
+from django.conf import settings  # noqa: E402
+from prometheus_client import REGISTRY  # noqa: E402
+
+from gateway.http.errors import JSON_HEADERS, HttpError  # noqa: E402
+from gateway.http.info import Info, InfoEndpoint  # noqa: E402
+from gateway.http.origin import Origins  # noqa: E402
+from relay_site import health, wiring  # noqa: E402
+from streaming import runtime  # noqa: E402
+from streaming.upstream.spec import parse_upstreams  # noqa: E402
+from streaming.ws.consumer import DataConsumer  # noqa: E402
+from streaming.ws.metrics import HubCollector  # noqa: E402
+from tenants.admission.presented import split_path  # noqa: E402
+
+
+def _posts(current: runtime.Runtime) -> Info:
+    REGISTRY.register(HubCollector(current))
+    urls = [spec.info_url for spec in parse_upstreams(settings.RELAY_UPSTREAMS) if spec.info_url]
+    return Info(current, Origins(urls))
+
+
+@cache
+def _consumer() -> Any:
+    return DataConsumer.as_asgi()
+
+
+def _info() -> Info:
+    posts = runtime.current().posts
+    assert isinstance(posts, Info)  # noqa: S101
+    return posts
+
+
+async def _upstream_check() -> str | None:
+    return runtime.current().staleness()
+
+
+health.register("upstream", _upstream_check)
+runtime.configure(
+    runtime.Config(
+        bus_url=settings.REDIS_BUS_URL,
+        admission=wiring.admission,
+        meter=wiring.meter,
+        posts=_posts,
+    )
+)
+info_endpoint = InfoEndpoint(_info)
+NOT_FOUND = HttpError(404, "not_found", "No such path. Sockets live at /<key>/ws.")
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Route by the last path segment: customers' clients join base URL and path by hand, so the
+    key comes first."""
+    match scope["type"]:
+        case "websocket":
+            if split_path(scope["path"])[1] == "/ws":
+                await _consumer()(scope, receive, send)
+            else:
+                await _refuse_socket(receive, send)
+        case "http":
+            if split_path(scope["path"])[1] == "/info":
+                await info_endpoint(scope, receive, send)
+            else:
+                await django_application(scope, receive, send)
+        case kind:
+            raise ValueError(f"no application for {kind}")
+
+
+async def _refuse_socket(receive: Any, send: Any) -> None:
+    await receive()
+    await send(
+        {
+            "type": "websocket.http.response.start",
+            "status": NOT_FOUND.status,
+            "headers": JSON_HEADERS,
+        }
+    )
+    await send({"type": "websocket.http.response.body", "body": NOT_FOUND.body})
