@@ -1,0 +1,10 @@
+"""What is measured. Each case takes one subject at a time."""
+
+from __future__ import annotations
+
+from tests.bench.cases import connect, fanout, hop, idle
+from tests.bench.cases.contract import Case
+
+CASES: dict[str, Case] = {
+    case.name: case for case in (fanout.Fanout(), hop.Hop(), connect.Connect(), idle.Idle())
+}

@@ -1,0 +1,20 @@
+"""The servers that are measured: ours, the ones people would write instead, and the limit in C."""
+
+from __future__ import annotations
+
+from tests.bench.subjects import others, relay
+from tests.bench.subjects.contract import Subject
+
+#: In the order of the table; ours first, because the others are shown as ratios to it.
+SUBJECTS: dict[str, Subject] = {
+    subject.name: subject
+    for subject in (
+        relay.Relay(),
+        others.Channels(),
+        others.Uvicorn(),
+        others.Picows(),
+        others.NodeWs(),
+        others.UWebSockets(),
+        others.CLoop(),
+    )
+}

@@ -1,0 +1,92 @@
+"""Fixtures for everybody: real servers once per session, the recorded data, the whole relay."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.environment import VAR
+from tests.support.relay import RunningRelay
+from tests.support.services import Missing, Service, start_mariadb, start_redis
+
+# A shared, loaded machine makes single examples slow now and then; the suite's own timeout bounds
+# the whole.
+settings.register_profile(
+    "relay", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("relay")
+
+
+def skip(reason: str) -> None:
+    """Skip visibly, or fail where nothing may be missing (`CI` set)."""
+    if os.environ.get("CI"):
+        pytest.fail(f"missing with CI set: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def _start(start: Callable[[], Service]) -> Service:
+    try:
+        return start()
+    except Missing as missing:
+        skip(str(missing))
+        raise
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Service]:
+    """A private Redis, also at the unix socket that `settings.REDIS_URL` names in tests."""
+    service = _start(lambda: start_redis(VAR / "redis", socket=VAR / "redis.sock"))
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: Service) -> str:
+    """`redis://127.0.0.1:PORT/0` of the session's Redis."""
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Service]:
+    """A private MariaDB for tests that want one whatever the suite runs on."""
+    service = _start(lambda: start_mariadb(VAR / "mariadb-fixture"))
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb_url(mariadb_server: Service) -> str:
+    """`mysql://relay:relay@127.0.0.1:PORT/relay` of the session's MariaDB."""
+    return mariadb_server.url
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of recorded data."""
+    named = os.environ.get("RELAY_TEST_DATA", "")
+    if not named:
+        pytest.skip("RELAY_TEST_DATA is not set: no recorded data")
+    folder = Path(named)
+    if not folder.is_dir():
+        pytest.skip(f"RELAY_TEST_DATA={named}: no such folder")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def running_relay() -> Iterator[RunningRelay]:
+    """The whole relay as `manage.py up` starts it, on free ports and in a folder of its own."""
+    relay = RunningRelay(VAR / "relay")
+    relay.start()
+    yield relay
+    relay.stop()
+
+
+@pytest.fixture(scope="session")
+def relay(running_relay: RunningRelay) -> dict[str, Any]:
+    """What its run.json says: `http`, `ws`, `api_key`, `admin_url`, …"""
+    return running_relay.run

@@ -1,0 +1,63 @@
+"""Loaded before Django reads its settings: gives a test run a folder and a database of its own.
+
+A developer's `DATABASE_URL`, `REDIS_URL` or `RELAY_*` must not reach the tests, nor the tests the
+developer's data. With `RELAY_TEST_DATABASE=mariadb` a private MariaDB is started first and
+everything runs on it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.services import MARIADB, Missing, start_mariadb
+
+#: Set by whoever runs the tests, and meant for them.
+KEPT = frozenset({"RELAY_TEST_DATA", "RELAY_TEST_DATABASE"})
+
+
+def prepare() -> Path:
+    """Clean the environment and return the run's own `RELAY_VAR`.
+
+    Its path is short: sockets in it may be 107 bytes at most, and pytest's own folders can be
+    longer.
+    """
+    for name in list(os.environ):
+        is_ours = name.startswith(("RELAY_", "REDIS_")) or name.removesuffix("_FILE") in {
+            "DATABASE_URL",
+            "DEBUG",
+            "SECRET_KEY",
+        }
+        if is_ours and name not in KEPT:
+            del os.environ[name]
+    var = Path(tempfile.mkdtemp(prefix="hlrelay-test-"))
+    atexit.register(shutil.rmtree, var, ignore_errors=True)
+    os.environ["RELAY_VAR"] = str(var)
+    return var
+
+
+VAR = prepare()
+
+
+def _choose_database() -> None:
+    match os.environ.get("RELAY_TEST_DATABASE", "sqlite"):
+        case "sqlite":
+            return
+        case "mariadb":
+            try:
+                server = start_mariadb(VAR / "mariadb")
+            except Missing as missing:
+                code = 1 if os.environ.get("CI") else 0
+                pytest.exit(f"{MARIADB}: {missing}; these tests are skipped", returncode=code)
+            atexit.register(server.stop)
+            os.environ["DATABASE_URL"] = server.url
+        case other:
+            pytest.exit(f"RELAY_TEST_DATABASE={other!r}: sqlite or mariadb", returncode=2)
+
+
+_choose_database()

@@ -1,0 +1,194 @@
+"""No bucket spends more than capacity plus refill; no tenant holds more than its plan allows."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tenants.admission.errors import KINDS, Denied, TooManyConnections, TooManySubscriptions
+from tenants.admission.limiter import TokenBucket
+from tenants.admission.principal import Limits, Principal
+from tenants.admission.quotas import Held, Lease, Occupancy
+from tenants.admission.store import RedisStore
+from tests.tenants.test_directory import principal
+
+
+@given(
+    capacity=st.floats(0.5, 100),
+    refill=st.floats(0.1, 100),
+    steps=st.lists(st.tuples(st.floats(-1, 3), st.floats(0, 50)), max_size=60),
+)
+def test_no_bucket_spends_more_than_capacity_plus_refill(
+    capacity: float, refill: float, steps: list[tuple[float, float]]
+) -> None:
+    bucket = TokenBucket(capacity=capacity, refill_per_s=refill, now_s=0.0)
+    now_s = latest_s = spent = 0.0
+    for step_s, weight in steps:
+        now_s += step_s
+        latest_s = max(latest_s, now_s)
+        if bucket.take(weight, now_s=now_s) == 0.0:
+            spent += weight
+    assert spent <= capacity + refill * latest_s + 1e-6
+
+
+@given(st.floats(0.5, 100), st.floats(0.1, 100), st.floats(0.1, 100))
+def test_the_wait_it_names_is_enough(capacity: float, refill: float, weight: float) -> None:
+    bucket = TokenBucket(capacity=capacity, refill_per_s=refill, now_s=0.0)
+    bucket.take(capacity, now_s=0.0)
+    wait_s = bucket.take(weight, now_s=0.0)
+    if weight > capacity:
+        assert wait_s == float("inf")
+    else:
+        assert bucket.take(weight, now_s=wait_s * (1 + 1e-9) + 1e-9) == 0.0
+
+
+def test_a_bucket_must_hold_and_refill_something() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        TokenBucket(capacity=0, refill_per_s=1, now_s=0)
+
+
+def test_connections_stop_at_the_limit_and_come_back() -> None:
+    occupancy = Occupancy()
+    first, _second = occupancy.open(principal()), occupancy.open(principal())
+    with pytest.raises(TooManyConnections) as refused:
+        occupancy.open(principal())
+    assert (refused.value.used, refused.value.limit) == (2, 2)
+    first.close()
+    first.close()
+    occupancy.open(principal())
+    assert occupancy.held(1) == Held(2, 0)
+
+
+def test_all_keys_of_a_tenant_share_its_limits_and_tenants_do_not() -> None:
+    occupancy = Occupancy()
+    occupancy.open(principal("a" * 64, key_id=1))
+    occupancy.open(principal("b" * 64, key_id=2))
+    with pytest.raises(TooManyConnections):
+        occupancy.open(principal("c" * 64, key_id=3))
+    occupancy.open(principal("e" * 64, key_id=4, tenant_id=2))
+
+
+def test_subscriptions_stop_at_the_limit_and_the_others_stay() -> None:
+    occupancy = Occupancy()
+    lease, other = occupancy.open(principal()), occupancy.open(principal())
+    for _ in range(6):
+        lease.subscribe()
+    for _ in range(4):
+        other.subscribe()
+    with pytest.raises(TooManySubscriptions) as refused:
+        other.subscribe()
+    assert (refused.value.used, refused.value.limit) == (10, 10)
+    assert (lease.subscriptions, other.subscriptions) == (6, 4)
+    lease.close()
+    other.subscribe()
+    assert occupancy.held(1) == Held(1, 5)
+
+
+def test_a_lease_gives_back_only_what_it_holds() -> None:
+    lease = Occupancy().open(principal())
+    with pytest.raises(RuntimeError):
+        lease.unsubscribe()
+    lease.close()
+    with pytest.raises(RuntimeError):
+        lease.subscribe()
+
+
+def test_new_limits_count_at_once_for_what_is_open() -> None:
+    occupancy = Occupancy()
+    lease = occupancy.open(principal())
+    lease.subscribe()
+    occupancy.refresh(principal(limits=Limits(2, 1)))
+    with pytest.raises(TooManySubscriptions):
+        lease.subscribe()
+    assert lease.subscriptions == 1
+
+
+def test_what_other_processes_hold_counts() -> None:
+    occupancy = Occupancy()
+    occupancy.set_elsewhere({1: Held(1, 9)})
+    lease = occupancy.open(principal())
+    with pytest.raises(TooManyConnections):
+        occupancy.open(principal())
+    lease.subscribe()
+    with pytest.raises(TooManySubscriptions):
+        lease.subscribe()
+    occupancy.set_elsewhere({})
+    occupancy.open(principal())
+
+
+async def test_processes_tell_each_other_through_redis(redis_url: str) -> None:
+    redis.Redis.from_url(redis_url).flushdb()
+    store = RedisStore(redis_url)
+    assert await store.trade_occupancy("a", {1: Held(1, 2), 5: Held(1, 0)}) == {}
+    assert await store.trade_occupancy("b", {1: Held(3, 4)}) == {1: Held(1, 2), 5: Held(1, 0)}
+    assert await store.trade_occupancy("c", {}) == {1: Held(4, 6), 5: Held(1, 0)}
+    await store.leave("a")
+    assert await store.trade_occupancy("c", {}) == {1: Held(3, 4)}
+    await store.aclose()
+
+
+class OccupancyLaws(RuleBasedStateMachine):
+    """Whatever is opened and closed in whatever order, the counts are those of what is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.occupancy = Occupancy()
+        self.leases: list[Lease] = []
+
+    def _principal(self, tenant_id: int, key: int) -> Principal:
+        return principal(f"{tenant_id}-{key}", tenant_id=tenant_id, key_id=key, limits=Limits(3, 5))
+
+    @rule(tenant_id=st.integers(1, 2), key=st.integers(1, 2))
+    def open(self, tenant_id: int, key: int) -> None:
+        is_full = self.occupancy.held(tenant_id).connections == 3
+        try:
+            self.leases.append(self.occupancy.open(self._principal(tenant_id, key)))
+        except TooManyConnections:
+            assert is_full
+        else:
+            assert not is_full
+
+    @rule(place=st.integers(0, 9))
+    def subscribe(self, place: int) -> None:
+        if place < len(self.leases):
+            lease = self.leases[place]
+            is_full = self.occupancy.held(lease.principal.tenant_id).subscriptions == 5
+            try:
+                lease.subscribe()
+            except TooManySubscriptions:
+                assert is_full
+            else:
+                assert not is_full
+
+    @rule(place=st.integers(0, 9))
+    def unsubscribe(self, place: int) -> None:
+        if place < len(self.leases) and self.leases[place].subscriptions:
+            self.leases[place].unsubscribe()
+
+    @rule(place=st.integers(0, 9))
+    def close(self, place: int) -> None:
+        if place < len(self.leases):
+            self.leases.pop(place).close()
+
+    @invariant()
+    def counts_are_those_of_what_is_open(self) -> None:
+        for tenant_id in (1, 2):
+            own = [lease for lease in self.leases if lease.principal.tenant_id == tenant_id]
+            held = self.occupancy.held(tenant_id)
+            assert held == Held(len(own), sum(lease.subscriptions for lease in own))
+        open_keys = {lease.principal.digest for lease in self.leases}
+        assert {known.digest for known in self.occupancy.principals()} == open_keys
+        assert set(self.occupancy.all_held()) == {
+            lease.principal.tenant_id for lease in self.leases
+        }
+
+
+TestOccupancyLaws = OccupancyLaws.TestCase
+
+
+def test_every_refusal_has_a_code_of_its_own() -> None:
+    assert len({kind.code for kind in KINDS}) == len(KINDS) == len(Denied.__subclasses__())
+    assert {kind.http_status for kind in KINDS} == {401, 403, 429, 503}

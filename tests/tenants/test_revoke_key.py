@@ -1,0 +1,292 @@
+"""A revoked key is refused and its open sockets close within five seconds, whatever is down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from django.db import connections
+from django.utils import timezone
+
+from tenants import services
+from tenants.admission import changes, keys
+from tenants.admission.control import AdmissionControl
+from tenants.admission.errors import Denied, InvalidKey, MissingKey, ScopeMissing
+from tenants.admission.principal import Limits
+from tests.support.services import Service, start_redis
+from tests.tenants.cast import Cast
+
+#: What the customer is promised.
+DEADLINE_S = 5.0
+
+
+async def in_thread(act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Write as the admin does: outside the loop, with a connection of its own."""
+
+    def run() -> Any:
+        try:
+            return act(*args, **kwargs)
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(run)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for something that another task brings about."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not is_so():
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - the door has no event for it
+
+
+class Edge:
+    """One process with its door, and the keys it was told to close."""
+
+    def __init__(self) -> None:
+        self.control = AdmissionControl.from_settings()
+        self.closed: asyncio.Queue[int] = asyncio.Queue()
+        self.control.on_revoked(self.closed.put_nowait)
+
+    async def next_closed(self) -> int:
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.closed.get()
+
+    async def refusal(self, raw: str | None, scope: str = "ws") -> Denied:
+        with pytest.raises(Denied) as refused:
+            await self.control.authenticate(raw, scope=scope)
+        return refused.value
+
+
+@asynccontextmanager
+async def running_edge(*, is_watching: bool = True) -> AsyncIterator[Edge]:
+    edge = Edge()
+    task = asyncio.create_task(edge.control.run())
+    if is_watching:
+        await group_has_member()
+    try:
+        yield edge
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await edge.control.aclose()
+
+
+async def group_has_member() -> None:
+    """Until the doorbell is heard: a ring before would be lost, as the layer's contract allows."""
+    heard = asyncio.Event()
+
+    async def on_ring(digests: list[str]) -> None:
+        heard.set()
+
+    probe = asyncio.create_task(changes.watch(on_ring))
+    async with asyncio.timeout(DEADLINE_S):
+        while not heard.is_set():
+            await in_thread(changes._ring, ["0" * 64])
+            await asyncio.sleep(0.01)
+    probe.cancel()
+    await asyncio.gather(probe, return_exceptions=True)
+
+
+@pytest.fixture
+def relay(committed_cast: Cast, redis_server: Service) -> Cast:
+    redis.Redis.from_url(redis_server.url).flushdb()
+    return committed_cast
+
+
+@pytest.fixture
+def own_redis(settings: Any, tmp_path: Path) -> Iterator[Service]:
+    server = start_redis(tmp_path / "redis")
+    settings.REDIS_CACHE_URL = server.url
+    settings.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [{"address": server.url, "socket_timeout": None}]},
+        }
+    }
+    yield server
+    server.stop()
+
+
+async def issue(cast: Cast, **rights: Any) -> services.IssuedKey:
+    issued: services.IssuedKey = await in_thread(
+        services.issue_key, tenant=cast.acme, name="bot", **rights
+    )
+    return issued
+
+
+async def test_a_good_key_is_let_in_and_known_from_then_on(relay: Cast) -> None:
+    issued = await issue(relay)
+    async with running_edge() as edge:
+        assert edge.control.known(issued.raw) is None
+        principal = await edge.control.authenticate(issued.raw, scope="ws")
+        assert (principal.tenant_slug, principal.key_id) == ("acme", issued.key.pk)
+        assert principal.limits == Limits(2, 10)
+        assert edge.control.known(issued.raw) == principal
+        assert issued.raw not in repr(principal)
+
+
+async def test_the_doorbell_closes_open_sockets_at_once(
+    relay: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So long that only the doorbell can be what closes.
+    monkeypatch.setattr("tenants.admission.control.REVALIDATE_EVERY_S", 3_600)
+    issued = await issue(relay)
+    async with running_edge() as edge:
+        principal = await edge.control.authenticate(issued.raw, scope="ws")
+        lease = edge.control.open_connection(principal)
+        await in_thread(services.revoke_key, issued.key)
+
+        assert await edge.next_closed() == issued.key.pk
+        lease.close()
+        assert isinstance(await edge.refusal(issued.raw), InvalidKey)
+        assert edge.control.known(issued.raw) is None
+
+
+async def test_a_lost_doorbell_closes_them_too(
+    relay: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = await issue(relay)
+    async with running_edge() as edge:
+        principal = await edge.control.authenticate(issued.raw, scope="ws")
+        edge.control.open_connection(principal)
+        # Neither the doorbell nor the shared entry hears of it: Redis goes on believing the key.
+        monkeypatch.setattr(changes, "announce", lambda digests: None)
+        await in_thread(services.revoke_key, issued.key)
+
+        assert await edge.next_closed() == issued.key.pk
+        assert isinstance(await edge.refusal(issued.raw), InvalidKey)
+
+
+async def test_with_redis_down_the_database_is_asked(
+    committed_cast: Cast, own_redis: Service
+) -> None:
+    issued = await issue(committed_cast)
+    async with running_edge() as edge:
+        principal = await edge.control.authenticate(issued.raw, scope="ws")
+        edge.control.open_connection(principal)
+        own_redis.kill()
+        await in_thread(services.revoke_key, issued.key)
+
+        assert await edge.next_closed() == issued.key.pk
+        assert isinstance(await edge.refusal(issued.raw), InvalidKey)
+
+
+async def test_the_doorbell_is_heard_again_after_redis_came_back(
+    committed_cast: Cast, own_redis: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tenants.admission.control.REVALIDATE_EVERY_S", 3_600)
+    issued = await issue(committed_cast)
+    port = int(own_redis.url.rsplit(":", 1)[1].split("/")[0])
+    async with running_edge() as edge:
+        edge.control.open_connection(await edge.control.authenticate(issued.raw, scope="ws"))
+        own_redis.kill()
+        back = await asyncio.to_thread(start_redis, tmp_path / "back", port=port)
+        try:
+            async with asyncio.timeout(15):
+                await in_thread(services.revoke_key, issued.key)
+                while edge.closed.empty():
+                    # Announcing again is what a second press of the button does.
+                    await in_thread(changes.announce, [issued.key.digest])
+                    await asyncio.sleep(0.05)
+        finally:
+            await asyncio.to_thread(back.stop)
+
+
+async def test_suspending_a_tenant_closes_all_it_has_and_nobody_else(relay: Cast) -> None:
+    acme = [await issue(relay), await issue(relay)]
+    cleo = await in_thread(services.issue_key, tenant=relay.other, name="bot")
+    async with running_edge() as edge:
+        for issued in (*acme, cleo):
+            edge.control.open_connection(await edge.control.authenticate(issued.raw, scope="ws"))
+        await in_thread(services.suspend_tenant, relay.acme, reason="unpaid")
+
+        closed = {await edge.next_closed(), await edge.next_closed()}
+        assert closed == {issued.key.pk for issued in acme}
+        assert await edge.control.authenticate(cleo.raw, scope="ws")
+
+        await in_thread(services.resume_tenant, relay.acme)
+        await until(lambda: edge.control.known(acme[0].raw) is not None)
+
+
+async def test_a_key_that_expires_closes_its_sockets(relay: Cast) -> None:
+    issued = await issue(relay, expires_at=timezone.now() + timedelta(seconds=1))
+    async with running_edge() as edge:
+        principal = await edge.control.authenticate(issued.raw, scope="ws")
+        edge.control.open_connection(principal)
+        assert await edge.next_closed() == issued.key.pk
+        assert edge.control.known(issued.raw) is None
+
+
+async def test_a_changed_plan_reaches_what_is_open(relay: Cast) -> None:
+    issued = await issue(relay)
+    async with running_edge() as edge:
+        principal = await edge.control.authenticate(issued.raw, scope="ws")
+        leases = [edge.control.open_connection(principal) for _ in range(2)]
+        with pytest.raises(Denied, match="2 of 2"):
+            edge.control.open_connection(principal)
+        await in_thread(services.change_plan, relay.acme, plan=relay.large)
+        occupancy = edge.control.occupancy
+        await until(lambda: occupancy.principals()[0].limits == Limits(100, 1_000))
+        for _ in range(11):
+            leases[0].subscribe()
+        assert edge.closed.empty()
+
+
+async def test_all_bad_keys_get_the_same_bytes(relay: Cast) -> None:
+    revoked, expired, suspended = [await issue(relay) for _ in range(3)]
+    await in_thread(services.revoke_key, revoked.key)
+    expired.key.expires_at = timezone.now()
+    await in_thread(services.update_key, expired.key)
+    unknown = keys.generate(keys.Environment.LIVE)
+    mistyped = unknown[:-1] + ("a" if unknown[-1] != "a" else "b")
+    async with running_edge() as edge:
+        bad = [revoked.raw, expired.raw, unknown, mistyped, "hunter2", "é" * 50, "\ud800"]
+        refusals = [await edge.refusal(raw) for raw in bad]
+        await in_thread(services.suspend_tenant, relay.acme, reason="unpaid")
+        refusals.append(await edge.refusal(suspended.raw))
+    assert {(refusal.http_status, refusal.body) for refusal in refusals} == {
+        (401, b'{"code": "invalid_key", "msg": "This API key is not valid."}')
+    }
+
+
+@pytest.mark.parametrize("raw", [None, ""])
+async def test_no_key_is_told_where_to_put_one(relay: Cast, raw: str | None) -> None:
+    async with running_edge(is_watching=False) as edge:
+        refusal = await edge.refusal(raw)
+    assert isinstance(refusal, MissingKey)
+    assert refusal.http_status == 401
+    assert "X-API-Key" in str(refusal)
+
+
+async def test_a_door_the_key_was_not_issued_for_stays_shut(relay: Cast) -> None:
+    issued = await issue(relay, scopes=["info"])
+    async with running_edge(is_watching=False) as edge:
+        refusal = await edge.refusal(issued.raw, scope="ws")
+        assert isinstance(refusal, ScopeMissing)
+        assert await edge.control.authenticate(issued.raw, scope="info")
+
+
+def test_revoking_twice_keeps_the_first_time(cast: Cast) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot").key
+    first = services.revoke_key(key).revoked_at
+    assert services.revoke_key(key).revoked_at == first
+
+
+def test_a_change_that_rolls_back_is_announced_to_nobody(
+    cast: Cast, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot").key
+    announced: list[tuple[str, ...]] = []
+    monkeypatch.setattr(changes, "announce", announced.append)
+    with django_capture_on_commit_callbacks() as callbacks:
+        services.revoke_key(key)
+        assert announced == []
+    for callback in callbacks:
+        callback()
+    assert announced == [(key.digest,)]
