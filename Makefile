@@ -58,7 +58,7 @@ test: tools
 	@set -e; \
 	$(BIN)/python -m pytest $(ARGS); \
 	echo "The tests that touch the database, on MariaDB:"; \
-	RELAY_TEST_DATABASE=mariadb $(BIN)/python -m pytest -m "django_db and not relay" $(ARGS)
+	RELAY_TEST_DATABASE=mariadb $(BIN)/python -m pytest -m "database and not relay" $(ARGS)
 
 check: tools
 	@$(BIN)/ruff format --check .

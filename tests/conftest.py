@@ -22,6 +22,15 @@ settings.register_profile(
 settings.load_profile("relay")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what touches the database, by mark or by fixture, as `database`."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}:
+            item.add_marker("database")
+
+
 def skip(reason: str) -> None:
     """Skip visibly, or fail where nothing may be missing (`CI` set)."""
     if os.environ.get("CI"):

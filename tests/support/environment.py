@@ -10,12 +10,12 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
-import pytest
-
-from tests.support.services import MARIADB, Missing, start_mariadb
+from tests.support.services import Missing, start_mariadb
 
 #: Set by whoever runs the tests, and meant for them.
 KEPT = frozenset({"RELAY_TEST_DATA", "RELAY_TEST_DATABASE"})
@@ -52,12 +52,17 @@ def _choose_database() -> None:
             try:
                 server = start_mariadb(VAR / "mariadb")
             except Missing as missing:
-                code = 1 if os.environ.get("CI") else 0
-                pytest.exit(f"{MARIADB}: {missing}; these tests are skipped", returncode=code)
+                # Nothing can run; a failure where nothing may be missing, else a visible skip.
+                _leave(f"SKIPPED on MariaDB: {missing}", code=1 if os.environ.get("CI") else 0)
             atexit.register(server.stop)
             os.environ["DATABASE_URL"] = server.url
         case other:
-            pytest.exit(f"RELAY_TEST_DATABASE={other!r}: sqlite or mariadb", returncode=2)
+            _leave(f"RELAY_TEST_DATABASE: {other!r} is neither sqlite nor mariadb", code=2)
+
+
+def _leave(why: str, *, code: int) -> NoReturn:
+    sys.stderr.write(f"{why}\n")
+    raise SystemExit(code)
 
 
 _choose_database()

@@ -29,7 +29,6 @@ STOP_DEADLINE_S = 10.0
 POLL_S = 0.02
 
 REDIS = "redis-server"
-MARIADB = "mariadbd"
 
 
 class Missing(RuntimeError):

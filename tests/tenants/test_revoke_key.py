@@ -41,8 +41,8 @@ async def in_thread(act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait for something that another task brings about."""
     async with asyncio.timeout(DEADLINE_S):
-        while not is_so():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - the door has no event for it
+        while not is_so():  # noqa: ASYNC110 - the door has no event for it
+            await asyncio.sleep(0.01)
 
 
 class Edge:
