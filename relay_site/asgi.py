@@ -62,8 +62,8 @@ NOT_FOUND = HttpError(404, "not_found", "No such path. Sockets live at /<key>/ws
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Route by the last path segment: customers' clients join base URL and path by hand, so the
-    key comes first."""
+    """Route by the last path segment: customers' clients join base URL and path by hand, so the key
+    comes first."""
     match scope["type"]:
         case "websocket":
             if split_path(scope["path"])[1] == "/ws":

@@ -77,8 +77,8 @@ class Info:
         return answer
 
     async def _own(self, kind: str, payload: Message) -> Answer | None:
-        """From the hub, or None when it has nothing (a coin without a book, no live worker): ask
-        an origin."""
+        """From the hub, or None when it has nothing (a coin without a book, no live worker): ask an
+        origin."""
         if not self._runtime.workers:
             return None
         subscription = {

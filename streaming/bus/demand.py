@@ -1,8 +1,7 @@
 """Which topics somebody wants: leases written by the edges, read by the workers.
 
-The hash in Redis is the truth and expires with its edge; the doorbell only makes it quick (a lease
-reaches a worker in
-about 0.3 ms). A lost doorbell costs at most `RECONCILE_S`.
+The hash in Redis is the truth and expires with its edge; the doorbell only makes it quick. A lost
+doorbell costs at most `RECONCILE_S`.
 """
 
 from __future__ import annotations
@@ -102,8 +101,7 @@ class LeaseBoard:
     nobody wants now.
 
     `on_want(edge, name)` is called again whenever an edge asks for the snapshot again.
-    `on_idle(name)` when the last
-    lease of a topic is gone.
+    `on_idle(name)` when the last lease of a topic is gone.
     """
 
     def __init__(

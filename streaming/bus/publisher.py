@@ -19,8 +19,8 @@ from streaming.core.envelope import BusMessage, Envelope, Role, Times
 log = structlog.get_logger(__name__)
 
 #: Unsent bytes at which messages are dropped rather than kept: Redis is stuck, and what waits is
-#: stale. The edges see
-#: the hole by position and ask for snapshots. 64 MiB holds three BTC l4Book snapshots.
+#: stale. The edges see the hole by position and ask for snapshots. 64 MiB holds three BTC l4Book
+#: snapshots.
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 
 

@@ -1,9 +1,8 @@
 """One Redis connection without a task per command: bytes out at once, replies handed on as they
 arrive.
 
-The data path publishes and reads thousands of messages a second; redis-py costs a future and a
-task switch for each
-(measured: 70 µs per message through the channel layer's reader, 4 µs here). Everything else uses
+The data path reads thousands of messages a second; a 1.7 KB message costs 16 µs of CPU through the
+channel layer's reader (a future and a task switch each) and 1.4 µs here. Everything else uses
 redis-py.
 """
 

@@ -20,11 +20,9 @@ class RawBlock:
     """All lines one file kind holds about one block, closed: no more will come.
 
     `lines` are whole JSON lines without their newline, in file order: exactly one in `_by_block`
-    files, one per event
-    (or a few events) in `_streaming` files. Each line is
-    `{"local_time":iso,"block_time":iso,"block_number":n,"events":[…]}`. `read_ns` is the wall
-    clock (UTC, ns) when the
-    first line was read.
+    files, one per event (or a few events) in `_streaming` files. Each line is
+    `{"local_time":iso,"block_time":iso,"block_number":n,"events":[…]}`. `read_ns` is the wall clock
+    (UTC, ns) when the first line was read.
     """
 
     kind: FileKind

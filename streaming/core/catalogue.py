@@ -13,8 +13,7 @@ class Catalogue:
     nothing.
 
     One unknown coin makes the exchange drop the connection that asked for it, with every other
-    subscription on it, so
-    coins are checked before anything is forwarded.
+    subscription on it, so coins are checked before anything is forwarded.
     """
 
     coins: frozenset[str] = frozenset()

@@ -1,8 +1,7 @@
 """What travels between an upstream worker and the edges.
 
 An envelope names its place in its topic and the place of the one before, so continuity can be seen
-without a counter:
-two workers reading the same node data publish the same envelopes.
+without a counter: two workers reading the same node data publish the same envelopes.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ ACCEPTED_VERSIONS = frozenset({VERSION})
 class Position(NamedTuple):
     """A place in the chain: block height, and the event's index within (file kind, height).
 
-    Public sources have no height; there `height` counts frames since the epoch began and `index`
-    is 0.
+    Public sources have no height; there `height` counts frames since the epoch began and `index` is
+    0.
     """
 
     height: int
@@ -57,8 +56,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One frame of one topic, encoded once, with its place in the stream.
 
     `topic` is `Topic.name`. `payload` is the whole official WebSocket text
-    (`{"channel":…,"data":…}`) as UTF-8 bytes:
-    edges hand it on untouched.
+    (`{"channel":…,"data":…}`) as UTF-8 bytes: edges hand it on untouched.
     """
 
     topic: str
@@ -92,8 +90,8 @@ def encode(message: BusMessage) -> bytes:
 
 
 def decode(data: bytes) -> BusMessage:
-    """The message in `data`. Raises UnknownVersion, or msgspec.DecodeError for anything that is
-    not ours."""
+    """The message in `data`. Raises UnknownVersion, or msgspec.DecodeError for anything that is not
+    ours."""
     message = _decoder.decode(data)
     if message.version not in ACCEPTED_VERSIONS:
         raise UnknownVersion(

@@ -1,8 +1,8 @@
 """Topic → sessions, inside one process: the only place where one message becomes many.
 
 `publish` is a plain loop that appends the same frame object to the list of each follower; `flush`
-then hands each
-session everything of this tick at once. Nothing here waits, parses JSON or makes a task.
+then hands each session everything of this tick at once. Nothing here waits, parses JSON or makes a
+task.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from streaming.core.topic import Kind, Topic
 if TYPE_CHECKING:
     from streaming.core.session import Session
 
-#: How long a topic stays leased after its last follower left: a reconnect or a polling reader
-#: finds it warm.
+#: How long a topic stays leased after its last follower left: a reconnect or a polling reader finds
+#: it warm.
 LINGER_S = 30.0
 
 
@@ -228,8 +228,8 @@ class Hub:
         kind = feed.topic.kind
         self.counters.holes[kind] = self.counters.holes.get(kind, 0) + 1
         if kind is Kind.L4_BOOK:
-            # Diffs without the missing ones would build a wrong book: everybody starts again from
-            # a snapshot.
+            # Diffs without the missing ones would build a wrong book: everybody starts again from a
+            # snapshot.
             feed.waiting.update(feed.live)
             feed.live.clear()
             self._demand.want(feed.name)
@@ -290,10 +290,9 @@ class Hub:
         if not self._dirty:
             return
         dirty, self._dirty = self._dirty, []
-        # Sessions that follow the same topics get the same frames: they share one joined buffer.
-        # Keyed by the frames
-        # themselves (identity), which costs 0.1 µs against 0.5 µs and 1.6 KB a frame for a join of
-        # their own.
+        # Sessions that follow the same topics get the same frames, so they share one joined buffer:
+        # finding it by the frames' identity costs 0.06 µs for three frames, a join of their own 1
+        # µs.
         batches: dict[tuple[Frame, ...], Batch] = {}
         for session in dirty:
             key = tuple(session.pending)

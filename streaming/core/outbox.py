@@ -18,10 +18,8 @@ class Frame:
     """One WebSocket message, encoded once and shared by all customers who get it.
 
     `channel` is the metering class, "" for what is never billed (acks, pongs, errors). `topic` is
-    the conflation key of
-    a state topic and None for everything that must not be conflated. `text_bytes` is the size of
-    the message without
-    its WebSocket header: what is metered.
+    the conflation key of a state topic and None for everything that must not be conflated.
+    `text_bytes` is the size of the message without its WebSocket header: what is metered.
     """
 
     __slots__ = ("channel", "payload", "text_bytes", "topic", "wire")

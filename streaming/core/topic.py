@@ -1,9 +1,8 @@
 """What can be followed, in canonical form.
 
 Two subscriptions that the exchange treats as the same thing (`{"type":"l2Book","coin":"BTC"}` and
-the same with
-explicit nulls) are the same `Topic`, so they share one book view, one upstream subscription and
-one encoded frame.
+the same with explicit nulls) are the same `Topic`, so they share one book view, one upstream
+subscription and one encoded frame.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ DEFAULT_LEVELS = 20
 FAST_LEVELS = 5
 MAX_LEVELS = 100
 
-# Names seen upstream: BTC, kPEPE, PURR/USDC, @107, #7510, xyz:SP500. No blank, because
-# `Topic.name` uses one.
+# Names seen upstream: BTC, kPEPE, PURR/USDC, @107, #7510, xyz:SP500. No blank, because `Topic.name`
+# uses one.
 COIN_PATTERN = re.compile(r"[A-Za-z0-9@#:/._+-]{1,48}\Z")
 
 

@@ -1,9 +1,8 @@
 """Every limit on a customer's socket and every code we close one with, in one place.
 
 The official dialect has no close codes of its own; standard ones are used wherever one fits. 4008
-is the exception that
-customers are promised: it can only be ours, so a bot knows that it was too slow and not that the
-exchange went away.
+is the exception that customers are promised: it can only be ours, so a bot knows that it was too
+slow and not that the exchange went away.
 """
 
 from enum import IntEnum

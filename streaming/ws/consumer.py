@@ -2,8 +2,7 @@
 business.
 
 A Channels consumer without groups or a layer: the hub delivers. Its `__call__` is a plain loop,
-because Channels' own
-makes a task for each inbound message and joins a layer for each connection.
+because Channels' own makes a task for each inbound message and joins a layer for each connection.
 """
 
 from __future__ import annotations

@@ -2,15 +2,12 @@
 without a task.
 
 Stock Daphne buffers for a client that does not read without limit (190 MB seen), can only refuse
-with a bare 403, and
-pays 3–4 ms per connect, a fifth of it for a `pprint` of a debug line nobody reads. This leans on
-Daphne's and
-autobahn's insides, so both are pinned exactly and `tests/streaming/test_slow_reader.py` watches
-them.
+with a bare 403, and pays 3–4 ms per connect, a fifth of it for a `pprint` of a debug line nobody
+reads. This leans on Daphne's and autobahn's insides, so both are pinned exactly and
+`tests/streaming/test_slow_reader.py` watches them.
 
 What the consumer gets is the ASGI extension `hlrelay.socket`; under another ASGI server it is
-absent and the consumer
-falls back to plain `send`.
+absent and the consumer falls back to plain `send`.
 """
 
 from __future__ import annotations
@@ -37,9 +34,8 @@ EXTENSION = "hlrelay.socket"
 TEXT_FRAME = 1
 
 #: Linux, include/uapi/linux/tcp.h. The kernel takes at most this much that it has not sent yet, so
-#: a stalled customer
-#: holds 128 KiB there and not the 4 MB of an auto-tuned send buffer, and conflation sees the stall
-#: at once.
+#: a stalled customer holds 128 KiB there and not the 4 MB of an auto-tuned send buffer, and
+#: conflation sees the stall at once.
 TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 NOTSENT_LOWAT_BYTES = 128 * 1024
 
@@ -50,8 +46,8 @@ autobahn_protocol.pformat = lambda *_args, **_kwargs: ""
 
 @implementer(IPushProducer)
 class Protocol(ws_protocol.WebSocketProtocol):
-    """One customer's connection. Also the `Wire` of its `Writer`, and the extension object given
-    to the consumer."""
+    """One customer's connection. Also the `Wire` of its `Writer`, and the extension object given to
+    the consumer."""
 
     writer: Writer | None = None
     _socket: socket.socket
@@ -142,8 +138,8 @@ class Protocol(ws_protocol.WebSocketProtocol):
     # --- autobahn and Daphne ---
 
     def sendFrame(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
-        """Control frames take their place among the data: written past it they would cut a frame
-        in two."""
+        """Control frames take their place among the data: written past it they would cut a frame in
+        two."""
         if self.writer is None or options:
             super().sendFrame(opcode, payload=payload, **options)
             return
@@ -179,8 +175,8 @@ class Protocol(ws_protocol.WebSocketProtocol):
                 super().handle_reply(message)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        """Answer a refused handshake with a body; the reason stays here: it may quote the path,
-        and so a key."""
+        """Answer a refused handshake with a body; the reason stays here: it may quote the path, and
+        so a key."""
         del reason, responseHeaders
         status, body = self._denial_status or code, self._denial_body
         lines = [b"HTTP/1.1 %d %s" % (status, _REASONS.get(status, b"Refused"))]
@@ -212,9 +208,8 @@ class Factory(ws_protocol.WebSocketFactory):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # A violation is answered with its close code (1002, 1007, 1009), and a customer who was
-        # cut for being slow has
-        # time to read up to the close frame that says so.
+        # A violation is answered with its close code (1002, 1007, 1009), and a customer who was cut
+        # for being slow has time to read up to the close frame that says so.
         self.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=close_codes.CLOSE_LINGER_S)
 
     def setProtocolOptions(self, **options: Any) -> None:

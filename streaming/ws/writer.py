@@ -2,8 +2,7 @@
 outbox.
 
 Delivered means handed to a writable socket: a frame is metered when its last byte has entered the
-kernel, so what an
-edge held in its own buffers when it died was never billed.
+kernel, so what an edge held in its own buffers when it died was never billed.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ class Wire(Protocol):
     """The socket below, as far as the writer needs it."""
 
     def send(self, data: bytes | memoryview) -> int:
-        """Hand bytes to the kernel; returns how many it took (0 when full). Raises OSError when
-        the peer is gone."""
+        """Hand bytes to the kernel; returns how many it took (0 when full). Raises OSError when the
+        peer is gone."""
 
     def buffer(self, data: bytes) -> None:
-        """Leave bytes with the transport, which calls `Writer.blocked` now and `Writer.resume`
-        when the kernel has all."""
+        """Leave bytes with the transport, which calls `Writer.blocked` now and `Writer.resume` when
+        the kernel has all."""
 
 
 class Account(Protocol):
@@ -154,8 +153,8 @@ class Writer:
             self._in_flight = None
 
     def _count(self, batch: Batch) -> None:
-        """Meter the frames whose last byte is in the kernel; a kill must not cost more than the
-        one being cut."""
+        """Meter the frames whose last byte is in the kernel; a kill must not cost more than the one
+        being cut."""
         begun = self._counted
         for frame in batch.frames[begun:]:
             end = self._counted_bytes + len(frame.wire)

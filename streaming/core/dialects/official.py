@@ -1,10 +1,9 @@
 """The exchange's own WebSocket dialect: frame in → request; outcome → bytes.
 
 Texts are the exchange's, to the letter, because clients match on them (nktkas looks for the JSON
-inside an error text,
-ccxt for the words `Already subscribed`). Deviations, on purpose: a coin or aggregation the
-exchange would drop the
-whole connection for gets an `Invalid subscription` error frame here.
+inside an error text, ccxt for the words `Already subscribed`). Deviations, on purpose: a coin or
+aggregation the exchange would drop the whole connection for gets an `Invalid subscription` error
+frame here.
 
 Source: live captures of 2026 and `order_book_server` (for `nLevels` and `l4Book`).
 """

@@ -1,11 +1,9 @@
 """The exchange's public WebSocket: subscriptions on demand, frames passed through byte for byte.
 
-Nothing is forwarded that could make the exchange drop the connection: coins are checked against
-the catalogue first.
-Two `l2Book` variants of one coin cannot be told apart on one connection, so each goes to a
-connection of its own.
-Limits of the exchange, per address: 10 connections, 1,000 subscriptions, 30 new connections and
-2,000 messages a minute.
+Nothing is forwarded that could make the exchange drop the connection: coins are checked against the
+catalogue first. Two `l2Book` variants of one coin cannot be told apart on one connection, so each
+goes to a connection of its own. Limits of the exchange, per address: 10 connections, 1,000
+subscriptions, 30 new connections and 2,000 messages a minute.
 """
 
 from __future__ import annotations
