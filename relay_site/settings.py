@@ -212,7 +212,9 @@ if IS_PRODUCTION:
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 12 * 3600
-SECURE_REFERRER_POLICY = "no-referrer"  # a key may be part of the path
+# A key may be part of a path and must not travel to other sites. Not "no-referrer": browsers then
+# send "Origin: null" with a form, and Django's CSRF check refuses every log-in.
+SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
 if IS_PRODUCTION:

@@ -260,7 +260,6 @@ class APIKeyAdmin(ModelAdmin):
         }
         response = TemplateResponse(request, "admin/tenants/apikey/issued.html", context)
         response["Cache-Control"] = "no-store"
-        response["Referrer-Policy"] = "no-referrer"
         return response
 
     def has_delete_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:

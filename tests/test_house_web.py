@@ -18,7 +18,7 @@ def test_landing_page_says_how_to_connect() -> None:
     assert answer.status_code == 200
     assert "/&lt;your key&gt;/ws" in text
     assert "<script" not in text
-    assert answer["Referrer-Policy"] == "no-referrer"
+    assert answer["Referrer-Policy"] == "same-origin"
 
 
 def test_livez() -> None:
