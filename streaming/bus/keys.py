@@ -18,3 +18,5 @@ CATALOGUE = "relay:catalogue"
 WORKER = "relay:worker:{worker}"
 WORKERS = "relay:workers"
 WORKER_TTL_S = 5
+#: Held by the worker that publishes; a second one stands by.
+PUBLISHER_LEASE = "relay:publisher"

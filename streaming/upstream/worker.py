@@ -7,6 +7,7 @@ switch.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from redis.exceptions import RedisError
 
 from streaming.bus import keys
 from streaming.bus.demand import LeaseBoard
+from streaming.bus.lease import Lease
 from streaming.bus.publisher import Publisher
 from streaming.core.envelope import ORIGIN, Envelope, Role
 from streaming.core.topic import Topic, parse_name
@@ -65,8 +67,22 @@ class Worker:
         self._catalogue: bytes = b""
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Stand by until no other worker publishes, then work until cancelled.
+
+        Two at once would publish the same topics in two epochs. Raises LeaseLost (in a group) when
+        another worker took over; sources do not run twice, so the process must start again.
+        """
+        lease = Lease(self._redis, key=keys.PUBLISHER_LEASE, holder=self.name)
+        await lease.acquire()
+        try:
+            await self._work(lease)
+        finally:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await asyncio.wait_for(lease.release(), 0.5)
+
+    async def _work(self, lease: Lease) -> None:
         async with asyncio.TaskGroup() as group:
+            group.create_task(lease.keep())
             group.create_task(self.publisher.run())
             group.create_task(self.board.run())
             group.create_task(self._beat())

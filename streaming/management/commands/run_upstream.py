@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from prometheus_client import start_http_server
 
+from streaming.bus.lease import LeaseLost
 from streaming.upstream.spec import BadUpstreams, UpstreamKind, parse_upstreams
 from streaming.upstream.worker import Worker, build_sources
 
@@ -41,8 +42,13 @@ class Command(BaseCommand):
             )
         if options["metrics_port"]:
             start_http_server(options["metrics_port"], addr="127.0.0.1")
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(self._run(specs))
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                asyncio.run(self._run(specs))
+        except ExceptionGroup as group:
+            if group.subgroup(LeaseLost) is None:
+                raise
+            raise CommandError("another upstream worker took over; start again") from group
 
     async def _run(self, specs: list[Any]) -> None:
         scratch = settings.RELAY_VAR / "checkpoints"

@@ -1,0 +1,74 @@
+"""One holder at a time, by a key in Redis that expires with it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import redis.asyncio
+import structlog
+from redis.exceptions import RedisError
+
+log = structlog.get_logger(__name__)
+
+#: A dead holder is followed after at most this long; a live one renews four times as often.
+TTL_S = 2.0
+RENEW_S = TTL_S / 4
+
+#: Takes the free key, or renews our own; 0 when somebody else holds it.
+_TAKE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end"
+
+
+class LeaseLost(Exception):
+    """Somebody else holds the lease now; what it protected must stop."""
+
+
+class Lease:
+    """The right to do something alone. `holder` names us and is unique."""
+
+    def __init__(self, client: redis.asyncio.Redis, *, key: str, holder: str) -> None:
+        self._take = client.register_script(_TAKE)
+        self._release = client.register_script(_RELEASE)
+        self._key = key
+        self._holder = holder
+
+    async def acquire(self) -> None:
+        """Wait until the lease is ours, however long another holds it or Redis is away."""
+        is_told = False
+        while not await self._is_taken():
+            if not is_told:
+                log.info("lease_held_by_another", key=self._key)
+                is_told = True
+            await asyncio.sleep(RENEW_S)
+
+    async def keep(self) -> None:
+        """Renew until cancelled. Raises LeaseLost when another took it after we fell silent.
+
+        Without Redis nobody can hold it, nor publish anything, so that alone loses nothing.
+        """
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                if not await self._ask():
+                    raise LeaseLost(self._key)
+            except (RedisError, OSError) as error:
+                log.warning("lease_not_renewed", key=self._key, error=str(error))
+
+    async def release(self) -> None:
+        """Give it back, so that the next holder need not wait."""
+        await self._release(keys=[self._key], args=[self._holder])
+
+    async def _is_taken(self) -> bool:
+        try:
+            return await self._ask()
+        except (RedisError, OSError) as error:
+            log.warning("lease_not_asked", key=self._key, error=str(error))
+            return False
+
+    async def _ask(self) -> bool:
+        return bool(await self._take(keys=[self._key], args=[self._holder, round(TTL_S * 1000)]))

@@ -1,0 +1,55 @@
+"""One publisher at a time: the next takes over when the holder is gone, and only then."""
+
+import asyncio
+
+import pytest
+import redis.asyncio
+
+from streaming.bus.lease import TTL_S, Lease, LeaseLost
+
+
+async def test_the_second_waits_until_the_first_is_gone(redis_url: str) -> None:
+    async with redis.asyncio.from_url(redis_url) as client:
+        await client.delete("test:lease")
+        first = Lease(client, key="test:lease", holder="one")
+        second = Lease(client, key="test:lease", holder="two")
+        await first.acquire()
+        keeping = asyncio.ensure_future(first.keep())
+        waiting = asyncio.ensure_future(second.acquire())
+        done, _ = await asyncio.wait([waiting], timeout=TTL_S * 1.5)
+        assert not done, "taken while it was held"
+        keeping.cancel()  # the holder dies: nobody gives anything back
+        await asyncio.wait_for(waiting, TTL_S * 2)
+
+
+async def test_a_released_lease_is_free_at_once(redis_url: str) -> None:
+    async with redis.asyncio.from_url(redis_url) as client:
+        await client.delete("test:lease")
+        first = Lease(client, key="test:lease", holder="one")
+        second = Lease(client, key="test:lease", holder="two")
+        await first.acquire()
+        await second.release()  # not the holder: changes nothing
+        assert await client.get("test:lease") == b"one"
+        await first.release()
+        await asyncio.wait_for(second.acquire(), 0.2)
+
+
+async def test_who_was_overtaken_is_told(redis_url: str) -> None:
+    async with redis.asyncio.from_url(redis_url) as client:
+        await client.delete("test:lease")
+        lease = Lease(client, key="test:lease", holder="one")
+        await lease.acquire()
+        await client.set("test:lease", "two")
+        with pytest.raises(LeaseLost):
+            await asyncio.wait_for(lease.keep(), TTL_S)
+
+
+async def test_a_flush_of_redis_loses_nothing(redis_url: str) -> None:
+    async with redis.asyncio.from_url(redis_url) as client:
+        await client.delete("test:lease")
+        lease = Lease(client, key="test:lease", holder="one")
+        await lease.acquire()
+        await client.delete("test:lease")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(lease.keep(), TTL_S)
+        assert await client.get("test:lease") == b"one"
