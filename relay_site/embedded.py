@@ -171,7 +171,7 @@ class EmbeddedRelay:
             command = ["run_simulator", "--dir", str(self.simulator_dir)]
             command += ["--port", str(self.ports[SIMULATOR])]
             command += ["--metrics-port", str(self.ports["simulator_metrics"])]
-            # Full activity writes 1.2 GB of node files an hour, of which two hours are kept: half of it
+            # Full activity writes 1.2 GB of node files an hour, and two hours are kept; half of it
             # still changes BTC's book in every block.
             command += ["--activity", "0.5"]
             specs.append(self._spec(SIMULATOR, [*manage, *command], "simulator_metrics"))
