@@ -7,6 +7,8 @@ slow and not that the exchange went away.
 
 from enum import IntEnum
 
+#: The largest HTTP body of any path; `/info` takes less.
+MAX_HTTP_BODY_BYTES = 1024 * 1024
 #: RFC 6455: a client frame larger than this closes with 1009.
 MAX_INBOUND_FRAME_BYTES = 64 * 1024
 #: Client frames per minute, and how many may come at once (clients resubscribe all at once after a

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from streaming.core.outbox import Frame
-from streaming.ws import close_codes
+from streaming.ws import bodies, close_codes
 from streaming.ws.writer import Account, Writer
 
 log = logging.getLogger(__name__)
@@ -224,7 +224,9 @@ class Server(server.Server):
     """Daphne with our protocol and without an access log (its lines would carry keys)."""
 
     def __init__(self, application: Any, endpoints: list[str], **options: Any) -> None:
-        server.WebSocketFactory = Factory  # the name `run` builds its factory from
+        # The names `run` builds its factories from.
+        server.WebSocketFactory = Factory
+        server.HTTPFactory = bodies.Factory
         super().__init__(
             application,
             endpoints=endpoints,

@@ -2,7 +2,9 @@
 origin.
 """
 
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,8 +14,11 @@ import pytest
 
 from streaming.bus import keys
 from streaming.core.envelope import Role
+from streaming.ws.close_codes import MAX_HTTP_BODY_BYTES
 from tests.support.edge import DEADLINE_S, Edge, frame
 from tests.support.environment import VAR
+
+CHUNKED = "Transfer-Encoding: chunked\r\n\r\n"
 
 
 class Origin(BaseHTTPRequestHandler):
@@ -137,3 +142,19 @@ def test_posts_over_the_socket_give_the_same(edge: Edge) -> None:
             '{"channel":"post","data":{"id":9,"response":{"type":"info",'
             '"payload":{"type":"meta","data":{"a": 1.10}}}}}'
         )
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+def test_an_endless_body_is_cut_not_spooled(edge: Edge, *, is_announced: bool) -> None:
+    head = f"POST /{edge.api_key}/info HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    size = MAX_HTTP_BODY_BYTES + 1
+    head += f"Content-Length: {size}\r\n\r\n" if is_announced else CHUNKED
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=DEADLINE_S) as customer:
+        customer.sendall(head.encode())
+        with contextlib.suppress(OSError):
+            for _ in range(0 if is_announced else 10_000):
+                customer.sendall(chunk)
+        with contextlib.suppress(ConnectionResetError):
+            assert customer.recv(4096).startswith(b"HTTP/1.1 413 ")
+    assert edge.get("/livez")[0] == 200

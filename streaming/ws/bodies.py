@@ -1,0 +1,53 @@
+"""A bound on HTTP bodies: Daphne spools them to disk, of any length, before an application is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daphne import http_protocol
+
+from streaming.ws.close_codes import MAX_HTTP_BODY_BYTES
+
+_MESSAGE = b'{"code":"too_large","msg":"The body is larger than %d bytes."}' % MAX_HTTP_BODY_BYTES
+_ANSWER = (
+    b"HTTP/1.1 413 Payload Too Large\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(_MESSAGE), _MESSAGE)
+)
+
+
+class Request(http_protocol.WebRequest):
+    """Refuses a body that is announced as too large, or grows too large, and reads no more of it."""
+
+    _received_bytes = 0
+    _is_refused = False
+
+    def gotLength(self, length: int | None) -> None:
+        """The announced length; None for a chunked body."""
+        super().gotLength(length)
+        if length is not None and length > MAX_HTTP_BODY_BYTES:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self._is_refused:
+            return
+        self._received_bytes += len(data)
+        if self._received_bytes > MAX_HTTP_BODY_BYTES:
+            self._refuse()
+        else:
+            super().handleContentChunk(data)
+
+    def _refuse(self) -> None:
+        self._is_refused = True
+        self.channel.transport.write(_ANSWER)
+        self.channel.loseConnection()
+
+
+class Factory(http_protocol.HTTPFactory):
+    """Builds our requests."""
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """The channel of one connection."""
+        protocol = super().buildProtocol(addr)
+        protocol.requestFactory = Request
+        return protocol
