@@ -180,6 +180,9 @@ class Runtime:
             if names
             else []
         )
+        gone = [name for name, state in zip(names, states, strict=True) if not state]
+        if gone:
+            await self.redis.srem(keys.WORKERS, *gone)
         self.workers = {
             name: orjson.loads(state) for name, state in zip(names, states, strict=True) if state
         }

@@ -108,10 +108,12 @@ class LeaseBoard:
         self,
         *,
         client: redis.asyncio.Redis,
+        bell: redis.asyncio.Redis,
         on_want: Callable[[str, str], None],
         on_idle: Callable[[str], None],
     ) -> None:
         self._client = client
+        self._bell = bell  # waits as long as nothing is said; the client has a deadline
         self._on_want = on_want
         self._on_idle = on_idle
         self.edges: dict[str, dict[str, int]] = {}
@@ -131,7 +133,7 @@ class LeaseBoard:
                 await asyncio.sleep(0.2)
 
     async def _follow(self) -> None:
-        async with self._client.pubsub() as bell:
+        async with self._bell.pubsub() as bell:
             await bell.subscribe(keys.DEMAND_CHANNEL)
             deadline_s = 0.0
             loop = asyncio.get_running_loop()

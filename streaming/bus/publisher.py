@@ -4,6 +4,7 @@ leases."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,9 @@ from streaming.core import envelope as wire
 from streaming.core.envelope import BusMessage, Envelope, Role, Times
 
 log = structlog.get_logger(__name__)
+
+PING_EVERY_S = 5.0
+SILENCE_LIMIT_S = 15.0
 
 #: Unsent bytes at which messages are dropped rather than kept: Redis is stuck, and what waits is
 #: stale. The edges see the hole by position and ask for snapshots. 64 MiB holds three BTC l4Book
@@ -40,6 +44,7 @@ class Publisher:
         self._holders = holders
         self._on_connect = on_connect
         self._connection: resp.RespConnection | None = None
+        self._heard_at_s = 0.0
         # (edge, topic) pairs that have not been given a first frame: their next update goes out as
         # the snapshot.
         self._unprimed: set[tuple[str, str]] = set()
@@ -52,7 +57,7 @@ class Publisher:
                 self._connection = await resp.connect(self._url, on_reply=self._on_reply)
                 retry_s = 0.05
                 self._on_connect()
-                await self._connection.closed
+                await self._watch(self._connection)
             except (OSError, TimeoutError) as error:
                 log.warning("bus_unreachable", error=str(error))
             finally:
@@ -62,6 +67,18 @@ class Publisher:
             metrics.BUS_RECONNECTS.inc()
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.5))  # noqa: S311
             retry_s = min(retry_s * 2, 1.0)
+
+    async def _watch(self, connection: resp.RespConnection) -> None:
+        """Until the connection ends, or nothing is heard on it: half-open, and nobody said so."""
+        loop = asyncio.get_running_loop()
+        self._heard_at_s = loop.time()
+        while not connection.closed.done():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(connection.closed), PING_EVERY_S)
+            connection.send("PING")
+            if loop.time() - self._heard_at_s > SILENCE_LIMIT_S:
+                log.warning("bus_silent", seconds=SILENCE_LIMIT_S)
+                return
 
     def prime(self, edge: str, name: str, snapshot: Envelope | None) -> None:
         """Answer an edge's wish: the snapshot when there is one, else the topic's next update in
@@ -113,5 +130,6 @@ class Publisher:
         metrics.BUS_PUBLISHED_BYTES.inc(len(data))
 
     def _on_reply(self, reply: Any) -> None:
+        self._heard_at_s = asyncio.get_running_loop().time()
         if isinstance(reply, Exception):
             log.error("bus_error", error=str(reply))

@@ -7,7 +7,7 @@ task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -63,7 +63,8 @@ class Feed:
     """One topic at this process: who follows it and what is known of it."""
 
     __slots__ = (
-        "epoch", "idle_since_s", "live", "name", "position", "snapshot", "topic", "waiting",
+        "epoch", "idle_since_s",
+        "is_overdue", "joined_at", "live", "name", "position", "snapshot", "topic", "waiting",
         "watchers", "why_not",
     )  # fmt: skip
 
@@ -72,11 +73,14 @@ class Feed:
         self.name = topic.name
         self.live: dict[Session, None] = {}  # an ordered set
         self.waiting: dict[Session, None] = {}  # followers without a first frame
+        # Where an l4Book follower's snapshot stands, until the first update after it.
+        self.joined_at: dict[Session, Position] = {}
         self.snapshot = snapshots.snapshot_for(topic)
         self.epoch = ""
         self.position: Position = ORIGIN
         self.why_not: str | None = None
         self.idle_since_s: float | None = None
+        self.is_overdue = False  # somebody waited for a first frame at the last sweep already
         self.watchers: list[Callable[[], None]] = []  # called once, at the next sign of life
 
     def notify(self) -> None:
@@ -97,6 +101,7 @@ class Counters:
         default_factory=dict
     )  # by kind: envelopes missing before one that came
     epochs: int = 0
+    sink_failures: int = 0
 
 
 class Hub:
@@ -141,6 +146,7 @@ class Hub:
             return
         feed.live.pop(session, None)
         feed.waiting.pop(session, None)
+        feed.joined_at.pop(session, None)
         if not feed.live and not feed.waiting:
             feed.idle_since_s = now_s
 
@@ -153,7 +159,16 @@ class Hub:
         return feed
 
     def sweep(self, *, now_s: float) -> None:
-        """Give back the leases nobody has needed for `LINGER_S`."""
+        """Give back the leases nobody has needed for `LINGER_S`, and ask again for first frames
+        that never came.
+        """
+        for feed in self._feeds.values():
+            if feed.waiting and feed.why_not is None:
+                if feed.is_overdue:
+                    self._demand.want(feed.name)
+                feed.is_overdue = True
+            else:
+                feed.is_overdue = False
         for feed in [f for f in self._feeds.values() if f.idle_since_s is not None]:
             if feed.idle_since_s is not None and now_s - feed.idle_since_s >= LINGER_S:
                 del self._feeds[feed.name]
@@ -198,12 +213,15 @@ class Hub:
         frame = self._frame(feed, envelope.payload)
         if feed.waiting and feed.topic.is_state:
             self._go_live(feed)
+        followers: Collection[Session] = feed.live
+        if feed.joined_at:
+            followers = self._past_their_snapshot(feed, envelope.position)
         dirty = self._dirty
-        for session in feed.live:
+        for session in followers:
             if not session.pending:
                 dirty.append(session)
             session.pending.append(frame)
-        self.counters.deliveries += len(feed.live)
+        self.counters.deliveries += len(followers)
 
     def _continues(self, feed: Feed, envelope: Envelope) -> bool:
         """Whether the update comes after all that was delivered; counts what is missing before
@@ -226,7 +244,7 @@ class Hub:
         if not is_known:
             return
         kind = feed.topic.kind
-        self.counters.holes[kind] = self.counters.holes.get(kind, 0) + 1
+        self._count_hole(feed)
         if kind is Kind.L4_BOOK:
             # Diffs without the missing ones would build a wrong book: everybody starts again from a
             # snapshot.
@@ -236,23 +254,64 @@ class Hub:
 
     def _snapshot(self, feed: Feed, envelope: Envelope) -> None:
         feed.why_not = None
-        is_newer = envelope.epoch != feed.epoch or envelope.position > feed.position
-        if is_newer and feed.epoch and envelope.epoch != feed.epoch:
+        if feed.epoch and envelope.epoch != feed.epoch:
             self.counters.epochs += 1
-            if not feed.topic.is_state:
-                self._hole(feed, is_known=True)
-        if is_newer or not feed.epoch:
+        if feed.topic.kind is Kind.L4_BOOK:
+            self._l4_snapshot(feed, envelope)
+            return
+        if envelope.epoch != feed.epoch or envelope.position > feed.position:
+            missed = self._missed(feed, envelope) if feed.live else None
             feed.epoch, feed.position = envelope.epoch, envelope.position
             feed.snapshot.start(envelope.payload)
-            if feed.topic.is_state and feed.live:
-                frame = self._frame(feed, envelope.payload)
+            if missed is not None:
+                frame = self._frame(feed, missed)
                 for session in feed.live:
                     self._give(session, frame)
-        if feed.topic.kind is Kind.L4_BOOK:
-            self._start_all(feed, self._frame(feed, envelope.payload))
-            return
         payload = feed.snapshot.frame()
         self._start_all(feed, None if payload is None else self._frame(feed, payload))
+
+    def _missed(self, feed: Feed, envelope: Envelope) -> bytes | None:
+        """What live followers lack of a newer snapshot: a state whole, trades as far as it goes.
+
+        The bus was cut or the worker restarted; trades older than the snapshot's are lost, and
+        counted.
+        """
+        if feed.topic.is_state:
+            return envelope.payload
+        if not isinstance(feed.snapshot, snapshots.TradesSnapshot):
+            return None
+        missed, is_all = feed.snapshot.missing(envelope.payload)
+        if not is_all:
+            self._hole(feed, is_known=True)
+        return missed
+
+    def _l4_snapshot(self, feed: Feed, envelope: Envelope) -> None:
+        """Start those who wait. Its `previous` is the last update published before it: live
+        followers who lack that one start again too, the others need nothing.
+        """
+        if envelope.epoch != feed.epoch or envelope.previous > feed.position or not feed.live:
+            if feed.live:
+                self._count_hole(feed)
+                feed.waiting.update(feed.live)
+                feed.live.clear()
+            feed.epoch, feed.position = envelope.epoch, envelope.previous
+        frame = self._frame(feed, envelope.payload)
+        for session in feed.waiting:
+            self._give(session, frame)
+            # The snapshot may be ahead of the updates: a block's wait for its statuses.
+            feed.joined_at[session] = envelope.position
+        self._go_live(feed)
+
+    def _count_hole(self, feed: Feed) -> None:
+        kind = feed.topic.kind
+        self.counters.holes[kind] = self.counters.holes.get(kind, 0) + 1
+
+    def _past_their_snapshot(self, feed: Feed, position: Position) -> list[Session]:
+        """The followers of an l4Book to whom an update at `position` is news."""
+        news = [s for s in feed.live if feed.joined_at.get(s, ORIGIN) < position]
+        for session in news:
+            feed.joined_at.pop(session, None)
+        return news
 
     def _start_all(self, feed: Feed, frame: Frame | None) -> None:
         for session in feed.waiting:
@@ -268,6 +327,10 @@ class Hub:
         if feed.why_not == why:
             return
         feed.why_not = why
+        if feed.topic.is_state:
+            # What was known is no longer true: who joins now waits for what comes next.
+            feed.epoch, feed.position = "", ORIGIN
+            feed.snapshot = snapshots.snapshot_for(feed.topic)
         for session in list(feed.waiting):
             session.refuse(feed.topic, why)
 
@@ -302,4 +365,9 @@ class Hub:
             batch = batches.get(key)
             if batch is None:
                 batch = batches[key] = Batch(key)
-            session.sink.send(batch)
+            try:
+                session.sink.send(batch)
+            except Exception:
+                # One customer's fault must not keep the others' frames: theirs is ended by whoever
+                # owns the sink, and counted.
+                self.counters.sink_failures += 1

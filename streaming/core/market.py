@@ -327,11 +327,11 @@ class Market:
             )
         if not self._books.is_ready:
             return self._not_ready(topic)
-        if topic.kind is not Kind.ALL_MIDS and topic.coin not in self._books.by_coin:
-            return self._not_ready(topic)
         times, here = self._books.times, Position(self._books.height)
         payload = self._payload(topic, times)
-        return Envelope(topic.name, self._books_epoch, here, ORIGIN, Role.SNAPSHOT, payload, times)
+        is_l4 = topic.kind is Kind.L4_BOOK
+        before = self._l4_positions.get(topic.coin, ORIGIN) if is_l4 else ORIGIN
+        return Envelope(topic.name, self._books_epoch, here, before, Role.SNAPSHOT, payload, times)
 
     @property
     def _books_epoch(self) -> str:
@@ -351,7 +351,8 @@ class Market:
         time_ms = times.block_ns // 1_000_000
         if topic.kind is Kind.ALL_MIDS:
             return frames.all_mids(self._mids(topic.dex), dex=topic.dex)
-        book = self._books.by_coin[topic.coin]
+        # A checkpoint holds every coin with orders, so one it lacks has an empty book.
+        book = self._books.by_coin.get(topic.coin) or L4Book(topic.coin, self.faults)
         if topic.kind is Kind.BBO:
             return frames.bbo(book, time_ms=time_ms)
         if topic.kind is Kind.L4_BOOK:

@@ -3,6 +3,7 @@ events never dropped."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, auto
 
 
@@ -54,26 +55,35 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def offer(self, frame: Frame, *, held_bytes: int = 0) -> Fate:
-        """Queue `frame`, or replace the one waiting on its topic; refuse beyond `max_bytes`.
-
-        `held_bytes` are bytes of the same customer that already left the outbox but not the
-        process.
-        """
-        slot: str | int
-        if frame.topic is None:
-            self._slots += 1
-            slot = self._slots
-        else:
-            slot = frame.topic
+    def offer(self, frame: Frame) -> Fate:
+        """Queue `frame`, or replace the one waiting on its topic; refuse beyond `max_bytes`."""
+        slot = self._slot(frame)
         replaced = self._frames.get(slot)
         size_bytes = self.size_bytes + len(frame.wire) - (len(replaced.wire) if replaced else 0)
-        if size_bytes + held_bytes > self.max_bytes and (self._frames or held_bytes):
+        if size_bytes > self.max_bytes and self._frames:
             return Fate.SHED
         # A dict keeps the place of a replaced key, so order across topics survives conflation.
         self._frames[slot] = frame
         self.size_bytes = size_bytes
         return Fate.CONFLATED if replaced else Fate.QUEUED
+
+    def append(self, frame: Frame) -> None:
+        """Queue the last frame of all, whatever the bound: it says why there will be no more."""
+        self._frames[self._slot(frame)] = frame
+        self.size_bytes += len(frame.wire)
+
+    def give_back(self, frames: Sequence[Frame]) -> None:
+        """Put drained frames back in front of what waits; a newer state that waits replaces one."""
+        later = self._frames
+        self._frames = {self._slot(frame): frame for frame in frames}
+        self._frames.update(later)
+        self.size_bytes = sum(len(frame.wire) for frame in self._frames.values())
+
+    def _slot(self, frame: Frame) -> str | int:
+        if frame.topic is not None:
+            return frame.topic
+        self._slots += 1
+        return self._slots
 
     def drain(self, limit_bytes: int) -> list[Frame]:
         """Take frames from the front: at least one, then as many as fit into `limit_bytes`."""

@@ -26,6 +26,10 @@ _NOTICES = frozenset({"subscriptionResponse", "pong", "error", "post"})
 _TradeKey = tuple[int, int]
 
 
+#: No block is later; seconds, micro- and nanoseconds are no milliseconds.
+YEAR_2100_MS = 4_102_444_800_000
+
+
 class Notice(NamedTuple):
     """A frame about the connection itself: `subscriptionResponse`, `pong`, `error` (its text in
     `data`), `post`.
@@ -90,6 +94,11 @@ class PublicFeed:
             topic.kind is not Kind.TRADES
         ):  # remembered trades still guard against the repetition at the next subscribe
             self._states.pop(topic, None)
+
+    def reconnected(self) -> None:
+        """A new connection began: its first frames may be older than the last of the one before."""
+        for state in self._states.values():
+            state.time_ms = 0
 
     def take(self, data: bytes, *, read_ns: int) -> list[Envelope]:
         """The envelopes one frame makes: none for a notice, a repetition or garbage. Never raises.
@@ -165,8 +174,7 @@ class PublicFeed:
         return fitting[0]
 
     def _state_frame(self, topic: Topic, data: bytes, time_ms: int, read_ns: int) -> list[Envelope]:
-        if type(time_ms) is not int:
-            raise TypeError("time is not a number")
+        _check_time(time_ms)
         state = self._states.setdefault(topic, _State())
         if time_ms < state.time_ms:
             raise _Unusable("time_backwards")
@@ -177,7 +185,8 @@ class PublicFeed:
         by_coin: dict[str, list[dict[str, Any]]] = {}
         for trade in trades:
             by_coin.setdefault(_coin(trade), []).append(trade)
-            if type(trade["tid"]) is not int or type(trade["time"]) is not int:
+            _check_time(trade["time"])
+            if type(trade["tid"]) is not int:
                 raise TypeError("not a trade")
         envelopes: list[Envelope] = []
         for coin, own in by_coin.items():
@@ -214,6 +223,11 @@ class PublicFeed:
         return Envelope(
             topic.name, self._epoch, state.position, before, Role.UPDATE, payload, state.times
         )
+
+
+def _check_time(time_ms: Any) -> None:
+    if type(time_ms) is not int or not 0 <= time_ms < YEAR_2100_MS:
+        raise TypeError("time is not in milliseconds")
 
 
 def _coin(body: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ first."""
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import orjson
 
@@ -40,32 +41,58 @@ class TradesSnapshot:
     Joins are rare and frames are not, so nothing is parsed until a join asks for it.
     """
 
-    __slots__ = ("_frames", "_joined")
+    __slots__ = ("_frames", "_is_start", "_joined")
 
     def __init__(self) -> None:
         # A frame holds at least one trade, so this many frames are always enough.
         self._frames: deque[bytes] = deque(maxlen=TRADES_IN_SNAPSHOT + 1)
         self._joined: bytes | None = None
+        self._is_start = False
 
     def start(self, payload: bytes) -> None:
         """Begin from a snapshot frame."""
         self._frames.clear()
         self.extend(payload)
+        self._is_start = True
 
     def extend(self, payload: bytes) -> None:
         """Take the topic's next frame."""
         self._frames.append(payload)
         self._joined = None
+        self._is_start = False
+
+    def missing(self, payload: bytes) -> tuple[bytes | None, bool]:
+        """The trades of a newer snapshot that are not known here, as a frame or None, and whether
+        they are all: True when the two overlap, so that nothing lies between.
+        """
+        known = {_identity(trade) for trade in self._trades()}
+        newer = orjson.loads(payload)["data"]
+        fresh = [trade for trade in newer if _identity(trade) not in known]
+        is_all = len(fresh) < len(newer) or not fresh
+        return (_frame(fresh) if fresh else None), is_all
 
     def frame(self) -> bytes | None:
         """The last 30 trades as one frame, oldest first; None while there were none."""
+        if len(self._frames) == 1 and self._is_start:
+            return self._frames[0] if self._trades() else None  # as it came, byte for byte
         if self._joined is None:
-            trades = [trade for payload in self._frames for trade in orjson.loads(payload)["data"]]
+            trades = self._trades()
             if not trades:
                 return None
-            data = orjson.dumps(trades[-TRADES_IN_SNAPSHOT:])
-            self._joined = b'{"channel":"trades","data":' + data + b"}"
+            self._joined = _frame(trades[-TRADES_IN_SNAPSHOT:])
         return self._joined
+
+    def _trades(self) -> list[dict[str, Any]]:
+        return [trade for payload in self._frames for trade in orjson.loads(payload)["data"]]
+
+
+def _frame(trades: list[dict[str, Any]]) -> bytes:
+    return b'{"channel":"trades","data":' + orjson.dumps(trades) + b"}"
+
+
+def _identity(trade: dict[str, Any]) -> tuple[Any, Any]:
+    """`tid` is unique only together with the time. Source: the exchange's documentation."""
+    return trade.get("time"), trade.get("tid")
 
 
 class NoSnapshot:

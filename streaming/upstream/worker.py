@@ -60,11 +60,13 @@ class Worker:
         )
         # A pub/sub connection waits as long as nothing is said.
         self._bell = redis.asyncio.from_url(bus_url, socket_timeout=None)
-        self.board = LeaseBoard(client=self._bell, on_want=self._want, on_idle=self._idle)
+        self.board = LeaseBoard(
+            client=self._redis, bell=self._bell, on_want=self._want, on_idle=self._idle
+        )
         self.publisher = Publisher(
             url=bus_url, worker=self.name, holders=self.board.holders, on_connect=self._prime_all
         )
-        self._catalogue: bytes = b""
+        self._not_understood: set[str] = set()
 
     async def run(self) -> None:
         """Stand by until no other worker publishes, then work until cancelled.
@@ -104,14 +106,20 @@ class Worker:
         try:
             topic = parse_name(name)
         except ValueError:
-            log.warning("lease_not_understood", topic=name[:100])
+            # An edge of another version, in a rolling deploy.
+            if name not in self._not_understood:
+                self._not_understood.add(name)
+                log.warning("lease_not_understood", topic=name[:100])
             return
         source = self._serving.get(name) or self._source_for(topic)
         if source is None:
             self.publisher.prime(edge, name, _nothing(name, "No upstream serves this now"))
             return
+        if not source.want(topic):
+            why = "The upstream's allowance is used up; this starts when there is room"
+            self.publisher.prime(edge, name, _nothing(name, why))
+            return
         self._serving[name] = source
-        source.want(topic)
         self.publisher.prime(edge, name, source.snapshot(topic))
 
     def _source_for(self, topic: Topic) -> Source | None:
@@ -171,9 +179,7 @@ class Worker:
         for edge, leases in self.board.edges.items():
             for name in leases:
                 if name not in self._serving:
-                    topic = parse_name(name)
-                    if self._source_for(topic) is not None:
-                        self._want(edge, name)
+                    self._want(edge, name)
 
 
 def _nothing(name: str, why: str) -> Envelope:

@@ -1,4 +1,4 @@
-"""A bound on HTTP bodies: Daphne spools them to disk, of any length, before an application is asked."""
+"""A bound on HTTP bodies: Daphne spools them to disk, at any length, before anybody is asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ANSWER = (
 
 
 class Request(http_protocol.WebRequest):
-    """Refuses a body that is announced as too large, or grows too large, and reads no more of it."""
+    """Refuses a body that is announced or grows too large, and reads no more of it."""
 
     _received_bytes = 0
     _is_refused = False

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import structlog
 from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 
@@ -28,6 +29,8 @@ from tenants.admission.limiter import TokenBucket
 from tenants.admission.presented import presented_key, split_path
 from tenants.admission.principal import Principal, Scope
 from tenants.admission.quotas import Lease
+
+log = structlog.get_logger(__name__)
 
 Message = dict[str, Any]
 #: Posts in flight per connection; the exchange allows 100 per address.
@@ -190,7 +193,12 @@ class DataConsumer(AsyncConsumer):
         task.add_done_callback(self._posts.discard)
 
     async def _answer(self, session: Session, post: official.Post) -> None:
-        answer = await posts.answer(post, self.runtime.posts)
+        try:
+            answer = await posts.answer(post, self.runtime.posts)
+        except Exception:
+            # Whoever asks gets an answer; what went wrong is ours to find in the log.
+            log.exception("post_failed", kind=post.kind)
+            answer = official.post_answer(post.post_id, "error", b'"Internal error."')
         if not session.is_closed:
             session.say(answer)
             self.runtime.hub.flush()

@@ -49,6 +49,9 @@ class HubCollector(Collector):
         yield CounterMetricFamily(
             "relay_hub_epochs", "Times continuity was lost.", value=counters.epochs
         )
+        yield CounterMetricFamily(
+            "relay_hub_sink_failures", "Customers whose write failed.", value=counters.sink_failures
+        )
         holes = CounterMetricFamily(
             "relay_hub_holes", "Envelopes missing before one that came.", labels=["kind"]
         )

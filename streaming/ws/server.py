@@ -31,7 +31,7 @@ from streaming.ws.writer import Account, Writer
 log = logging.getLogger(__name__)
 
 EXTENSION = "hlrelay.socket"
-TEXT_FRAME = 1
+CLOSE_FRAME = 8
 
 #: Linux, include/uapi/linux/tcp.h. The kernel takes at most this much that it has not sent yet, so
 #: a stalled customer holds 128 KiB there and not the 4 MB of an auto-tuned send buffer, and
@@ -145,7 +145,13 @@ class Protocol(ws_protocol.WebSocketProtocol):
             return
         frame = Frame(payload)
         frame.wire = bytes((0x80 | opcode,)) + frame.wire[1:]
-        self.writer.control(frame)
+        self.writer.control(frame, is_last=opcode == CLOSE_FRAME)
+
+    def onConnect(self, request: Any) -> Any:
+        """Daphne decodes the subprotocols as ASCII, and logs a traceback where they are not."""
+        if not request.headers.get("sec-websocket-protocol", "").isascii():
+            raise ConnectionDeny(400, "refused")
+        return super().onConnect(request)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Count what the consumer has not handled; beyond the limit the socket is not read."""
@@ -194,6 +200,7 @@ _REASONS = {
     401: b"Unauthorized",
     403: b"Forbidden",
     404: b"Not Found",
+    405: b"Method Not Allowed",
     426: b"Upgrade Required",
     429: b"Too Many Requests",
     500: b"Internal Server Error",

@@ -7,7 +7,7 @@ kernel, so what an edge held in its own buffers when it died was never billed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from streaming.core.hub import Batch, tally
@@ -41,8 +41,7 @@ class Writer:
     """Implements `streaming.core.session.Sink` on a socket."""
 
     __slots__ = (
-        "_account", "_counted", "_counted_bytes", "_in_flight", "_on_overflow", "_outbox", "_sent",
-        "_wire",
+        "_account", "_cut", "_on_overflow", "_outbox", "_sent", "_wire",
         "conflated", "is_blocked", "is_closing", "shed", "stalled_since_s",
     )  # fmt: skip
 
@@ -51,12 +50,10 @@ class Writer:
         self._account = account
         self._on_overflow = on_overflow
         self._outbox = Outbox(close_codes.MAX_OUTBOUND_BYTES)
-        self._in_flight: Batch | None = None
-        self._counted = 0  # frames of `_in_flight` already metered, and where the last of them ends
-        self._counted_bytes = 0
-        self._sent = (
-            0  # bytes of `_in_flight` that have left our hands, the transport's buffer included
-        )
+        # The one frame that is partly in the kernel, and how much of it has left our hands (the
+        # transport's buffer included). It is shared with everybody who gets it, and not bounded.
+        self._cut: Frame | None = None
+        self._sent = 0
         self.is_blocked = False
         self.is_closing = False
         self.stalled_since_s: float | None = None
@@ -69,17 +66,21 @@ class Writer:
             return
         if self.is_blocked:
             self._keep(batch.frames)
-        else:
-            self._write(batch)
+            return
+        self._keep(self._write(batch))
 
-    def control(self, frame: Frame) -> None:
-        """Queue one control frame (ping, pong, close) in its place among the data."""
-        if self.is_blocked:
-            # Pongs to a client that asks and never reads count against its bound like everything
-            # else.
-            self._keep((frame,))
-        else:
+    def control(self, frame: Frame, *, is_last: bool = False) -> None:
+        """Queue one control frame (ping, pong, close) in its place among the data.
+
+        Pongs to a client that asks and never reads count against its bound like everything else;
+        the close frame does not.
+        """
+        if not self.is_blocked:
             self._write(Batch((frame,)))
+        elif is_last:
+            self._outbox.append(frame)
+        else:
+            self._keep((frame,))
 
     def blocked(self, *, now_s: float) -> None:
         """The transport holds bytes the kernel did not take."""
@@ -91,11 +92,11 @@ class Writer:
         """The transport's buffer is empty again: go on with what waits."""
         self.is_blocked = False
         self.stalled_since_s = None
-        batch = self._in_flight
-        if batch is not None:
-            self._continue(batch)
+        if self._cut is not None:
+            self._continue(self._cut)
         while not self.is_blocked and len(self._outbox):
-            self._write(Batch(tuple(self._outbox.drain(close_codes.MAX_WRITE_BYTES))))
+            drained = self._outbox.drain(close_codes.MAX_WRITE_BYTES)
+            self._outbox.give_back(self._write(Batch(tuple(drained))))
 
     def drop_waiting(self) -> None:
         """Forget what has not begun to leave; a frame cut in the middle still gets its rest."""
@@ -104,15 +105,12 @@ class Writer:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes this customer costs us now: waiting frames and the unsent rest of the current
-        write."""
-        in_flight = len(self._in_flight.wire) - self._sent if self._in_flight else 0
-        return self._outbox.size_bytes + in_flight + (PIECE_BYTES if self.is_blocked else 0)
+        """Bytes this customer costs us: waiting frames and the piece in the transport's buffer."""
+        return self._outbox.size_bytes + (PIECE_BYTES if self.is_blocked else 0)
 
-    def _keep(self, frames: tuple[Frame, ...]) -> None:
-        in_flight = len(self._in_flight.wire) - self._sent if self._in_flight else 0
+    def _keep(self, frames: Sequence[Frame]) -> None:
         for frame in frames:
-            fate = self._outbox.offer(frame, held_bytes=in_flight)
+            fate = self._outbox.offer(frame)
             if fate is Fate.CONFLATED:
                 self.conflated += 1
             elif fate is Fate.SHED:
@@ -120,51 +118,51 @@ class Writer:
                 self._on_overflow()
                 return
 
-    def _write(self, batch: Batch) -> None:
-        wire = batch.wire
+    def _write(self, batch: Batch) -> tuple[Frame, ...]:
+        """Hand the batch to the kernel; returns the frames of which it took nothing."""
         try:
-            sent = self._wire.send(wire)
+            sent = self._wire.send(batch.wire)
         except OSError:
-            # The transport notices by itself and ends the session; until then nothing more may be
-            # tried.
+            # The transport notices by itself and ends the session; nothing more may be tried.
             self.is_closing = True
-            return
-        if sent == len(wire):
+            self._outbox.clear()
+            return ()
+        if sent == len(batch.wire):
             if batch.tally:
                 self._account.delivered(batch.tally)
-            return
-        self._in_flight, self._sent = batch, sent
-        self._counted = self._counted_bytes = 0
-        self._count(batch)
-        self._buffer_piece(batch)
+            return ()
+        return self._cut_at(batch.frames, sent)
 
-    def _continue(self, batch: Batch) -> None:
-        wire = batch.wire
-        if self._sent < len(wire):
-            try:
+    def _cut_at(self, frames: tuple[Frame, ...], sent: int) -> tuple[Frame, ...]:
+        """Meter the frames that are whole in the kernel, go on with the one being cut."""
+        whole = 0
+        while sent >= len(frames[whole].wire):
+            sent -= len(frames[whole].wire)
+            whole += 1
+        if whole:
+            self._account.delivered(tally(frames[:whole]))
+        self._cut, self._sent = frames[whole], sent
+        self._buffer_piece(frames[whole])
+        return frames[whole + 1 :]
+
+    def _continue(self, frame: Frame) -> None:
+        wire = frame.wire
+        try:
+            if self._sent < len(wire):
                 self._sent += self._wire.send(memoryview(wire)[self._sent :])
-            except OSError:
-                self.is_closing = True
-                return
-        self._count(batch)
+        except OSError:
+            self.is_closing = True
+            self._outbox.clear()
+            self._cut = None
+            return
         if self._sent < len(wire):
-            self._buffer_piece(batch)
-        else:
-            self._in_flight = None
+            self._buffer_piece(frame)
+            return
+        self._cut = None
+        if frame.channel:
+            self._account.delivered([(frame.channel, 1, frame.text_bytes)])
 
-    def _count(self, batch: Batch) -> None:
-        """Meter the frames whose last byte is in the kernel; a kill must not cost more than the one
-        being cut."""
-        begun = self._counted
-        for frame in batch.frames[begun:]:
-            end = self._counted_bytes + len(frame.wire)
-            if end > self._sent:
-                break
-            self._counted, self._counted_bytes = self._counted + 1, end
-        if self._counted > begun:
-            self._account.delivered(tally(batch.frames[begun : self._counted]))
-
-    def _buffer_piece(self, batch: Batch) -> None:
-        piece = batch.wire[self._sent : self._sent + PIECE_BYTES]
+    def _buffer_piece(self, frame: Frame) -> None:
+        piece = frame.wire[self._sent : self._sent + PIECE_BYTES]
         self._sent += len(piece)
         self._wire.buffer(piece)

@@ -86,6 +86,8 @@ def envelope(
     role: Role = Role.UPDATE,
     epoch: str = "e1",
 ) -> Envelope:
+    if previous is None and role is Role.SNAPSHOT and topic.kind is Kind.L4_BOOK:
+        previous = height
     before = ORIGIN if previous is None else Position(previous)
     return Envelope(topic.name, epoch, Position(height), before, role, payload.encode())
 
@@ -205,6 +207,66 @@ def test_a_hole_in_l4_diffs_means_a_fresh_snapshot() -> None:
     give(hub, envelope(L4, 9, "snap9", role=Role.SNAPSHOT))
     assert socket.data() == ["snap5", "snap9"]
     assert wishes.asked == [L4.name, L4.name]
+
+
+def test_a_joiner_costs_the_others_nothing_while_an_update_waits_for_its_statuses() -> None:
+    hub = Hub(Wishes())
+    (ada, ada_socket), (ben, ben_socket) = join(hub), join(hub)
+    ask(ada, hub, L4)
+    give(hub, envelope(L4, 100, "snap100", role=Role.SNAPSHOT))
+    give(hub, envelope(L4, 101, "u101", previous=100))
+    ask(ben, hub, L4)
+    give(hub, envelope(L4, 102, "snap102", previous=101, role=Role.SNAPSHOT))
+    give(hub, envelope(L4, 102, "u102", previous=101), envelope(L4, 103, "u103", previous=102))
+    assert ada_socket.data() == ["snap100", "u101", "u102", "u103"]
+    assert ben_socket.data() == ["snap102", "u103"]
+    assert hub.counters.holes == {}
+
+
+def test_after_a_cut_l4_followers_start_again_and_trades_are_filled_in() -> None:
+    hub = Hub(Wishes())
+    ada, socket = join(hub)
+    ask(ada, hub, L4)
+    give(hub, envelope(L4, 100, "snap100", role=Role.SNAPSHOT))
+    hub.resync()
+    give(hub, envelope(L4, 112, "snap112", previous=111, role=Role.SNAPSHOT))
+    give(hub, envelope(L4, 113, "u113", previous=111))
+    assert socket.data() == ["snap100", "snap112", "u113"]
+    assert hub.counters.holes == {"l4Book": 1}
+    ask(ada, hub, TRADES)
+    give(hub, envelope(TRADES, 1, trades(1, 2), role=Role.SNAPSHOT))
+    give(hub, envelope(TRADES, 4, trades(1, 2, 3, 4), role=Role.SNAPSHOT))
+    assert socket.data() == [trades(1, 2), trades(3, 4)]
+    assert "trades" not in hub.counters.holes
+    give(hub, envelope(TRADES, 90, trades(80, 90), role=Role.SNAPSHOT))
+    assert hub.counters.holes["trades"] == 1
+
+
+def test_a_lost_first_frame_is_asked_for_again() -> None:
+    wishes = Wishes()
+    hub = Hub(wishes)
+    ada, _ = join(hub)
+    ask(ada, hub, TRADES)
+    hub.sweep(now_s=1.0)
+    hub.sweep(now_s=2.0)
+    assert wishes.asked == [TRADES.name, TRADES.name]
+
+
+def test_one_broken_sink_keeps_nobody_else_from_their_frames() -> None:
+    hub = Hub(Wishes())
+    (ada, _), (ben, socket) = join(hub), join(hub)
+    for session in (ada, ben):
+        ask(session, hub, BBO)
+
+    class Broken:
+        def send(self, batch: Batch) -> None:
+            raise RuntimeError
+
+    ada.sink = Broken()
+    for height in range(1, 4):
+        give(hub, envelope(BBO, height, str(height), previous=height - 1))
+    assert socket.data() == ["1", "2", "3"]
+    assert hub.counters.sink_failures == 3
 
 
 def test_a_topic_that_is_not_ready_says_so_once_and_starts_by_itself() -> None:

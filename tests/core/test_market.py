@@ -247,8 +247,10 @@ def test_without_a_checkpoint_books_say_so() -> None:
     assert made.snapshot(TRADES).role is Role.SNAPSHOT
 
 
-def test_a_coin_without_a_book_is_not_ready() -> None:
-    assert market().snapshot(Topic(Kind.BBO, "NOPE")).role is Role.NOT_READY
+def test_a_coin_the_checkpoint_lacks_has_an_empty_book() -> None:
+    """Delisted coins are valid: acknowledged, then empty. Before a checkpoint nothing is known."""
+    assert b'"bbo":[null,null]' in market().snapshot(Topic(Kind.BBO, "NOPE")).payload
+    assert Market(epoch="e1").snapshot(Topic(Kind.BBO, "NOPE")).role is Role.NOT_READY
 
 
 @given(st.integers(10, 16), st.integers(0, 6))

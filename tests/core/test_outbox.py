@@ -25,10 +25,27 @@ def test_a_newer_state_takes_the_place_of_the_waiting_one() -> None:
     assert outbox.drain(10_000) == [newer, event]
 
 
-def test_bytes_held_elsewhere_count() -> None:
-    outbox = Outbox(1_000)
-    assert outbox.offer(Frame(b"x" * 500), held_bytes=800) is Fate.SHED
-    assert outbox.offer(Frame(b"x" * 500), held_bytes=400) is Fate.QUEUED
+def test_what_is_given_back_goes_in_front_unless_something_newer_waits() -> None:
+    outbox = Outbox(10_000)
+    old, event, newer, later = (
+        Frame(b"1", topic="a"),
+        Frame(b"2"),
+        Frame(b"3", topic="a"),
+        Frame(b"4"),
+    )
+    for one in (newer, later):
+        outbox.offer(one)
+    outbox.give_back([old, event])
+    assert outbox.drain(10_000) == [newer, event, later]
+    assert outbox.size_bytes == 0
+
+
+def test_the_last_frame_is_queued_whatever_the_bound() -> None:
+    outbox = Outbox(100)
+    outbox.offer(Frame(b"x" * 90))
+    last = Frame(b"y" * 90)
+    outbox.append(last)
+    assert outbox.drain(10_000)[-1] is last
 
 
 def test_one_frame_larger_than_the_bound_may_wait_alone() -> None:

@@ -153,3 +153,37 @@ def test_the_stream_is_the_frames_in_order_and_the_meter_is_exact(
         kernel.drain(10**9)
         assert bytes(kernel.taken) == expected
         assert ledger.messages == len(sent)
+
+
+def test_a_huge_frame_may_take_its_time_and_others_wait_behind_it() -> None:
+    """A 19 MB book snapshot is shared, not this customer's: what waits behind it counts."""
+    writer, kernel, ledger, cuts = build()
+    huge, update = frame(0, size=19_000_000), frame(1)
+    kernel.appetite = 100_000
+    writer.send(Batch((huge,)))
+    writer.send(Batch((update,)))
+    assert not cuts
+    assert writer.held_bytes < 100_000
+    for _ in range(40):
+        kernel.drain(500_000)
+    assert bytes(kernel.taken) == huge.wire + update.wire
+    assert ledger.messages == 2
+
+
+def test_one_tick_of_many_frames_is_bounded_too() -> None:
+    writer, _, _, cuts = build()
+    writer.send(Batch(tuple(frame(number, size=8_000) for number in range(1_000))))
+    assert cuts == ["slow"]
+    assert writer.held_bytes <= close_codes.MAX_OUTBOUND_BYTES + 64 * 1024
+
+
+def test_the_close_frame_finds_its_way_through_a_full_outbox() -> None:
+    writer, kernel, _, cuts = build()
+    number = 0
+    while not cuts:
+        number += 1
+        writer.send(Batch((frame(number, size=1_600),)))
+    close = Frame(b"bye")
+    writer.control(close, is_last=True)
+    kernel.drain(10**9)
+    assert bytes(kernel.taken).endswith(close.wire)

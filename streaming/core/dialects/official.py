@@ -158,7 +158,9 @@ def _l2_book(subscription: dict[str, Any]) -> tuple[Topic, str]:
 
 def _all_mids(subscription: dict[str, Any]) -> tuple[Topic, str]:
     dex = _optional(subscription, "dex", str) or ""
-    echo = _compact({"type": "allMids", "dex": dex} if dex else {"type": "allMids"})
+    # Whatever was sent is repeated: nktkas waits for an ack with every field of its own.
+    is_sent = subscription.get("dex") is not None
+    echo = _compact({"type": "allMids", "dex": dex} if is_sent else {"type": "allMids"})
     if dex and not COIN_PATTERN.match(dex):
         raise InvalidSubscription(echo)
     return Topic(Kind.ALL_MIDS, dex=dex), echo

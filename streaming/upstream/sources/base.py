@@ -24,8 +24,8 @@ class Source(Protocol):
     def serves(self, topic: Topic) -> bool:
         """Whether this source can give `topic`."""
 
-    def want(self, topic: Topic) -> None:
-        """Begin to publish the topic's updates; idempotent."""
+    def want(self, topic: Topic) -> bool:
+        """Begin to publish the topic's updates; idempotent. False when there is no room for it."""
 
     def unwant(self, topic: Topic) -> None:
         """Stop."""

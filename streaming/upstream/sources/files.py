@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,23 @@ class FilesSource:
         self.name = name
         self._spec = spec
         self._scratch = scratch
-        self._market = Market(epoch=uuid.uuid4().hex[:12])
-        self._tail = NodeTail(Path(spec.address), tail_back_bytes={FileKind.FILLS: HISTORY_BYTES})
+        self._begin()
         self._catalogue = Catalogue()
+        self._has_run = False
         self._publish: Publish = lambda envelopes: None
         self._height = 0
         self._heard_at_s = 0.0
         self._block_age_s = 0.0
         self._faults: dict[str, int] = {}
+
+    def _begin(self, wanted: Sequence[Topic] = ()) -> None:
+        """Start from nothing: a tail runs once, and a failed run's books have missed blocks."""
+        self._market = Market(epoch=uuid.uuid4().hex[:12])
+        self._tail = NodeTail(
+            Path(self._spec.address), tail_back_bytes={FileKind.FILLS: HISTORY_BYTES}
+        )
+        for topic in wanted:
+            self._market.want(topic)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -64,9 +74,10 @@ class FilesSource:
         """Whether the node knows the coin."""
         return self.catalogue.knows(topic)
 
-    def want(self, topic: Topic) -> None:
+    def want(self, topic: Topic) -> bool:
         """Publish the topic from the next block on."""
         self._market.want(topic)
+        return True
 
     def unwant(self, topic: Topic) -> None:
         """Stop."""
@@ -93,6 +104,9 @@ class FilesSource:
     async def run(self, publish: Publish) -> None:
         """Follow the files until cancelled."""
         self._publish = publish
+        if self._has_run:
+            self._begin(self._market.wanted)
+        self._has_run = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tail.run(self._deliver, deliver_history=self._market.prime))
             group.create_task(self._follow_catalogue())

@@ -99,14 +99,21 @@ class Link:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            began_s = time.monotonic()
             try:
-                began_s = time.monotonic()
                 await self._connected()
             except (OSError, TimeoutError, WebSocketException) as error:
+                if not self.topics:
+                    retry_s = RETRY_MIN_S
+                    continue  # we hung up: nobody wants anything
                 log.warning(
                     "upstream_lost", source=self._source.name, link=self.number, reason=str(error)
                 )
-            self.is_up = False
+            except Exception:
+                # Nothing an upstream sends may end the link for good.
+                log.exception("upstream_link_failed", source=self._source.name, link=self.number)
+            finally:
+                self.is_up = False
             if time.monotonic() - began_s > RETRY_MAX_S:
                 retry_s = RETRY_MIN_S
             # Jitter, or every relay behind one address comes back at once and spends its 30
@@ -126,6 +133,7 @@ class Link:
         ) as socket:
             metrics.CONNECTS.labels(self._source.name).inc()
             self._asked.clear()
+            self.feed.reconnected()
             self.heard_at_s = time.monotonic()
             self.is_up = True
             keepers = [
@@ -201,24 +209,22 @@ class PublicSource:
             PublicFeed.can_serve(topic) and bool(self._catalogue) and self._catalogue.knows(topic)
         )
 
-    def want(self, topic: Topic) -> None:
-        """Subscribe upstream, once however often it is called; nothing happens when the budget is
-        spent."""
-        if topic in self._link_of or self._group is None:
-            return
-        if len(self._link_of) >= MAX_SUBSCRIPTIONS:
-            log.warning("upstream_budget_spent", source=self.name, subscriptions=len(self._link_of))
-            return
+    def want(self, topic: Topic) -> bool:
+        """Subscribe upstream, once however often it is called; False when the budget is spent."""
+        if topic in self._link_of:
+            return True
+        if self._group is None or len(self._link_of) >= MAX_SUBSCRIPTIONS:
+            return False
         link = next((link for link in self._links if link.has_room(topic)), None)
         if link is None:
             if len(self._links) >= MAX_CONNECTIONS:
-                log.warning("upstream_budget_spent", source=self.name, connections=len(self._links))
-                return
+                return False
             link = Link(self, len(self._links))
             self._links.append(link)
             self._group.create_task(link.run())
         self._link_of[topic] = link
         link.add(topic)
+        return True
 
     def unwant(self, topic: Topic) -> None:
         """Unsubscribe upstream."""
@@ -273,6 +279,8 @@ class PublicSource:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._follow_catalogue())
+            for link in self._links:  # of a run that failed
+                group.create_task(link.run())
 
     async def _follow_catalogue(self) -> None:
         while True:
