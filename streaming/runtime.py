@@ -26,6 +26,7 @@ from streaming.core.catalogue import Catalogue
 from streaming.core.hub import Hub
 from streaming.ws.close_codes import STALL_LIMIT_S, CloseCode
 from tenants.admission.control import AdmissionControl
+from tenants.wire.cancellation import stop_if_cancelled
 
 if TYPE_CHECKING:
     from streaming.ws.consumer import DataConsumer
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SWEEP_S = 1.0
+#: What a job may take to end; what it holds ends with the process.
+STOP_S = 2.0
 CATALOGUE_S = 2.0
 #: Blocks come every 70 ms; 2 s without one is a stall.
 STALE_S = 2.0
@@ -119,10 +122,11 @@ class Runtime:
         """Give the leases back and let the meter write what it has."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.wait(self._tasks, timeout=STOP_S)
         try:
             await asyncio.wait_for(self.leases.close(), 1.0)
         except (RedisError, OSError, TimeoutError) as error:
+            stop_if_cancelled()
             log.warning("leases_not_returned", error=str(error))
         self._stop_meter()  # on the counting thread: nothing counts any more
 
@@ -132,6 +136,7 @@ class Runtime:
             try:
                 await job()
             except Exception:
+                stop_if_cancelled()
                 log.exception("job_failed", job=name)
             await asyncio.sleep(0.5)
 
@@ -170,7 +175,9 @@ class Runtime:
                 await self._read_workers()
                 self.redis_ok_s = time.monotonic()
             except (RedisError, OSError) as error:
+                stop_if_cancelled()
                 log.warning("catalogue_not_read", error=str(error))
+            stop_if_cancelled()
             await asyncio.sleep(CATALOGUE_S if self._catalogue else 0.2)
 
     async def _read_workers(self) -> None:

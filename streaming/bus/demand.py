@@ -16,6 +16,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from streaming.bus import keys, metrics
+from tenants.wire.cancellation import stop_if_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -57,9 +58,11 @@ class EdgeLeases:
             try:
                 await self._write()
             except (RedisError, OSError) as error:
+                stop_if_cancelled()
                 log.warning("leases_not_written", error=str(error))
                 await asyncio.sleep(0.2)
                 continue
+            stop_if_cancelled()
             try:
                 await asyncio.wait_for(self._wake.wait(), REFRESH_S)
             except TimeoutError:
@@ -129,6 +132,7 @@ class LeaseBoard:
             try:
                 await self._follow()
             except (RedisError, OSError) as error:
+                stop_if_cancelled()
                 log.warning("leases_not_read", error=str(error))
                 await asyncio.sleep(0.2)
 
@@ -140,6 +144,7 @@ class LeaseBoard:
             while True:
                 if loop.time() >= deadline_s:
                     await self._reconcile()
+                    stop_if_cancelled()
                     deadline_s = loop.time() + RECONCILE_S
                 message = await bell.get_message(
                     ignore_subscribe_messages=True, timeout=max(deadline_s - loop.time(), 0.001)

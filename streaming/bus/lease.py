@@ -8,6 +8,8 @@ import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
+from tenants.wire.cancellation import stop_if_cancelled
+
 log = structlog.get_logger(__name__)
 
 #: A dead holder is followed after at most this long; a live one renews four times as often.
@@ -52,11 +54,13 @@ class Lease:
         Without Redis nobody can hold it, nor publish anything, so that alone loses nothing.
         """
         while True:
+            stop_if_cancelled()
             await asyncio.sleep(RENEW_S)
             try:
                 if not await self._ask():
                     raise LeaseLost(self._key)
             except (RedisError, OSError) as error:
+                stop_if_cancelled()
                 log.warning("lease_not_renewed", key=self._key, error=str(error))
 
     async def release(self) -> None:
@@ -67,6 +71,7 @@ class Lease:
         try:
             return await self._ask()
         except (RedisError, OSError) as error:
+            stop_if_cancelled()
             log.warning("lease_not_asked", key=self._key, error=str(error))
             return False
 

@@ -28,6 +28,7 @@ from streaming.upstream.sources.base import Source
 from streaming.upstream.sources.files import FilesSource
 from streaming.upstream.sources.public import PublicSource
 from streaming.upstream.spec import UpstreamKind, UpstreamSpec
+from tenants.wire.cancellation import stop_if_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -148,8 +149,10 @@ class Worker:
             try:
                 await self._tell()
             except (RedisError, OSError) as error:
+                stop_if_cancelled()
                 log.warning("heartbeat_not_written", error=str(error))
             self._serve_the_unserved()
+            stop_if_cancelled()
             await asyncio.sleep(HEARTBEAT_S)
 
     async def _tell(self) -> None:

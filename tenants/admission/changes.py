@@ -22,6 +22,7 @@ from django.db import transaction
 
 from tenants import metrics
 from tenants.admission.store import Entry, put_entries
+from tenants.wire.cancellation import stop_if_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,7 @@ async def watch(callback: Callable[[list[str]], Awaitable[None]]) -> None:
                     async with asyncio.timeout(1.0):
                         await layer.group_discard(GROUP, channel)
         except Exception as error:
+            stop_if_cancelled()
             log.warning("admission_doorbell_lost", error=type(error).__name__)
             await asyncio.sleep(pause_s)
             pause_s = min(5.0, pause_s * 2)

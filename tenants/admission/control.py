@@ -19,6 +19,7 @@ from tenants.admission.errors import Denied, InvalidKey, MissingKey, ScopeMissin
 from tenants.admission.principal import Principal
 from tenants.admission.quotas import Lease, Occupancy
 from tenants.admission.store import RedisStore
+from tenants.wire.cancellation import stop_if_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -154,10 +155,12 @@ class AdmissionControl:
 
     async def _revalidate_forever(self) -> None:
         while True:
+            stop_if_cancelled()
             await asyncio.sleep(REVALIDATE_EVERY_S)
             try:
                 await self.revalidate()
             except Exception as error:
+                stop_if_cancelled()
                 # A loop that must survive: without it no revocation would arrive any more.
                 log.error("admission_revalidation_failed", error=type(error).__name__)
 
@@ -172,9 +175,11 @@ class AdmissionControl:
                     )
                 self.occupancy.set_elsewhere(elsewhere)
             except Exception as error:
+                stop_if_cancelled()
                 # Redis is down: reads go on, and each process counts only what is its own.
                 self.occupancy.set_elsewhere({})
                 log.warning("admission_occupancy_unshared", error=type(error).__name__)
+            stop_if_cancelled()
             await asyncio.sleep(REVALIDATE_EVERY_S)
 
     def _report(self, principal: Principal) -> None:
