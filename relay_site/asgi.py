@@ -58,7 +58,11 @@ runtime.configure(
     )
 )
 info_endpoint = InfoEndpoint(_info)
-NOT_FOUND = HttpError(404, "not_found", "No such path. Sockets live at /<key>/ws.")
+NOT_FOUND = HttpError(
+    404, "not_found", "No such path. Sockets live at /<key>/ws, reads at /<key>/info."
+)
+#: Paths that trading clients join to their base URL: their refusal is JSON with `code` and `msg`.
+CLIENT_PATHS = frozenset({"/exchange", "/evm"})
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -69,23 +73,21 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
             if split_path(scope["path"])[1] == "/ws":
                 await _consumer()(scope, receive, send)
             else:
-                await _refuse_socket(receive, send)
+                await receive()
+                await _refuse(send, "websocket.http.response")
         case "http":
-            if split_path(scope["path"])[1] == "/info":
+            path = split_path(scope["path"])[1]
+            if path == "/info":
                 await info_endpoint(scope, receive, send)
+            elif path in CLIENT_PATHS:
+                await _refuse(send, "http.response")
             else:
                 await django_application(scope, receive, send)
         case kind:
             raise ValueError(f"no application for {kind}")
 
 
-async def _refuse_socket(receive: Any, send: Any) -> None:
-    await receive()
-    await send(
-        {
-            "type": "websocket.http.response.start",
-            "status": NOT_FOUND.status,
-            "headers": JSON_HEADERS,
-        }
-    )
-    await send({"type": "websocket.http.response.body", "body": NOT_FOUND.body})
+async def _refuse(send: Any, kind: str) -> None:
+    start = {"type": f"{kind}.start", "status": NOT_FOUND.status, "headers": JSON_HEADERS}
+    await send(start)
+    await send({"type": f"{kind}.body", "body": NOT_FOUND.body})

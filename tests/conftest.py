@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
 from hypothesis import HealthCheck, settings
 
 from tests.support.environment import VAR
 from tests.support.relay import RunningRelay
 from tests.support.services import Missing, Service, start_mariadb, start_redis
+from tests.tenants.cast import Cast, make_cast, operator_client
 
 # A shared, loaded machine makes single examples slow now and then; the suite's own timeout bounds
 # the whole.
@@ -99,3 +101,22 @@ def running_relay() -> Iterator[RunningRelay]:
 def relay(running_relay: RunningRelay) -> dict[str, Any]:
     """What its run.json says: `http`, `ws`, `api_key`, `admin_url`, …"""
     return running_relay.run
+
+
+@pytest.fixture
+def cast(db: None) -> Cast:
+    """Acme and the others, in a transaction that is rolled back."""
+    return make_cast()
+
+
+@pytest.fixture
+def committed_cast(transactional_db: None) -> Cast:
+    """The same, committed, for tests in which other threads or processes look."""
+    return make_cast()
+
+
+@pytest.fixture
+def operator(db: None, settings: Any, tmp_path: Path) -> Client:
+    """A browser in which an operator is logged in."""
+    settings.STATIC_ROOT = str(tmp_path)  # WhiteNoise warns of a folder that is not there
+    return operator_client()

@@ -103,8 +103,9 @@ class LeaseBoard:
     """The worker's side: the leases of all edges, with a callback for each new wish and each topic
     nobody wants now.
 
-    `on_want(edge, name)` is called again whenever an edge asks for the snapshot again.
-    `on_idle(name)` when the last lease of a topic is gone.
+    `on_want(edge, name)` is called again whenever an edge asks for the snapshot again,
+    `on_drop(edge, name)` when it gave the topic back or died, `on_idle(name)` when the last lease
+    of a topic is gone.
     """
 
     def __init__(
@@ -113,11 +114,13 @@ class LeaseBoard:
         client: redis.asyncio.Redis,
         bell: redis.asyncio.Redis,
         on_want: Callable[[str, str], None],
+        on_drop: Callable[[str, str], None],
         on_idle: Callable[[str], None],
     ) -> None:
         self._client = client
         self._bell = bell  # waits as long as nothing is said; the client has a deadline
         self._on_want = on_want
+        self._on_drop = on_drop
         self._on_idle = on_idle
         self.edges: dict[str, dict[str, int]] = {}
         self._holders: dict[str, set[str]] = {}
@@ -192,6 +195,7 @@ class LeaseBoard:
     def _drop(self, edge: str, name: str) -> None:
         if self.edges.get(edge, {}).pop(name, None) is None:
             return
+        self._on_drop(edge, name)
         holders = self._holders[name]
         holders.discard(edge)
         if not holders:

@@ -62,7 +62,11 @@ class Worker:
         # A pub/sub connection waits as long as nothing is said.
         self._bell = redis.asyncio.from_url(bus_url, socket_timeout=None)
         self.board = LeaseBoard(
-            client=self._redis, bell=self._bell, on_want=self._want, on_idle=self._idle
+            client=self._redis,
+            bell=self._bell,
+            on_want=self._want,
+            on_drop=self._dropped,
+            on_idle=self._idle,
         )
         self.publisher = Publisher(
             url=bus_url, worker=self.name, holders=self.board.holders, on_connect=self._prime_all
@@ -125,6 +129,9 @@ class Worker:
 
     def _source_for(self, topic: Topic) -> Source | None:
         return next((source for source in self._sources if source.serves(topic)), None)
+
+    def _dropped(self, edge: str, name: str) -> None:
+        self.publisher.forget(edge, name)
 
     def _idle(self, name: str) -> None:
         source = self._serving.pop(name, None)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import machine
+from tests.core.node_events import order as node_order
 
 COIN = "BTC"
 FIRST_HEIGHT = 985_148_182
@@ -95,24 +96,10 @@ class Node:
 
     def _rest(self, side: str, px: int, sz: str, *, time_ms: int) -> dict[str, Any]:
         self._next_oid += 1
-        order = {
-            "coin": COIN,
-            "side": side,
-            "limitPx": f"{px}.0",
-            "sz": sz,
-            "oid": self._next_oid,
-            "timestamp": time_ms,
-            "triggerCondition": "N/A",
-            "isTrigger": False,
-            "triggerPx": "0.0",
-            "children": [],
-            "isPositionTpsl": False,
-            "reduceOnly": False,
-            "orderType": "Limit",
-            "origSz": sz,
-            "tif": "Alo",
-            "cloid": f"0x{self._next_oid:032x}",
-        }
+        oid = self._next_oid
+        order = node_order(
+            oid, sz, side=side, px=f"{px}.0", coin=COIN, timestamp=time_ms, cloid=f"0x{oid:032x}"
+        )
         self._orders[self._next_oid] = order
         return order
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pytest
 
+from gateway.http.info import BURST
 from streaming.bus import keys
 from streaming.core.envelope import Role
 from streaming.ws.close_codes import MAX_HTTP_BODY_BYTES
@@ -162,3 +163,16 @@ def test_an_endless_body_is_cut_not_spooled(edge: Edge, *, is_announced: bool) -
         with contextlib.suppress(ConnectionResetError):
             assert customer.recv(4096).startswith(b"HTTP/1.1 413 ")
     assert edge.get("/livez")[0] == 200
+
+
+def test_a_path_of_trading_clients_refuses_in_json(edge: Edge) -> None:
+    status, answer = edge.get(f"/{edge.api_key}/exchange")
+    assert status == 404
+    assert json.loads(answer)["code"] == "not_found"
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(edge: Edge) -> None:
+    answers = [edge.info(b"[]") for _ in range(BURST + 50)]  # no origin is asked
+    refusals = [answer for status, answer in answers if status == 429]
+    assert refusals
+    assert json.loads(refusals[0])["code"] == "rate_limited"

@@ -25,7 +25,7 @@ from streaming.simulator.servers.info import (
     text,
     unprocessable,
 )
-from streaming.simulator.servers.market_info import BUILDER_DEX, USDC_TOKEN
+from streaming.simulator.servers.market_info import BUILDER_DEX, USDC_TOKEN, still_ctx
 
 KNOWN_SZ_DECIMALS = {coin.name: coin.sz_decimals for coin in MAIN_PERPS}
 EVENT_CHANNELS = frozenset({"trades", "orderUpdates", "user", "userFills"})
@@ -182,19 +182,7 @@ class RecordedMarket:
         if isinstance(data, dict):
             return dict(data["ctx"])
         mid = self._mid(coin)
-        still = mid or "0.0"
-        return {
-            "funding": "0.0",
-            "openInterest": "0.0",
-            "prevDayPx": still,
-            "dayNtlVlm": "0.0",
-            "premium": None,
-            "oraclePx": still,
-            "markPx": still,
-            "midPx": mid,
-            "impactPxs": None,
-            "dayBaseVlm": "0.0",
-        }
+        return still_ctx(mid or "0.0", mid=mid)
 
     def _all_mids(self, request: Event) -> object:
         recorded = self._data(f"allMids {request.get('dex') or ''}".rstrip())

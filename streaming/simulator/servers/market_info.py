@@ -133,23 +133,27 @@ def ctx(exchange: Exchange, coin: Coin, now_ms: int) -> Event:
     return _spot_ctx(exchange, coin, now_ms) if coin.is_spot else _perp_ctx(exchange, coin, now_ms)
 
 
+def still_ctx(px: str, *, mid: str | None) -> Event:
+    """The context of a perp in which nothing was ever traded."""
+    return {
+        "funding": "0.0",
+        "openInterest": "0.0",
+        "prevDayPx": px,
+        "dayNtlVlm": "0.0",
+        "premium": None,
+        "oraclePx": px,
+        "markPx": px,
+        "midPx": mid,
+        "impactPxs": None,
+        "dayBaseVlm": "0.0",
+    }
+
+
 def _perp_ctx(exchange: Exchange, coin: Coin, now_ms: int) -> Event:
     tape, book = exchange.tapes[coin.name], exchange.books.get(coin.name)
     mark = mark_px(exchange, coin)
     if book is None:
-        still = coin.px_text(mark)
-        return {
-            "funding": "0.0",
-            "openInterest": "0.0",
-            "prevDayPx": still,
-            "dayNtlVlm": "0.0",
-            "premium": None,
-            "oraclePx": still,
-            "markPx": still,
-            "midPx": None,
-            "impactPxs": None,
-            "dayBaseVlm": "0.0",
-        }
+        return still_ctx(coin.px_text(mark), mid=None)
     notional, base = tape.day_volume(now_ms)
     # The oracle wanders within ±3 bp of the mark, slowly: one of 61 steps a minute, by coin.
     shift = zlib.crc32(f"{coin.name}{now_ms // 60_000}".encode()) % 61 - 30
