@@ -218,7 +218,11 @@ class APIKeyAdmin(ModelAdmin):
     ) -> tuple[str, ...]:
         # A key stays with its tenant and environment: both are part of what was promised when it
         # was shown.
-        return (*self.readonly_fields, "tenant", "environment") if obj else self.readonly_fields
+        return (*self.readonly_fields, "tenant", "environment") if obj else ()
+
+    def get_exclude(self, request: HttpRequest, obj: APIKey | None = None) -> tuple[str, ...]:
+        # What only an issued key has.
+        return () if obj else self.readonly_fields
 
     @display(
         description="state",
