@@ -106,13 +106,15 @@ def test_the_ledger_is_what_customers_counted(start_relay: Callable[..., Running
     counted += listen(relay, frames=200)
     assert settled(relay) == counted
 
-    # The edge dies while it delivers: at most the one message being handed over is not counted.
+    # The edge dies while it delivers: what its last write held is not counted, which is at most one
+    # message of each subscription here.
     _reread(relay)
     died = listen(relay, frames=200, then=kill("web"))
     counted += died
     missing = counted - settled(relay)
     assert not ledger(relay.var) - counted, "counted what nobody got"
-    assert sum(units for (_, metric), units in missing.items() if metric == "messages") <= 1
+    lost = sum(units for (_, metric), units in missing.items() if metric == "messages")
+    assert lost <= len(SUBSCRIPTIONS)
 
     # Redis dies with everything in it.
     before = ledger(relay.var)
