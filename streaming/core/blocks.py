@@ -23,9 +23,14 @@ class RawBlock:
     files, one per event (or a few events) in `_streaming` files. Each line is
     `{"local_time":iso,"block_time":iso,"block_number":n,"events":[…]}`. `read_ns` is the wall clock
     (UTC, ns) when the first line was read.
+
+    `previous` is the height of the block of this kind before this one, if whoever read the files
+    vouches that there is none between the two; None when that is not known: at a start, after a
+    loss.
     """
 
     kind: FileKind
     height: int
     lines: list[bytes]
     read_ns: int
+    previous: int | None = None

@@ -79,6 +79,7 @@ class Books:
         #: kind of file has.
         self.every_block = False
         self._faults = faults
+        self._is_vouched = False  # the last block came with a `previous`
         self._seen = 0
         self._covered_from: int | None = None
         self._kept: deque[_Kept] = deque()
@@ -106,7 +107,7 @@ class Books:
         if block is None:
             return None
         self.every_block = self.every_block or not block.events
-        if self.every_block and 0 < max(self._seen, self.height) < raw.height - 1:
+        if self._is_behind_a_hole(raw):
             self._faults["missing_blocks"] += 1
             self._lose()
         self._seen = raw.height
@@ -115,6 +116,17 @@ class Books:
         if raw.height <= self.height:
             return None
         return self._apply(block)
+
+    def _is_behind_a_hole(self, raw: RawBlock) -> bool:
+        """Whether changes before this block are missing, as far as can be told."""
+        known = max(self._seen, self.height)
+        was_vouched, self._is_vouched = self._is_vouched, raw.previous is not None
+        if not known or raw.height == known + 1:
+            return False
+        if raw.previous is not None:
+            return raw.previous > known
+        # Readers that vouch for every block but this one have lost something.
+        return was_vouched or (self.every_block and known < raw.height - 1)
 
     def _apply(self, block: Block) -> Changes:
         changes = Changes(block, [])

@@ -30,6 +30,13 @@ class Position(NamedTuple):
 
 #: "Before everything": the previous position of a topic's first envelope.
 ORIGIN = Position(0, 0)
+#: Above every index within a block.
+LAST_INDEX = 2**31 - 1
+
+
+def end_of(height: int) -> Position:
+    """The place after everything in block `height`."""
+    return Position(height, LAST_INDEX)
 
 
 class Role(IntEnum):
@@ -54,6 +61,9 @@ class Times(msgspec.Struct, array_like=True, frozen=True):
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One frame of one topic, encoded once, with its place in the stream.
+
+    `previous` is a claim: nothing of this topic lies strictly between it and `position`. Usually it
+    is the place of the frame before; after a loss it is the end of the last block that is missing.
 
     `topic` is `Topic.name`. `payload` is the whole official WebSocket text
     (`{"channel":…,"data":…}`) as UTF-8 bytes: edges hand it on untouched.

@@ -64,6 +64,7 @@ class Market:
         self._tape = Tape(self.faults)
         self._pairs = BlockPairs()
         self._fills_seen = 0
+        self._is_fills_vouched = False  # the last block of fills came with a `previous`
         self._wanted: dict[Topic, None] = {}
         self._wanted_of: dict[str, dict[Topic, None]] = {}  # by coin, without trades
         self._tracks: dict[str, _Track] = {}
@@ -182,6 +183,10 @@ class Market:
         block = node_lines.decode(raw, self.faults)
         if block is None:
             return []
+        if self._fills_seen and self._is_fills_vouched and raw.previous is None:
+            self.faults["missing_fills"] += 1
+            self._tape.lost(raw.height - 1)
+        self._is_fills_vouched = raw.previous is not None
         self._fills_seen = raw.height
         self._note_time(block.times)
         out: list[Envelope] = []

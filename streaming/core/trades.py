@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from streaming.core.decimals import parse_price
-from streaming.core.envelope import ORIGIN, Position
+from streaming.core.envelope import ORIGIN, Position, end_of
 
 #: The exchange opens a trades subscription with the coin's last 30 trades.
 RECENT = 30
@@ -166,11 +166,16 @@ class Tape:
     def __init__(self, faults: Counter[str]) -> None:
         self._pairing = Pairing(faults)
         self._coins: dict[str, _Coin] = {}
+        self._since = ORIGIN
 
     @property
     def coins(self) -> Iterable[str]:
         """The coins that have traded."""
         return self._coins.keys()
+
+    def lost(self, height: int) -> None:
+        """Fills up to block `height` are missing: what comes next claims nothing about them."""
+        self._since = end_of(height)
 
     def apply(self, height: int, fills: Sequence[Any]) -> list[Print]:
         """The frames of block `height`, one a coin."""
@@ -183,7 +188,7 @@ class Tape:
         state = self._coins.setdefault(coin, _Coin(deque(maxlen=RECENT)))
         state.recent.extend(trade.json for trade in trades)
         state.last_px = trades[-1].px
-        previous = state.position
+        previous = max(state.position, self._since)
         state.position = Position(height, max(trade.last for trade in trades))
         payload = render_trades(trade.json for trade in trades)
         return Print(coin, state.position, previous, payload)

@@ -234,6 +234,8 @@ class _Run:
     height: int
     read_ns: int
     lines: list[bytes] = field(default_factory=list)
+    previous: int | None = None
+    is_whole: bool = True  # no line that could not be read came while it was open
 
 
 class BlockAssembler:
@@ -249,6 +251,10 @@ class BlockAssembler:
     `joined_midway` says that the first line may not be the first of its block: in streaming mode
     that whole height is dropped, and so is everything at or below it. `floor_height` drops
     everything at or below it from the start.
+
+    Each block's `previous` vouches for what lies before it: by block every height has a line, so it
+    is the height below if that was delivered; streaming, it is the block before, unless something
+    between the two could not be read.
     """
 
     def __init__(
@@ -273,6 +279,8 @@ class BlockAssembler:
         self._last_line_at_ns = 0
         self._reread_height = -1
         self._reread_lines: Counter[bytes] = Counter()
+        self._before: int | None = None  # the last block delivered, if nothing was lost since
+        self._too_long = 0
 
     @property
     def open_height(self) -> int | None:
@@ -290,6 +298,8 @@ class BlockAssembler:
         for `close_idle`.
         """
         blocks: list[RawBlock] = []
+        if self._too_long != (too_long := self.faults.counts[FaultReason.TOO_LONG]):
+            self._too_long, self._before = too_long, None
         take = self._take_streaming if self.mode is FileMode.STREAMING else self._take_by_block
         for line in lines:
             # 42 µs for a line of 460 KB. A node that died within a line goes on behind it without a
@@ -300,6 +310,7 @@ class BlockAssembler:
                 if header is None or not piece.endswith(b"]}"):
                     begun = _LINE_HEAD.startswith(piece[: len(_LINE_HEAD)])
                     self.faults.add(FaultReason.TORN if begun else FaultReason.GARBAGE, piece)
+                    self._lose()
                     continue
                 height = int(header[1])
                 if height <= self._floor or self._drop_first:
@@ -343,6 +354,13 @@ class BlockAssembler:
         """
         self._reread_height = self._closed_height if self._open is None else self._open.height
         self._reread_lines = Counter(self._open.lines if self._open else ())
+        self._lose()
+
+    def _lose(self) -> None:
+        """Something could not be read: it may have been of the open block or of one after it."""
+        self._before = None
+        if self._open is not None:
+            self._open.is_whole = False
 
     def _take_by_block(
         self, height: int, line: bytes, read_ns: int, blocks: list[RawBlock]
@@ -350,8 +368,9 @@ class BlockAssembler:
         if not self._heights.add(height):
             self.faults.add(FaultReason.DUPLICATE, line)
         elif height > self._closed_height:
+            previous = height - 1 if self._closed_height == height - 1 else None
             self._closed_height = height
-            blocks.append(RawBlock(self.kind, height, [line], read_ns))
+            blocks.append(RawBlock(self.kind, height, [line], read_ns, previous))
         else:
             self.faults.add(FaultReason.LATE, line)
             blocks.append(LateBlock(self.kind, height, [line], read_ns))
@@ -368,8 +387,10 @@ class BlockAssembler:
             return
         self._flush_late(blocks)
         if run is None or height > run.height:
+            is_whole = run is None or run.is_whole
             self._close_open(blocks)
-            run = self._open = _Run(height, read_ns)
+            run = self._open = _Run(height, read_ns, previous=self._before if is_whole else None)
+            self._before = height
         run.lines.append(line)
 
     def _is_reread(self, height: int, line: bytes) -> bool:
@@ -400,7 +421,7 @@ class BlockAssembler:
         if self._open is not None:
             run, self._open = self._open, None
             self._closed_height = run.height
-            blocks.append(RawBlock(self.kind, run.height, run.lines, run.read_ns))
+            blocks.append(RawBlock(self.kind, run.height, run.lines, run.read_ns, run.previous))
 
     def _drop(self, height: int, line: bytes) -> None:
         """Count a line at or below the floor; the first line after joining midway sets it."""

@@ -23,3 +23,15 @@ APPLY_SECONDS = Histogram(
     ["source"],
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
 )
+LAG_BLOCKS = Gauge("relay_upstream_lag_blocks", "Heights behind the best node.", ["source"])
+MARKED = Gauge(
+    "relay_upstream_marked",
+    "1 while a node is lagging, stalled or disagreeing.",
+    ["source", "mark"],
+)
+DISAGREEMENTS = Counter(
+    "relay_upstream_disagreements", "Blocks in which two nodes have different events.", ["kind"]
+)
+MERGED = Gauge(
+    "relay_upstream_merged", "What the merge met, by reason, since the start.", ["reason"]
+)

@@ -24,8 +24,9 @@ from streaming.bus.lease import Lease
 from streaming.bus.publisher import Publisher
 from streaming.core.envelope import ORIGIN, Envelope, Role
 from streaming.core.topic import Topic, parse_name
-from streaming.upstream.sources.base import Source
-from streaming.upstream.sources.files import FilesSource
+from streaming.upstream.links import LocalNode
+from streaming.upstream.sources.base import Source, states_of
+from streaming.upstream.sources.nodes import NodesSource
 from streaming.upstream.sources.public import PublicSource
 from streaming.upstream.spec import UpstreamKind, UpstreamSpec
 from tenants.wire.cancellation import stop_if_cancelled
@@ -37,16 +38,16 @@ RESTART_S = 1.0
 
 
 def build_sources(specs: list[UpstreamSpec], *, scratch: Path) -> list[Source]:
-    """One source for each spec, in order: nodes first, because they serve everything per block."""
-    ordered = sorted(specs, key=lambda spec: spec.kind is not UpstreamKind.NODE)
-    sources: list[Source] = []
-    for number, spec in enumerate(ordered):
-        name = f"{spec.kind}{number}"
-        if spec.kind is UpstreamKind.NODE:
-            sources.append(FilesSource(spec, name=name, scratch=scratch))
-        else:
-            sources.append(PublicSource(spec, name=name))
-    return sources
+    """All nodes as one source, then one for each public feed: nodes serve everything per block."""
+    nodes = {
+        f"node{number}": spec
+        for number, spec in enumerate(spec for spec in specs if spec.kind is UpstreamKind.NODE)
+    }
+    links = [LocalNode(spec, name=name, scratch=scratch) for name, spec in nodes.items()]
+    weights = {name: spec.weight for name, spec in nodes.items()}
+    sources: list[Source] = [NodesSource(links, weights=weights)] if links else []
+    public = [spec for spec in specs if spec.kind is not UpstreamKind.NODE]
+    return sources + [PublicSource(spec, name=f"public{n}") for n, spec in enumerate(public)]
 
 
 class Worker:
@@ -172,7 +173,9 @@ class Worker:
         state = {
             "at_s": time.time(),
             "topics": len(self._serving),
-            "sources": {source.name: source.state() for source in self._sources},
+            "sources": {
+                name: state for source in self._sources for name, state in states_of(source).items()
+            },
         }
         async with self._redis.pipeline(transaction=True) as pipe:
             if coins:

@@ -110,8 +110,24 @@ def test_by_block_line_is_a_closed_block_at_once() -> None:
     blocks = assembler.feed(lines, read_ns=42, at_ns=0)
     assert blocks == [
         RawBlock(FILLS, 100, [lines[0]], 42),
-        RawBlock(FILLS, 101, [lines[1]], 42),
+        RawBlock(FILLS, 101, [lines[1]], 42, 100),
     ]
+
+
+def previous(blocks: list[RawBlock]) -> list[tuple[int, int | None]]:
+    return [(block.height, block.previous) for block in blocks]
+
+
+def test_by_block_nobody_vouches_across_a_height_without_a_line() -> None:
+    blocks, _ = assemble([node_line(h) + b"\n" for h in (100, 101, 103, 104)], BY_BLOCK)
+    assert previous(blocks) == [(100, None), (101, 100), (103, None), (104, 103)]
+
+
+@pytest.mark.parametrize("broken", [b"garbage\n", node_line(101)[:-9] + b"\n"])
+def test_streaming_what_could_not_be_read_may_be_of_the_next_block(broken: bytes) -> None:
+    stream = [node_line(h) + b"\n" for h in (100, 101, 103, 104, 105)]
+    blocks, _ = assemble([*stream[:2], broken, *stream[2:]], STREAMING)
+    assert previous(blocks) == [(100, None), (101, 100), (103, None), (104, 103), (105, 104)]
 
 
 def test_by_block_hole_filled_later_is_late() -> None:
@@ -127,7 +143,7 @@ def test_streaming_block_closes_when_a_later_height_appears() -> None:
     assert assembler.open_height == 100
     closed = assembler.feed([node_line(102, "d")], read_ns=2, at_ns=0)
     assert closed == [RawBlock(FILLS, 100, lines, 1)]
-    assert assembler.close() == [RawBlock(FILLS, 102, [node_line(102, "d")], 2)]
+    assert assembler.close() == [RawBlock(FILLS, 102, [node_line(102, "d")], 2, 100)]
     assert assembler.height == 102
 
 

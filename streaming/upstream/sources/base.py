@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import Envelope
@@ -39,3 +39,16 @@ class Source(Protocol):
 
     async def run(self, publish: Publish) -> None:
         """Read until cancelled."""
+
+
+@runtime_checkable
+class ManyUpstreams(Protocol):
+    """A source made of several upstreams, each with figures of its own."""
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """Each upstream's live figures, by its name."""
+
+
+def states_of(source: Source) -> dict[str, dict[str, Any]]:
+    """The live figures of everything `source` reads, by name."""
+    return source.states() if isinstance(source, ManyUpstreams) else {source.name: source.state()}

@@ -1,0 +1,307 @@
+"""Several nodes as one: each height once, in order, and no hole that is not told."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming.core import merge as merging
+from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.checks import BlockChecks, events_checksum
+from streaming.core.merge import LIMIT_NS, WAIT_NS, BlockMerge, Breach
+
+FILLS, DIFFS = FileKind.FILLS, FileKind.DIFFS
+MS = 1_000_000
+
+
+def block(height: int, previous: int | None = None, *, kind: FileKind = DIFFS) -> RawBlock:
+    return RawBlock(kind, height, [b"%d" % height], 0, previous)
+
+
+def pairs(blocks: list[RawBlock]) -> list[tuple[int, int | None]]:
+    return [(b.height, b.previous) for b in blocks]
+
+
+def test_the_first_copy_goes_on_and_the_second_is_dropped() -> None:
+    merge = BlockMerge(["a", "b"])
+    first = block(10)
+    assert merge.take("a", first, now_ns=0) == [first]
+    assert merge.take("b", block(10), now_ns=1) == []
+    assert pairs(merge.take("b", block(11, 10), now_ns=2)) == [(11, 10)]
+    assert merge.counts == {"late_copy": 1}
+
+
+def test_kinds_do_not_wait_for_each_other() -> None:
+    merge = BlockMerge(["a", "b"])
+    merge.take("a", block(10), now_ns=0)
+    assert not merge.take("a", block(12), now_ns=0)
+    assert pairs(merge.take("a", block(12, kind=FILLS), now_ns=0)) == [(12, None)]
+
+
+def test_a_hole_is_filled_by_the_other_source() -> None:
+    merge = BlockMerge(["a", "b"])
+    merge.take("a", block(10), now_ns=0)
+    assert merge.take("a", block(13), now_ns=0) == []
+    assert pairs(merge.take("b", block(11, 10), now_ns=MS)) == [(11, 10)]
+    assert pairs(merge.take("b", block(12, 11), now_ns=2 * MS)) == [(12, 11), (13, 12)]
+    assert merge.next_due_ns is None
+    assert merge.counts["gap"] == 0
+
+
+def test_a_second_copy_can_vouch_for_the_first() -> None:
+    """Sparse files: the one who lost sight does not know that there was nothing, the other does."""
+    merge = BlockMerge(["a", "b"])
+    merge.take("a", block(10), now_ns=0)
+    assert merge.take("a", block(50), now_ns=0) == []
+    assert pairs(merge.take("b", block(50, 10), now_ns=MS)) == [(50, 10)]
+
+
+def test_a_hole_nobody_can_fill_is_given_up_at_once() -> None:
+    merge = BlockMerge(["a"])
+    merge.take("a", block(10), now_ns=0)
+    assert pairs(merge.take("a", block(13), now_ns=0)) == [(13, None)]
+    merge = BlockMerge(["a", "b"])
+    merge.take("a", block(10), now_ns=0)
+    assert merge.take("a", block(13), now_ns=0) == []
+    assert pairs(merge.take("b", block(14, 13), now_ns=1)) == [(13, None), (14, 13)]
+
+
+def test_a_silent_source_is_waited_for_briefly() -> None:
+    merge = BlockMerge(["a", "b"])
+    merge.take("a", block(10), now_ns=0)
+    assert merge.take("a", block(13), now_ns=0) == []
+    assert merge.next_due_ns == WAIT_NS
+    assert merge.due(WAIT_NS - 1) == []
+    assert pairs(merge.due(WAIT_NS)) == [(13, None)]
+    assert merge.take("b", block(12), now_ns=WAIT_NS + 1) == []
+    assert merge.counts == {"gap": 1, "late_news": 1}
+
+
+def test_a_late_source_on_its_way_is_waited_for_longer_but_not_for_ever() -> None:
+    merge = BlockMerge(["a", "b"])
+    for height in (10, 11, 12):
+        merge.take("a", block(height, height - 1), now_ns=0)
+    merge.take("a", block(14), now_ns=0)
+    for step, height in enumerate((9, 10, 11, 12)):
+        assert merge.take("b", block(height, height - 1), now_ns=step * 100 * MS) == []
+    assert pairs(merge.take("b", block(13, 12), now_ns=400 * MS)) == [(13, 12), (14, 13)]
+    merge.take("a", block(16), now_ns=500 * MS)
+    # Again and again a sign of life, but never what is missing.
+    for at_ms in range(500, 1300, 100):
+        assert merge.take("b", block(13), now_ns=at_ms * MS) == []
+    assert merge.next_due_ns == 500 * MS + LIMIT_NS
+    assert pairs(merge.due(500 * MS + LIMIT_NS)) == [(16, None)]
+
+
+def test_a_source_that_left_is_not_waited_for() -> None:
+    merge = BlockMerge(["a", "b"])
+    merge.take("a", block(10), now_ns=0)
+    merge.take("a", block(12), now_ns=0)
+    merge.leave("b")
+    assert pairs(merge.due(1)) == [(12, None)]
+
+
+def test_a_broken_promise_is_found_and_names_its_source() -> None:
+    merge = BlockMerge(["a", "b"])
+    merge.take("a", block(10), now_ns=0)
+    merge.take("a", block(15, 10), now_ns=1)
+    merge.take("b", block(12, 10), now_ns=2)
+    assert merge.drain_breaches() == [Breach("a", DIFFS, 12)]
+    assert merge.drain_breaches() == []
+    assert pairs(merge.take("a", block(16, 15), now_ns=3)) == [(16, None)]
+    assert pairs(merge.take("a", block(17, 16), now_ns=4)) == [(17, 16)]
+
+
+def test_a_height_that_cannot_be_does_not_make_the_rest_late() -> None:
+    merge = BlockMerge(["a", "b"])
+    merge.take("a", block(10), now_ns=0)
+    assert merge.take("a", block(10**17), now_ns=1) == []
+    assert pairs(merge.take("a", block(11, 10), now_ns=2)) == [(11, 10)]
+    # A real jump has a next block.
+    assert merge.take("a", block(90_000), now_ns=3) == []
+    merge.take("a", block(90_001, 90_000), now_ns=4)
+    assert pairs(merge.due(4 + WAIT_NS)) == [(90_001, None)]
+
+
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "MAX_WAITING_BLOCKS", 3)
+    merge = BlockMerge(["a", "b"])
+    merge.take("a", block(10), now_ns=0)
+    out = [merge.take("a", block(h, h - 1), now_ns=0) for h in (12, 13, 14, 15)]
+    assert [pairs(o) for o in out] == [[], [], [], [(12, None), (13, 12), (14, 13), (15, 14)]]
+    assert merge.counts["overflow"] == 1
+    by_bytes = BlockMerge(["a", "b"], max_waiting_bytes=4)
+    by_bytes.take("a", block(10), now_ns=0)
+    assert by_bytes.take("a", block(12, 11), now_ns=0) == []
+    assert len(by_bytes.take("a", block(14, 13), now_ns=0)) == 0
+    assert len(by_bytes.take("a", block(16, 15), now_ns=0)) == 1
+
+
+# --- laws -----------------------------------------------------------------------------------------
+
+
+@st.composite
+def sparse_heights(draw: st.DrawFn) -> list[int]:
+    steps = draw(st.lists(st.integers(1, 3), min_size=2, max_size=40))
+    heights = [100]
+    for step in steps:
+        heights.append(heights[-1] + step)
+    return heights
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[int], list[list[tuple[int, str, RawBlock]]]]:
+    """The true heights, and per source what it delivers: (ns, source, block), truthful about what
+    it knows: `previous` is None behind everything it lost.
+    """
+    truth = draw(sparse_heights())
+    sources = []
+    for name in "abc"[: draw(st.integers(1, 3))]:
+        lost = draw(st.sets(st.sampled_from(truth), max_size=len(truth) // 2))
+        delay_ms = draw(st.integers(0, 400))
+        stall = draw(st.integers(0, 3_000)) if draw(st.booleans()) else 0
+        stall_at = draw(st.sampled_from(truth))
+        delivered, at_ms = [], 0
+        for index, height in enumerate(truth):
+            at_ms = max(at_ms, index * 70 + delay_ms + draw(st.integers(0, 60)))
+            if height == stall_at:
+                at_ms += stall
+            if height in lost:
+                continue
+            before = truth[index - 1] if index else None
+            knows = before is not None and before not in lost
+            made = block(height, before if knows else None)
+            delivered.append((at_ms * MS, name, made))
+            if draw(st.integers(0, 9)) == 0:  # again, as after a reconnect
+                delivered.append((at_ms * MS, name, replace(made, previous=None)))
+        sources.append(delivered)
+    return truth, sources
+
+
+def run(
+    sources: list[list[tuple[int, str, RawBlock]]],
+) -> tuple[BlockMerge, list[tuple[int, RawBlock]]]:
+    """Everything in order of time, with the timer as a worker would set it."""
+    merge = BlockMerge("abc"[: len(sources)])
+    out: list[tuple[int, RawBlock]] = []
+    for at_ns, name, made in sorted((d for s in sources for d in s), key=lambda d: (d[0], d[1])):
+        while (due_ns := merge.next_due_ns) is not None and due_ns <= at_ns:
+            out += [(due_ns, b) for b in merge.due(due_ns)]
+        out += [(at_ns, b) for b in merge.take(name, made, now_ns=at_ns)]
+    while (due_ns := merge.next_due_ns) is not None:
+        out += [(due_ns, b) for b in merge.due(due_ns)]
+    return merge, out
+
+
+@given(histories())
+def test_the_output_is_sorted_unique_and_tells_every_hole(
+    history: tuple[list[int], list[list[tuple[int, str, RawBlock]]]],
+) -> None:
+    truth, sources = history
+    merge, out = run(sources)
+    heights = [b.height for _, b in out]
+    assert heights == sorted(set(heights))
+    assert set(heights) <= set(truth)
+    assert merge.waiting == 0
+    assert not merge.drain_breaches()  # nobody lied
+    for (_, before), (_, after) in itertools.pairwise(out):
+        lost_between = [h for h in truth if before.height < h < after.height]
+        assert after.previous in (None, before.height)
+        if lost_between:
+            assert after.previous is None  # told once, at the next block
+
+
+@given(histories())
+def test_nothing_waits_beyond_its_limit(
+    history: tuple[list[int], list[list[tuple[int, str, RawBlock]]]],
+) -> None:
+    _, sources = history
+    _, out = run(sources)
+    first_ns: dict[int, int] = {}
+    for delivered in sources:
+        for at_ns, _, made in delivered:
+            first_ns[made.height] = min(at_ns, first_ns.get(made.height, at_ns))
+    assert all(at_ns - first_ns[b.height] <= LIMIT_NS for at_ns, b in out)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 3))
+def test_what_one_source_has_in_time_is_not_lost(seed: int, count: int) -> None:
+    """Each block is lost at all sources but one at most; all are within 100 ms: the union comes
+    out.
+    """
+    dice = random.Random(seed)
+    truth = list(range(100, 130))
+    lost: list[set[int]] = [set() for _ in range(count)]
+    for height in truth[1:]:
+        for source in dice.sample(range(count), dice.randrange(count)):
+            lost[source].add(height)
+    sources = []
+    for number in range(count):
+        mine = []
+        for index, height in enumerate(truth):
+            if height not in lost[number]:
+                knows = index and truth[index - 1] not in lost[number]
+                made = block(height, height - 1 if knows else None)
+                mine.append((index * 70 * MS + dice.randrange(100) * MS, "abc"[number], made))
+        sources.append(sorted(mine, key=lambda d: d[2].height))
+    sources = [in_order(mine) for mine in sources]
+    merge, out = run(sources)
+    missing = set(truth) - {b.height for _, b in out}
+    # A hole that all sources are beyond is given up at once; here each height has one that is not.
+    assert not missing
+    assert [b.previous for _, b in out] == [None, *truth[:-1]]
+    assert merge.counts["gap"] == 0
+
+
+def in_order(mine: list[tuple[int, str, RawBlock]]) -> list[tuple[int, str, RawBlock]]:
+    """A source delivers in order: nothing comes before what is below it."""
+    at_ns, out = 0, []
+    for when_ns, name, made in mine:
+        at_ns = max(at_ns, when_ns)
+        out.append((at_ns, name, made))
+    return out
+
+
+# --- do the nodes say the same? -------------------------------------------------------------------
+
+
+def line(height: int, events: bytes, *, local: bytes = b"17:00") -> bytes:
+    return b'{"local_time":"%b","block_time":"x","block_number":%d,"events":[%b]}' % (
+        local,
+        height,
+        events,
+    )
+
+
+def raw(height: int, *lines: bytes) -> RawBlock:
+    return RawBlock(DIFFS, height, list(lines), 0)
+
+
+def test_the_same_events_agree_whatever_the_lines() -> None:
+    one = raw(7, line(7, b'[1,{"a":2}],[3]'))
+    other = raw(7, line(7, b'[1,{"a":2}]', local=b"18:00"), line(7, b"[3]"))
+    assert events_checksum(one) == events_checksum(other)
+    assert events_checksum(one) != events_checksum(raw(7, line(7, b'[1,{"a":2}],[4]')))
+    assert events_checksum(raw(7, line(7, b""))) == 0
+
+
+@given(st.lists(st.binary(max_size=300), max_size=4))
+def test_no_line_is_too_odd_for_a_checksum(lines: list[bytes]) -> None:
+    assert isinstance(events_checksum(raw(1, *lines)), int)
+
+
+def test_a_difference_names_both_and_is_told_once_per_copy() -> None:
+    checks = BlockChecks(window=3)
+    assert checks.note("a", raw(7, line(7, b"1"))) is None
+    assert checks.note("a", raw(7, line(7, b"2"))) is None  # its own late lines
+    assert checks.note("b", raw(7, line(7, b"1", local=b"z"))) is None
+    assert checks.note("c", raw(7, line(7, b"2"))) == (DIFFS, 7, "a", "c")
+    assert (checks.compared, checks.differing) == (2, 1)
+    for height in range(8, 12):
+        checks.note("a", raw(height, line(height, b"1")))
+    assert checks.note("b", raw(7, line(7, b"9"))) is None  # too long ago

@@ -1,0 +1,164 @@
+"""Several nodes read as one, from real files: whatever one does, customers see the chain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from streaming.core.envelope import Envelope, Role, end_of
+from streaming.core.topic import Kind, Topic
+from streaming.upstream.health import Health
+from streaming.upstream.links import LocalNode
+from streaming.upstream.sources.nodes import NodesSource
+from streaming.upstream.spec import UpstreamKind, UpstreamSpec
+from tests.core.node_events import fill, line
+from tests.streaming.node_lines import BY_BLOCK, FILLS, NodeDirectory
+
+DEADLINE_S = 10.0
+TRADES = Topic(Kind.TRADES, "BTC")
+
+
+class Chain:
+    """Two nodes' directories, one source on both, and what it published."""
+
+    def __init__(self, folder: Path) -> None:
+        self.a, self.b = NodeDirectory(folder / "a"), NodeDirectory(folder / "b")
+        specs = {"a": self.a, "b": self.b}
+        links = [
+            LocalNode(UpstreamSpec(UpstreamKind.NODE, str(node.root)), name=name, scratch=folder)
+            for name, node in specs.items()
+        ]
+        for node in specs.values():
+            node.root.mkdir()
+        self.source = NodesSource(links)
+        self.source.want(TRADES)
+        self.published: list[Envelope] = []
+        self.base = 0
+        self._arrived = asyncio.Event()
+
+    def publish(self, envelopes: Iterable[Envelope]) -> None:
+        self.published += [e for e in envelopes if e.role is Role.UPDATE]
+        self._arrived.set()
+
+    def write(self, node: NodeDirectory, *heights: int, px: str = "100.0") -> None:
+        """A block with one trade each, `heights` above the base; its id is the height."""
+        for height in (self.base + height for height in heights):
+            sides = [fill(height, "A", crossed=True, px=px), fill(height, "B", px=px)]
+            node.write(FILLS, BY_BLOCK, line(height, sides) + b"\n")
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():
+                self._arrived.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrived.wait(), 0.05)
+
+    async def until_heights(self, *heights: int) -> None:
+        await self.until(lambda: len(self.published) >= len(heights))
+        assert self.heights == list(heights)
+
+    @property
+    def heights(self) -> list[int]:
+        return [e.position.height - self.base for e in self.published]
+
+    async def until_both_are_read(self) -> None:
+        """What is written before a directory is watched counts as history."""
+
+        def is_read() -> bool:
+            self.base += 1
+            self.write(self.a, 0)
+            self.write(self.b, 0)
+            return all(state["height"] for state in self.source.states().values())
+
+        await self.until(is_read)
+        # The last one written, from both.
+        await self.until(
+            lambda: all(s["height"] == self.base for s in self.source.states().values())
+        )
+        self.published.clear()
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Chain]:
+    chain = Chain(folder)
+    task = asyncio.create_task(chain.source.run(chain.publish))
+    try:
+        await chain.until_both_are_read()
+        yield chain
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_every_block_once_whoever_brings_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as chain:
+        chain.write(chain.b, 1, 2)
+        chain.write(chain.a, 1, 2, 3)
+        await chain.until_heights(1, 2, 3)
+        # One node is gone; then it is back, behind, and repeats what is known.
+        chain.write(chain.b, 3, 4, 5, 6)
+        await chain.until_heights(1, 2, 3, 4, 5, 6)
+        chain.write(chain.a, 4, 5, 6, 7)
+        await chain.until_heights(1, 2, 3, 4, 5, 6, 7)
+
+
+async def test_what_one_node_lost_comes_from_the_other(tmp_path: Path) -> None:
+    async with running(tmp_path) as chain:
+        chain.write(chain.b, 1)
+        chain.write(chain.a, 1, 3)
+        chain.write(chain.b, 2, 3, 4)
+        await chain.until_heights(1, 2, 3, 4)
+        for before, after in itertools.pairwise(chain.published):
+            assert after.previous == before.position
+
+
+async def test_what_all_nodes_lost_is_claimed_by_nobody(tmp_path: Path) -> None:
+    async with running(tmp_path) as chain:
+        chain.write(chain.b, 1, 3, 4)
+        chain.write(chain.a, 1, 3, 4)
+        await chain.until_heights(1, 3, 4)
+        assert chain.published[1].previous == end_of(chain.base + 2)
+        assert chain.published[2].previous == chain.published[1].position
+        await chain.until(lambda: chain.source.state()["faults"].get("missing_fills") == 1)
+
+
+async def test_nodes_that_disagree_are_marked_and_the_first_copy_goes_on(tmp_path: Path) -> None:
+    async with running(tmp_path) as chain:
+        chain.write(chain.b, 1, px="100.0")
+        await chain.until_heights(1)
+        chain.write(chain.a, 1, px="101.0")
+        await chain.until(lambda: chain.source.state()["differing"] == 1)
+        assert chain.heights == [1]
+        assert orjson.loads(chain.published[0].payload)["data"][0]["px"] == "100.0"
+        states = chain.source.states()
+        assert states["a"]["disagreeing"]
+        assert states["b"]["disagreeing"]
+
+
+@pytest.mark.parametrize("heights", [(10, 40), (10, 41)])
+def test_a_node_lags_from_31_blocks_behind_the_best(heights: tuple[int, int]) -> None:
+    health = Health()
+    for name, height in zip("ab", heights, strict=True):
+        health.heard(name, height, now_s=0.0, block_age_s=0.3)
+    assert health.judge("a", now_s=0.0).is_lagging is (heights[1] - heights[0] > 30)
+    assert not health.judge("b", now_s=0.0).is_lagging
+
+
+def test_a_node_without_a_new_height_for_two_seconds_is_stalled_and_asked_last() -> None:
+    health = Health()
+    health.heard("a", 10, now_s=0.0, block_age_s=0.3)
+    health.heard("a", 10, now_s=1.9, block_age_s=0.3)
+    health.heard("b", 10, now_s=1.9, block_age_s=0.3)
+    assert health.judge("a", now_s=2.0).marks == []
+    assert health.judge("a", now_s=2.1).marks == ["stalled"]
+    assert health.ranked(["a", "b"], now_s=2.1, weights={"a": 9}) == ["b", "a"]
+    health.join("c", now_s=0.0)
+    assert health.judge("c", now_s=2.1).marks == ["stalled"]
