@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.bench.cases import connect, fanout, hop, idle
+from tests.bench.cases import connect, fanout, hop, idle, worker
 from tests.bench.cases.contract import Case
 
 CASES: dict[str, Case] = {
-    case.name: case for case in (fanout.Fanout(), hop.Hop(), connect.Connect(), idle.Idle())
+    case.name: case
+    for case in (fanout.Fanout(), hop.Hop(), connect.Connect(), idle.Idle(), worker.Worker())
 }
