@@ -100,6 +100,10 @@ class LateBlock(RawBlock):
     """
 
 
+#: In place of a line that was too long to keep. No line holds a line end.
+LOST = b"\n"
+
+
 class LineBuffer:
     """Cuts a byte stream into lines and keeps the half line at its end until its newline arrives.
 
@@ -128,7 +132,9 @@ class LineBuffer:
         return self._skipping or (self._half_bytes > 0 and self._half != [b"\0"])
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that `chunk` completes, without their line ends, in order."""
+        """The lines that `chunk` completes, without their line ends, in order; `LOST` where one was
+        dropped.
+        """
         if self._ended_in_nul:
             chunk = chunk.lstrip(b"\0")
         if not chunk:
@@ -178,9 +184,11 @@ class LineBuffer:
         """
         if self._skipping:
             self._skipping = False
+            into.append(LOST)
             return
         if len(raw) > self._max_line_bytes:
             self._faults.add(FaultReason.TOO_LONG, raw)
+            into.append(LOST)
             return
         if raw.endswith(b"\r"):
             self._faults.add(FaultReason.CRLF, raw)
@@ -280,7 +288,6 @@ class BlockAssembler:
         self._reread_height = -1
         self._reread_lines: Counter[bytes] = Counter()
         self._before: int | None = None  # the last block delivered, if nothing was lost since
-        self._too_long = 0
 
     @property
     def open_height(self) -> int | None:
@@ -298,10 +305,11 @@ class BlockAssembler:
         for `close_idle`.
         """
         blocks: list[RawBlock] = []
-        if self._too_long != (too_long := self.faults.counts[FaultReason.TOO_LONG]):
-            self._too_long, self._before = too_long, None
         take = self._take_streaming if self.mode is FileMode.STREAMING else self._take_by_block
         for line in lines:
+            if line == LOST:
+                self._lose()
+                continue
             # 42 µs for a line of 460 KB. A node that died within a line goes on behind it without a
             # newline.
             start = line.rfind(_LINE_HEAD)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from streaming.core.blocks import RawBlock
 from streaming.hl_gateway.assemble import (
+    LOST,
     BlockAssembler,
     FaultReason,
     Faults,
@@ -251,5 +252,5 @@ def test_a_line_without_end_does_not_fill_the_memory() -> None:
         assert buffer.feed(b"x" * 600) == []
         assert buffer._half_bytes <= 1_600
     assert buffer.has_half
-    assert buffer.feed(b"x\n" + node_line(5) + b"\n") == [node_line(5)]
+    assert buffer.feed(b"x\n" + node_line(5) + b"\n") == [LOST, node_line(5)]
     assert faults.counts == {FaultReason.TOO_LONG: 1}
