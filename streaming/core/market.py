@@ -19,7 +19,7 @@ import orjson
 from streaming.core import node_lines
 from streaming.core.block_pairs import BlockPairs, Pair
 from streaming.core.blocks import FileKind, RawBlock
-from streaming.core.book import frames
+from streaming.core.book import frames, l4_statuses
 from streaming.core.book.l2 import Best, Grouping, View
 from streaming.core.book.l4 import L4Book
 from streaming.core.book.statuses import find_details
@@ -33,6 +33,7 @@ __all__ = ["NOT_READY", "CheckpointTooOld", "Market"]
 
 NOT_READY = "Order book not ready for streaming (waiting for snapshot)"
 
+L4Status = l4_statuses.Status | dict[str, Any]
 _TopBest = tuple[Best | None, Best | None]
 
 
@@ -297,7 +298,7 @@ class Market:
             out.append(Envelope(name, self._books_epoch, here, before, Role.UPDATE, payload, times))
         return out
 
-    def _statuses_by_coin(self, pair: Pair) -> tuple[dict[str, list[dict[str, Any]]], Times]:
+    def _statuses_by_coin(self, pair: Pair) -> tuple[dict[str, list[L4Status]], Times]:
         """The statuses of the coins whose l4Book is wanted."""
         if pair.status_lines is None:
             self.faults["block_without_statuses"] += 1
@@ -307,16 +308,34 @@ class Market:
         lines = [line for line in pair.status_lines if any(needle in line for needle in needles)]
         if not lines:
             return {}, Times()
-        block = node_lines.decode(RawBlock(FileKind.STATUSES, pair.height, lines, 0), self.faults)
-        by_coin: dict[str, list[dict[str, Any]]] = {}
+        by_coin: dict[str, list[L4Status]] = {}
+        times = Times()
+        for line in lines:
+            try:
+                body = l4_statuses.read(line, pair.height)
+                times = times if times.block_ns else _times(body.block_time, body.local_time)
+                for event in body.events:
+                    if event.order.coin in self._l4_positions:
+                        by_coin.setdefault(event.order.coin, []).append(event)
+            except ValueError:
+                slow = self._statuses_patiently(line, pair.height, by_coin)
+                times = times if times.block_ns else slow
+        return by_coin, times
+
+    def _statuses_patiently(
+        self, line: bytes, height: int, by_coin: dict[str, list[L4Status]]
+    ) -> Times:
+        """One event that is not an order status must not cost the others of its line."""
+        block = node_lines.decode(RawBlock(FileKind.STATUSES, height, [line], 0), self.faults)
         for event in block.events if block else ():
             try:
                 coin = event["order"]["coin"]
-                if coin in self._l4_positions and event.keys() >= {"time", "user", "status"}:
-                    by_coin.setdefault(coin, []).append(event)
+                if coin in self._l4_positions:
+                    status = l4_statuses.from_event(event)
+                    by_coin.setdefault(coin, []).append(status)
             except (AttributeError, KeyError, TypeError):
                 self.faults["bad_status"] += 1
-        return by_coin, block.times if block else Times()
+        return block.times if block else Times()
 
     # --- output -----------------------------------------------------------------------------------
 
@@ -395,6 +414,10 @@ class Market:
 
     def _note_time(self, times: Times) -> None:
         self.block_time_ns = max(self.block_time_ns, times.block_ns)
+
+
+def _times(block_time: str, local_time: str) -> Times:
+    return Times(node_lines.parse_time_ns(block_time), node_lines.parse_time_ns(local_time))
 
 
 def _best(book: L4Book) -> _TopBest:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
 import orjson
 
+from streaming.core.book import l4_statuses
 from streaming.core.book.l2 import View
 from streaming.core.book.l4 import L4Book
 from streaming.core.decimals import render
@@ -70,39 +72,22 @@ def l4_updates(
     *,
     time_ms: int,
     height: int,
-    statuses: Iterable[dict[str, Any]],
+    statuses: Iterable[l4_statuses.Status | dict[str, Any]],
     diffs: Iterable[dict[str, Any]],
 ) -> bytes:
-    """What happened to a coin's orders in one block: node events, cut to l4Book's fields."""
+    """What happened to a coin's orders in one block. `diffs` are node events, cut to l4Book's
+    fields here.
+    """
     updates = {
         "time": time_ms,
         "height": height,
-        "order_statuses": [_status(event) for event in statuses],
+        "order_statuses": list(statuses),
         "book_diffs": [_diff(event) for event in diffs],
     }
-    return orjson.dumps({"channel": "l4Book", "data": {"Updates": updates}})
+    return _encoder.encode({"channel": "l4Book", "data": {"Updates": updates}})
 
 
-_ORDER_FIELDS = (
-    *(
-        "coin",
-        "side",
-        "limitPx",
-        "sz",
-        "oid",
-        "timestamp",
-        "triggerCondition",
-        "isTrigger",
-        "triggerPx",
-    ),
-    *("isPositionTpsl", "reduceOnly", "orderType", "tif", "cloid"),
-)
-
-
-def _status(event: dict[str, Any]) -> dict[str, Any]:
-    order = event["order"]
-    cut = {"user": None, **{field: order.get(field) for field in _ORDER_FIELDS}}
-    return {"time": event["time"], "user": event["user"], "status": event["status"], "order": cut}
+_encoder = msgspec.json.Encoder()
 
 
 def _diff(event: dict[str, Any]) -> dict[str, Any]:
