@@ -130,6 +130,8 @@ def test_units_start_what_exists(unit: Path) -> None:
     assert command[0] == "/opt/hl-relay/.venv/bin/python"
     if command[1] == "manage.py":
         assert list(ROOT.glob(f"*/management/commands/{command[2]}.py"))
+    elif command[2] == "streaming.hl_gateway":
+        assert (ROOT / "streaming/hl_gateway/__main__.py").exists()
     else:
         assert command[1:5] == ["-m", "celery", "-A", "relay_site"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import zlib
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ import msgspec
 
 _DEADLINE_S = 60.0
 _REPLY_BYTES = 200
+_HEIGHT = re.compile(rb"\s*\[\s*(\d{1,18})\s*,")
 
 Order = dict[str, Any]
 
@@ -103,18 +105,63 @@ async def request_checkpoint(
         CheckpointError: no answer within `deadline_s`, a refusal, or no usable file.
     """
     out_path = Path(out_path)
-    if not out_path.is_absolute():
-        raise CheckpointError(f"the checkpoint path must be absolute, not {out_path}")
-    url = info_url if info_url.rstrip("/").endswith("/info") else f"{info_url.rstrip('/')}/info"
+    url = _info_address(info_url)
     try:
         async with asyncio.timeout(deadline_s):
-            await asyncio.to_thread(_clear, out_path)
-            await _ask(url, out_path, session=session)
+            await _have_written(url, out_path, session=session)
             return await asyncio.to_thread(read_checkpoint_file, out_path)
     except TimeoutError as error:
         raise CheckpointError(f"{url} gave no checkpoint within {deadline_s:g} s") from error
+
+
+async def request_checkpoint_file(
+    info_url: str,
+    out_path: Path | str,
+    *,
+    deadline_s: float = _DEADLINE_S,
+    session: aiohttp.ClientSession | None = None,
+) -> int:
+    """Like `request_checkpoint`, but the file stays as the node wrote it; returns its height.
+
+    Raises:
+        CheckpointError: as there; the rest of the file is not looked at.
+    """
+    url = _info_address(info_url)
+    try:
+        async with asyncio.timeout(deadline_s):
+            await _have_written(url, Path(out_path), session=session)
+            return await asyncio.to_thread(_read_height, Path(out_path))
+    except TimeoutError as error:
+        raise CheckpointError(f"{url} gave no checkpoint within {deadline_s:g} s") from error
+
+
+def _info_address(info_url: str) -> str:
+    base = info_url.rstrip("/")
+    return base if base.endswith("/info") else f"{base}/info"
+
+
+async def _have_written(url: str, out_path: Path, *, session: aiohttp.ClientSession | None) -> None:
+    if not out_path.is_absolute():
+        raise CheckpointError(f"the checkpoint path must be absolute, not {out_path}")
+    try:
+        await asyncio.to_thread(_clear, out_path)
+        await _ask(url, out_path, session=session)
+    except TimeoutError:  # an OSError too, but the caller has a word for it
+        raise
     except (OSError, aiohttp.ClientError, ValueError) as error:
         raise CheckpointError(f"{url} gave no checkpoint: {error}") from error
+
+
+def _read_height(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_REPLY_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
+    match = _HEIGHT.match(head)
+    if match is None:
+        raise CheckpointError(f"{path}: not a checkpoint with a height")
+    return int(match[1])
 
 
 async def _ask(url: str, out_path: Path, *, session: aiohttp.ClientSession | None) -> None:

@@ -272,6 +272,7 @@ class FileTail:
                 # its place.
                 if not file.is_gone and file is self._open[-1]:
                     self.faults.add(FaultReason.DELETED, file.hour.path.encode())
+                    self._assembler.lose()
                 file.is_gone = True
                 continue
             file.is_gone = False
@@ -335,6 +336,7 @@ class FileTail:
             self._unreadable.add(hour)
             where = hour.path if hour else str(error.filename or self._files.data_dir)
             self.faults.add(FaultReason.UNREADABLE, f"{where}: {error.strerror or error}".encode())
+            self._assembler.lose()
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -351,6 +353,7 @@ class FileTail:
             chunk = os.pread(file.fd, min(end - file.offset, left), file.offset)
         except OSError as error:
             self.faults.add(FaultReason.UNREADABLE, f"{file.hour.path}: {error.strerror}".encode())
+            self._assembler.lose()
             file.history_end = file.offset  # nobody shall wait for it
             return 0
         if chunk:
@@ -389,6 +392,7 @@ class FileTail:
             return True
         file.gave_up_at = file.offset
         self.faults.add(FaultReason.TORN, file.hour.path.encode())
+        self._assembler.lose()
         return False
 
     def _retire(self) -> None:

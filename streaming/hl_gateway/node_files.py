@@ -20,7 +20,7 @@ from typing import cast
 
 import msgspec
 
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
 from streaming.hl_gateway.assemble import (
     MAX_LINE_BYTES,
     BlockAssembler,
@@ -30,8 +30,22 @@ from streaming.hl_gateway.assemble import (
     LineBuffer,
 )
 
-#: Within a height: what traded, then what rests, then the bulk that explains it.
-KIND_RANK: Mapping[FileKind, int] = {FileKind.FILLS: 0, FileKind.DIFFS: 1, FileKind.STATUSES: 2}
+#: Within a height: what traded, then what rests, then the bulk that explains it, then the rest.
+KIND_RANK: Mapping[FileKind, int] = {
+    kind: rank
+    for rank, kind in enumerate(
+        (
+            FileKind.FILLS,
+            FileKind.DIFFS,
+            FileKind.STATUSES,
+            FileKind.MISC,
+            FileKind.TWAP,
+            FileKind.WRITER,
+            FileKind.HIP3_ORACLE,
+            FileKind.BLOCKS,
+        )
+    )
+}
 
 _DATE = re.compile(r"\d{8}\Z")
 _HOUR = re.compile(r"(\d{1,2})(\.gz)?\Z")
@@ -132,7 +146,7 @@ def read_directory(
     data_dir: Path | str,
     *,
     mode: FileMode | None = None,
-    kinds: Collection[FileKind] = tuple(FileKind),
+    kinds: Collection[FileKind] = MARKET_KINDS,
     faults: Mapping[FileKind, Faults] | None = None,
     max_line_bytes: int = MAX_LINE_BYTES,
 ) -> Iterator[RawBlock]:

@@ -8,12 +8,13 @@ process beside a remote node, so it knows nothing of what is upstream or downstr
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
 from streaming.hl_gateway.assemble import (
     MAX_LINE_BYTES,
     Fault,
@@ -47,12 +48,15 @@ SLICE_BYTES = 8 * 1024 * 1024
 QUIET_S = 0.25
 TORN_GRACE_S = 0.5
 RESCAN_S = 1.0
+#: `_streaming` files hold no line for an empty block. But a node that writes nothing of any kind
+#: for this many heights (7 s) was away, not in a quiet market.
+AWAY_BLOCKS = 100
 #: Without inotify (no instance left, another system) the files are looked at this often.
 BLIND_POLL_S = 0.005
 
 
 class NodeTail:
-    """Follows the three file kinds of one node.
+    """Follows the files of one node.
 
     `start="end"` gives only what is written from now on; `"beginning"` reads everything there is
     first, as live blocks. `tail_back_bytes` asks for recent history of a kind as well
@@ -68,6 +72,7 @@ class NodeTail:
         self,
         data_dir: Path | str,
         *,
+        kinds: Collection[FileKind] = MARKET_KINDS,
         start: Start = "end",
         tail_back_bytes: Mapping[FileKind, int] | None = None,
         quiet_s: float = QUIET_S,
@@ -85,9 +90,12 @@ class NodeTail:
         )
         self._tails = [
             FileTail(self.files, kind, start=start, back_bytes=back.get(kind, 0), limits=limits)
-            for kind in sorted(FileKind, key=KIND_RANK.__getitem__)
+            for kind in sorted(kinds, key=KIND_RANK.__getitem__)
         ]
+        self.joined = asyncio.Event()
+        """Set once all history is delivered and everything from then on is live."""
         self._quiet_ns, self._rescan_s = round(quiet_s * 1e9), rescan_s
+        self._tip, self._away = -1, (-1, -1)
         self._inotify: Inotify | None = None
         self._is_open = False
         self._deliver: Deliver
@@ -163,6 +171,7 @@ class NodeTail:
             self.open()
             if deliver_history is not None:
                 await self._read_history(deliver_history)
+            self.joined.set()
             if self._inotify is not None:
                 self._loop.add_reader(self._inotify.fileno(), self._guarded, self._on_inotify)
             self._guarded(self._on_rescan)
@@ -267,12 +276,24 @@ class NodeTail:
             )
         if blocks:
             blocks.sort(key=lambda block: (block.height, KIND_RANK[block.kind]))
-            self._deliver(blocks)
+            self._deliver(self._doubt(blocks))
         if any(tail.has_more for tail in self._tails):
             if self._again is None:
                 self._again = self._loop.call_soon(self._guarded, self._on_again)
             return
         self._arm_timer(at_ns)
+
+    def _doubt(self, blocks: list[RawBlock]) -> list[RawBlock]:
+        """Take the word back that nothing lies before a block, where the node itself was away."""
+        for index, block in enumerate(blocks):
+            if block.height > self._tip:
+                if 0 <= self._tip < block.height - AWAY_BLOCKS:
+                    self._away = (self._tip, block.height)
+                self._tip = block.height
+            begin, end = self._away
+            if block.previous is not None and block.previous <= begin and block.height >= end:
+                blocks[index] = dataclasses.replace(block, previous=None)
+        return blocks
 
     def _seen_beside(self, tail: FileTail) -> int:
         return max((other.height or -1 for other in self._tails if other is not tail), default=-1)

@@ -5,23 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 PARAMETERS = frozenset({"info", "exchange", "evm", "chain", "region", "weight"})
+#: Of a gateway alone: files in PEM form. With none of them the connection is in the clear.
+TLS_PARAMETERS = frozenset({"tls_ca", "tls_cert", "tls_key"})
 
 
 class UpstreamKind(StrEnum):
     """How an upstream is read."""
 
     NODE = "node"  # files on this host
+    GATEWAY = "gateway"  # an HL Gateway beside a node, over gRPC
     PUBLIC = "public"  # an official WebSocket
     SIMULATOR = "simulator"  # the supervisor starts one and puts its node in place of this
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of a TLS connection: who may have signed the other side's certificate, and our own
+    certificate with its key (both or none). No `ca` means the authorities this system trusts."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamSpec:
-    """One upstream. `address` is the data folder of a node or the URL of a WebSocket; `info_url`
-    ends in `/info`."""
+    """One upstream. `address` is the data folder of a node, the `host:port` of a gateway or the URL
+    of a WebSocket; `info_url` ends in `/info`. `tls` None means in the clear."""
 
     kind: UpstreamKind
     address: str
@@ -29,6 +42,7 @@ class UpstreamSpec:
     chain: str = "mainnet"
     region: str = ""
     weight: int = 1
+    tls: TlsFiles | None = None
 
 
 class BadUpstreams(ValueError):
@@ -51,7 +65,8 @@ def parse_upstreams(text: str) -> list[UpstreamSpec]:
             problems.append(f"RELAY_UPSTREAMS: {entry!r}: {error}")
     if not specs and not problems:
         problems.append(
-            "RELAY_UPSTREAMS: empty; name at least one of node://DIR, wss://HOST/ws, simulator:"
+            "RELAY_UPSTREAMS: empty; name at least one of node://DIR, gateway://HOST:PORT, "
+            "wss://HOST/ws, simulator:"
         )
     if problems:
         raise BadUpstreams(problems)
@@ -61,10 +76,9 @@ def parse_upstreams(text: str) -> list[UpstreamSpec]:
 def _parse(entry: str) -> UpstreamSpec:
     url = urlsplit(entry)
     parameters = dict(parse_qsl(url.query, strict_parsing=bool(url.query)))
-    if unknown := sorted(parameters.keys() - PARAMETERS):
-        raise ValueError(
-            f"unknown parameter {unknown[0]!r}; known are {', '.join(sorted(PARAMETERS))}"
-        )
+    known = PARAMETERS | TLS_PARAMETERS if url.scheme == "gateway" else PARAMETERS
+    if unknown := sorted(parameters.keys() - known):
+        raise ValueError(f"unknown parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
     weight = parameters.get("weight", "1")
     if not weight.isdigit():
         raise ValueError(f"weight must be a whole number, not {weight!r}")
@@ -84,6 +98,14 @@ def _parse(entry: str) -> UpstreamSpec:
             return UpstreamSpec(
                 UpstreamKind.NODE, folder, _info_url(parameters.get("info")), **common
             )
+        case "gateway":
+            return UpstreamSpec(
+                UpstreamKind.GATEWAY,
+                _host_port(url),
+                _info_url(parameters.get("info")),
+                tls=_tls(parameters),
+                **common,
+            )
         case "ws" | "wss":
             if not url.hostname:
                 raise ValueError("a WebSocket needs a host: wss://api.hyperliquid.xyz/ws")
@@ -95,8 +117,37 @@ def _parse(entry: str) -> UpstreamSpec:
             return UpstreamSpec(UpstreamKind.SIMULATOR, url.netloc + url.path, **common)
         case _:
             raise ValueError(
-                "unknown kind; use node://DIR, wss://HOST/ws, ws://HOST/ws or simulator:"
+                "unknown kind; use node://DIR, gateway://HOST:PORT, wss://HOST/ws, ws://HOST/ws "
+                "or simulator:"
             )
+
+
+def _host_port(url: SplitResult) -> str:
+    try:
+        port = url.port
+    except ValueError:
+        port = None
+    if not url.hostname or not port or url.username is not None or url.path not in ("", "/"):
+        raise ValueError("a gateway needs a host and a port: gateway://node1.example.org:50052")
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    return f"{host}:{port}"
+
+
+def _tls(parameters: dict[str, str]) -> TlsFiles | None:
+    """The `tls_…` parameters; `tls_ca=system` means the authorities this system trusts."""
+    given = {name: parameters[name] for name in TLS_PARAMETERS & parameters.keys()}
+    if not given:
+        return None
+    ca = given.get("tls_ca")
+    if ca == "system":
+        ca = None
+    files = TlsFiles(ca, given.get("tls_cert"), given.get("tls_key"))
+    if (files.cert is None) != (files.key is None):
+        raise ValueError("tls_cert and tls_key belong together")
+    for path in (files.ca, files.cert, files.key):
+        if path is not None and not path.startswith("/"):
+            raise ValueError(f"a TLS file must be an absolute path, not {path!r}")
+    return files
 
 
 def _info_url(base: str | None) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
 from streaming.hl_gateway.assemble import FaultReason, Faults, FileMode
 from streaming.hl_gateway.tail import NoNodeFiles, read_directory
 from tests.streaming.node_lines import (
@@ -90,7 +90,7 @@ def test_torn_at_every_byte_costs_the_torn_line_only(node: NodeDirectory, mode: 
     path = node.write(FILLS, mode, b"")
     for size in range(len(whole) + 1):
         path.write_bytes(whole[:size])
-        faults = {kind: Faults(kind) for kind in FileKind}
+        faults = {kind: Faults(kind) for kind in MARKET_KINDS}
         blocks = list(read_directory(node.root, faults=faults))
         # A last line is whole without its newline too.
         ends = list(itertools.accumulate(len(line) + 1 for line in lines))
@@ -105,7 +105,7 @@ def test_a_torn_archive_gives_what_came_out_of_it(tmp_path: Path) -> None:
     packed = gzip.compress(lines)
     path = tmp_path / "node_fills_by_block.20260505_17.1-200.jsonl.gz"
     path.write_bytes(packed[: len(packed) // 2])
-    faults = {kind: Faults(kind) for kind in FileKind}
+    faults = {kind: Faults(kind) for kind in MARKET_KINDS}
     blocks = list(read_directory(tmp_path, faults=faults))
     assert [block.height for block in blocks] == list(range(len(blocks)))
     assert 50 < len(blocks) < 150
@@ -133,7 +133,7 @@ def events_by_height(path: Path, mode: FileMode) -> dict[tuple[int, FileKind], l
 def test_both_recorded_modes_hold_the_same_events(recorded: Path) -> None:
     by_block = events_by_height(recorded, BY_BLOCK)
     assert by_block == events_by_height(recorded, STREAMING)
-    count = dict.fromkeys(FileKind, 0)
+    count = dict.fromkeys(MARKET_KINDS, 0)
     for (_, kind), events in by_block.items():
         count[kind] += len(events)
     assert count == {FILLS: 14, STATUSES: 29_970, DIFFS: 1_159}
@@ -141,7 +141,7 @@ def test_both_recorded_modes_hold_the_same_events(recorded: Path) -> None:
 
 @pytest.mark.parametrize("mode", FileMode)
 def test_recorded_blocks_come_in_one_order(recorded: Path, mode: FileMode) -> None:
-    faults = {kind: Faults(kind) for kind in FileKind}
+    faults = {kind: Faults(kind) for kind in MARKET_KINDS}
     rank = {FILLS: 0, DIFFS: 1, STATUSES: 2}
     keys = [(b.height, rank[b.kind]) for b in read_directory(recorded, mode=mode, faults=faults)]
     assert keys == sorted(set(keys))

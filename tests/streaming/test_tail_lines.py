@@ -111,24 +111,8 @@ def test_by_block_line_is_a_closed_block_at_once() -> None:
     blocks = assembler.feed(lines, read_ns=42, at_ns=0)
     assert blocks == [
         RawBlock(FILLS, 100, [lines[0]], 42),
-        RawBlock(FILLS, 101, [lines[1]], 42, 100),
+        RawBlock(FILLS, 101, [lines[1]], 42, previous=100),
     ]
-
-
-def previous(blocks: list[RawBlock]) -> list[tuple[int, int | None]]:
-    return [(block.height, block.previous) for block in blocks]
-
-
-def test_by_block_nobody_vouches_across_a_height_without_a_line() -> None:
-    blocks, _ = assemble([node_line(h) + b"\n" for h in (100, 101, 103, 104)], BY_BLOCK)
-    assert previous(blocks) == [(100, None), (101, 100), (103, None), (104, 103)]
-
-
-@pytest.mark.parametrize("broken", [b"garbage\n", node_line(101)[:-9] + b"\n"])
-def test_streaming_what_could_not_be_read_may_be_of_the_next_block(broken: bytes) -> None:
-    stream = [node_line(h) + b"\n" for h in (100, 101, 103, 104, 105)]
-    blocks, _ = assemble([*stream[:2], broken, *stream[2:]], STREAMING)
-    assert previous(blocks) == [(100, None), (101, 100), (103, None), (104, 103), (105, 104)]
 
 
 def test_by_block_hole_filled_later_is_late() -> None:
@@ -144,7 +128,7 @@ def test_streaming_block_closes_when_a_later_height_appears() -> None:
     assert assembler.open_height == 100
     closed = assembler.feed([node_line(102, "d")], read_ns=2, at_ns=0)
     assert closed == [RawBlock(FILLS, 100, lines, 1)]
-    assert assembler.close() == [RawBlock(FILLS, 102, [node_line(102, "d")], 2, 100)]
+    assert assembler.close() == [RawBlock(FILLS, 102, [node_line(102, "d")], 2, previous=100)]
     assert assembler.height == 102
 
 
@@ -233,6 +217,41 @@ def test_damage_is_counted_and_costs_only_itself(
     blocks, counts = assemble([raw], mode)
     assert [block.height for block in blocks] == kept
     assert counts == reasons
+
+
+def previous_by_height(blocks: list[RawBlock]) -> dict[int, int | None]:
+    return {block.height: block.previous for block in blocks if not isinstance(block, LateBlock)}
+
+
+def test_by_block_vouches_for_neighbours_only() -> None:
+    stream = [node_line(h) + b"\n" for h in (100, 101, 103, 102, 104)]
+    blocks, _ = assemble(stream, BY_BLOCK)
+    assert previous_by_height(blocks) == {100: None, 101: 100, 103: None, 104: 103}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"garbage\n", b"\0\n", b"\0" * 9, node_line(102, "x" * 500) + b"\n",
+        node_line(102)[:-9] + b"\n", node_line(102)[:-9],
+    ],
+)  # fmt: skip
+def test_streaming_vouches_for_nothing_across_damage(damage: bytes) -> None:
+    head = [node_line(h) + b"\n" for h in (100, 101)]
+    tail = [node_line(h) + b"\n" for h in (103, 105)]
+    blocks, _ = assemble([*head, damage, *tail], STREAMING)
+    assert previous_by_height(blocks) == {100: None, 101: 100, 103: None, 105: 103}
+
+
+@given(lines=st.lists(good_lines, max_size=60))
+@pytest.mark.parametrize("mode", FileMode)
+def test_what_is_vouched_for_is_true(mode: FileMode, lines: list[bytes]) -> None:
+    blocks, _ = assemble(lines, mode)
+    in_time = [block for block in blocks if not isinstance(block, LateBlock)]
+    for before, block in itertools.pairwise(in_time):
+        assert block.previous in (None, before.height)
+        if mode is STREAMING:
+            assert block.previous == before.height
 
 
 def test_each_reason_is_reported_once_with_a_short_sample() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import MARKET_KINDS, RawBlock
 from streaming.hl_gateway.assemble import FaultReason, FileMode
 from streaming.hl_gateway.inotify import Inotify, Mask
 from streaming.hl_gateway.tail import NodeTail, read_directory
@@ -87,7 +87,7 @@ def node(tmp_path: Path) -> NodeDirectory:
 @pytest.fixture
 def ready_node(node: NodeDirectory) -> NodeDirectory:
     """All three kinds exist by block, with block 1 in them."""
-    for kind in FileKind:
+    for kind in MARKET_KINDS:
         node.write(kind, BY_BLOCK, lines(1))
     return node
 
@@ -277,7 +277,7 @@ async def test_recorded_blocks_arrive_whole(
     node = NodeDirectory(tmp_path)
     tail = NodeTail(node.root, rescan_s=NEVER_S, quiet_s=0.05, slice_bytes=1 << 18)
     async with running(tail) as deliveries:
-        for kind in FileKind:
+        for kind in MARKET_KINDS:
             (path,) = (test_data / "node").glob(f"{kind}_{mode}.2*.gz")
             data = gzip.decompress(path.read_bytes())
             for start in range(0, len(data), 700_001):

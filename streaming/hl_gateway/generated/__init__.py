@@ -1,0 +1,1 @@
+"""Written by `make proto` from `../protos`; nothing here is edited by hand."""

@@ -1,0 +1,286 @@
+"""The calls of `protos/hl_gateway.proto`, on a ring of blocks and the node's own HTTP.
+
+Responses are ready bytes and requests are raw: a block is encoded once, whoever reads it, and a
+request that cannot be parsed is refused here instead of in a traceback of the library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from streaming.core.blocks import FileKind
+from streaming.hl_gateway import metrics
+from streaming.hl_gateway.checkpoint import CheckpointError, request_checkpoint_file
+from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
+from streaming.hl_gateway.node_http import (
+    MAX_REQUEST_BYTES,
+    NodeHttp,
+    NodeHttpError,
+    Refused,
+    checked_info,
+)
+from streaming.hl_gateway.ring import Lapsed, Reader, Ring, history
+
+log = structlog.get_logger(__name__)
+
+#: One response. A reader catching up needs few calls, and one that is slow holds no more than this
+#: (and one block) of memory of its own.
+RESPONSE_BYTES = 1024 * 1024
+#: A reader that takes no response for this long is cut.
+STALLED_S = 10.0
+#: An empty response after this much quiet, so that a reader tells a quiet node from a dead gateway.
+#: (Keepalive pings of the transport did not find a stopped process within 30 s.)
+BEAT_S = 1.0
+CHUNK_BYTES = 256 * 1024
+#: All coins of mainnet are some hundred MB, which a slow link needs minutes for.
+CHECKPOINT_S = 300.0
+
+#: `grpc.aio.ServicerContext`; the library brings no types.
+Context = Any
+_Code = grpc.StatusCode
+
+
+class GatewayService:
+    """The methods that `handlers` registers. `wake` tells all readers that the ring has grown."""
+
+    def __init__(
+        self,
+        ring: Ring,
+        *,
+        info_url: str | None,
+        evm_url: str | None,
+        scratch: Path,
+        status: Callable[[], pb.StatusResponse],
+        stalled_s: float = STALLED_S,
+    ) -> None:
+        """`scratch` is a folder the node can write its checkpoints to."""
+        self.clients = 0
+        self.cut = 0
+        self._ring, self._status = ring, status
+        self._info_url, self._scratch, self._stalled_s = info_url, scratch, stalled_s
+        self._info = NodeHttp(info_url) if info_url else None
+        self._evm = NodeHttp(evm_url) if evm_url else None
+        self._grown: set[asyncio.Event] = set()
+        self._one_checkpoint = asyncio.Lock()
+        self._checkpoints = 0
+
+    async def close(self) -> None:
+        """Close the connections to the node."""
+        for http in (self._info, self._evm):
+            if http is not None:
+                await http.close()
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """What a server registers."""
+        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+        name = pb.DESCRIPTOR.services_by_name["HlGateway"].full_name
+        return grpc.method_handlers_generic_handler(
+            name,
+            {
+                "StreamBlocks": stream(self.stream_blocks),
+                "Checkpoint": stream(self.checkpoint),
+                "Info": unary(self.info),
+                "Evm": unary(self.evm),
+                "Status": unary(self.status),
+            },
+        )
+
+    def wake(self) -> None:
+        """The ring has grown."""
+        for event in self._grown:
+            event.set()
+
+    # --- blocks -----------------------------------------------------------------------------------
+
+    async def stream_blocks(self, data: bytes, context: Context) -> None:
+        """Blocks as they close, until the caller goes or falls too far behind."""
+        request = await _parse(data, pb.StreamBlocksRequest, context)
+        try:
+            heights, past = _wanted(request, served=self._ring.kinds)
+        except ValueError as error:
+            await _refuse(context, "stream", _Code.INVALID_ARGUMENT, str(error))
+        grown = asyncio.Event()
+        # Here and nowhere later: between a place in the ring and the first wait for more, nothing
+        # may be missed.
+        self._grown.add(grown)
+        reader = Reader(self._ring, heights)
+        chunks = [
+            chunk
+            for kind in past
+            for chunk in history(self._ring.kinds[kind], chunk_bytes=RESPONSE_BYTES)
+        ]
+        self.clients += 1
+        metrics.CLIENTS.set(self.clients)
+        log.info("reader_joined", peer=context.peer(), kinds=",".join(heights))
+        try:
+            # Also says, while no block closes, that the stream stands.
+            await self._write(
+                context, pb.StreamBlocksResponse(starts=reader.starts).SerializeToString()
+            )
+            for chunk in chunks:
+                await self._write(context, chunk + _HISTORY)
+            chunks.clear()
+            while True:
+                grown.clear()
+                frames = reader.take(limit_bytes=RESPONSE_BYTES)
+                if frames:
+                    await self._write(context, b"".join(frames) if len(frames) > 1 else frames[0])
+                elif not await _within(BEAT_S, grown):
+                    await self._write(context, b"")
+        except (Lapsed, TimeoutError) as error:
+            self.cut += 1
+            metrics.CUT.inc()
+            why = str(error) or f"nothing was taken for {self._stalled_s:g} s"
+            log.warning("reader_cut", peer=context.peer(), reason=why)
+        finally:
+            self._grown.discard(grown)
+            self.clients -= 1
+            metrics.CLIENTS.set(self.clients)
+        # May wait for as long as the reader reads nothing at all; it holds one response.
+        frames = []
+        await context.abort(_Code.RESOURCE_EXHAUSTED, f"too slow: {why}; resume by height")
+
+    async def _write(self, context: Context, response: bytes) -> None:
+        async with asyncio.timeout(self._stalled_s):
+            await context.write(response)
+        metrics.SENT_BYTES.inc(len(response))
+
+    # --- the rest ---------------------------------------------------------------------------------
+
+    async def checkpoint(self, data: bytes, context: Context) -> None:
+        """A checkpoint that the node writes now."""
+        await _parse(data, pb.CheckpointRequest, context)
+        if self._info_url is None:
+            await _refuse(context, "checkpoint", _Code.FAILED_PRECONDITION, _NO_INFO)
+        self._checkpoints += 1
+        path = self._scratch / f"checkpoint-{self._checkpoints}.json"
+        try:
+            # One at a time: the node holds its state still while it writes, and the disk holds one
+            # file.
+            async with asyncio.timeout(CHECKPOINT_S), self._one_checkpoint:
+                height = await request_checkpoint_file(self._info_url, path)
+                with await asyncio.to_thread(path.open, "rb") as file:
+                    await asyncio.to_thread(path.unlink)
+                    await self._send_file(context, file, height=height)
+        except TimeoutError:
+            await _refuse(
+                context, "checkpoint", _Code.DEADLINE_EXCEEDED, f"not within {CHECKPOINT_S:g} s"
+            )
+        except (CheckpointError, OSError) as error:
+            await _refuse(context, "checkpoint", _Code.UNAVAILABLE, str(error))
+        finally:
+            path.unlink(missing_ok=True)
+        metrics.REQUESTS.labels("checkpoint", "ok").inc()
+
+    async def _send_file(self, context: Context, file: BinaryIO, *, height: int) -> None:
+        size = file.seek(0, 2)
+        file.seek(0)
+        head = {"height": height, "size_bytes": size}
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            response = pb.CheckpointResponse(chunk=chunk, **head)
+            await self._write(context, response.SerializeToString())
+            head = {}
+
+    async def info(self, data: bytes, context: Context) -> bytes:
+        """The node's answer to an info request."""
+        request = await _parse(data, pb.InfoRequest, context)
+        try:
+            body = checked_info(request.body)
+        except ValueError as error:
+            await _refuse(context, "info", _Code.INVALID_ARGUMENT, str(error))
+        except Refused as refused:
+            await _refuse(context, "info", _Code.PERMISSION_DENIED, str(refused))
+        status, answer = await self._post("info", self._info, body, context)
+        return bytes(pb.InfoResponse(status=status, body=answer).SerializeToString())
+
+    async def evm(self, data: bytes, context: Context) -> bytes:
+        """The node's answer to a JSON-RPC request."""
+        request = await _parse(data, pb.EvmRequest, context)
+        status, answer = await self._post("evm", self._evm, request.body, context)
+        return bytes(pb.EvmResponse(status=status, body=answer).SerializeToString())
+
+    async def status(self, data: bytes, context: Context) -> bytes:
+        """The figures."""
+        await _parse(data, pb.StatusRequest, context)
+        return bytes(self._status().SerializeToString())
+
+    async def _post(
+        self, call: str, http: NodeHttp | None, body: bytes, context: Context
+    ) -> tuple[int, bytes]:
+        if http is None:
+            await _refuse(context, call, _Code.FAILED_PRECONDITION, _NO_INFO)
+        if len(body) > MAX_REQUEST_BYTES:
+            limit = f"a request of more than {MAX_REQUEST_BYTES} bytes"
+            await _refuse(context, call, _Code.INVALID_ARGUMENT, limit)
+        try:
+            reply = await http.post(body, deadline_s=context.time_remaining())
+        except TimeoutError:
+            await _refuse(context, call, _Code.DEADLINE_EXCEEDED, "the node did not answer in time")
+        except NodeHttpError as error:
+            await _refuse(context, call, _Code.UNAVAILABLE, str(error))
+        metrics.REQUESTS.labels(call, "ok" if reply.status == 200 else str(reply.status)).inc()
+        return reply.status, reply.body
+
+
+_NO_INFO = "this gateway was started without the node's HTTP address"
+#: Appended to a response of blocks: the field `history`, set.
+_HISTORY = pb.StreamBlocksResponse(history=True).SerializeToString()
+
+
+def _wanted(
+    request: pb.StreamBlocksRequest, *, served: Collection[FileKind]
+) -> tuple[dict[FileKind, int], list[FileKind]]:
+    """The first height of each kind, and the kinds whose past is wanted. Raises ValueError."""
+    heights: dict[FileKind, int] = {}
+    for each in request.kinds:
+        kind = _kind(each.kind, served=served)
+        if kind in heights:
+            raise ValueError(f"{kind} twice")
+        heights[kind] = each.height
+    if not heights:
+        raise ValueError("no kind of block is asked for")
+    past = [_kind(name, served=served) for name in dict.fromkeys(request.history)]
+    for kind in past:
+        if heights.get(kind, 1):
+            raise ValueError(f"history of {kind}, which does not begin from now on")
+    return heights, past
+
+
+def _kind(name: str, *, served: Collection[FileKind]) -> FileKind:
+    try:
+        kind = FileKind(name)
+    except ValueError:
+        raise ValueError(f"unknown kind {name[:50]!r}") from None
+    if kind not in served:
+        raise ValueError(f"this gateway does not serve {kind}")
+    return kind
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Whether `event` came in that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+async def _parse(data: bytes, kind: Any, context: Context) -> Any:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        await _refuse(context, "any", _Code.INVALID_ARGUMENT, f"not a {kind.__name__}")
+
+
+async def _refuse(context: Context, call: str, code: grpc.StatusCode, why: str) -> NoReturn:
+    """Count, and end the call."""
+    metrics.REQUESTS.labels(call, code.name.lower()).inc()
+    await context.abort(code, why)
+    raise AssertionError("abort raises")

@@ -1,0 +1,118 @@
+"""A node on this host as a link: its files, its checkpoints, its `/info`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import structlog
+
+from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
+from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, request_checkpoint
+from streaming.hl_gateway.tail import NodeTail
+from streaming.upstream import metrics
+from streaming.upstream.sources.info import TIMEOUT, InfoFailed, read_body
+from streaming.upstream.spec import UpstreamSpec
+
+log = structlog.get_logger(__name__)
+
+#: Recent fills read at the start, so that a trades subscription opens with the coin's last 30
+#: trades.
+HISTORY_BYTES = 4 * 1024 * 1024
+
+
+class LocalNode:
+    """A node on this host: its files, and its `/info`."""
+
+    def __init__(
+        self,
+        spec: UpstreamSpec,
+        *,
+        name: str,
+        scratch: Path,
+        kinds: Collection[FileKind] = MARKET_KINDS,
+    ) -> None:
+        """`scratch` is a folder of ours alone that the node can write its checkpoints to."""
+        self.name = name
+        self._spec, self._scratch, self._kinds = spec, scratch, tuple(kinds)
+        self._tail: NodeTail | None = None
+        self._faults: dict[str, int] = {}
+        self._checkpoints = 0
+
+    async def run(
+        self,
+        deliver: Callable[[list[RawBlock]], None],
+        *,
+        deliver_history: Callable[[list[RawBlock]], None],
+    ) -> None:
+        """Deliver closed blocks until cancelled; fills that were there before go to
+        `deliver_history`.
+        """
+        tail = self._tail = NodeTail(
+            Path(self._spec.address),
+            kinds=self._kinds,
+            tail_back_bytes={FileKind.FILLS: HISTORY_BYTES},
+        )
+
+        def take(blocks: list[RawBlock]) -> None:
+            deliver(blocks)
+            self._note_faults(tail)
+
+        await tail.run(take, deliver_history=deliver_history)
+
+    async def checkpoint(self) -> Checkpoint:
+        """All resting orders after some recent block. Raises CheckpointError."""
+        if self._spec.info_url is None:
+            raise CheckpointError(f"{self.name} has no info= address to ask for a checkpoint")
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._checkpoints += 1  # two may be asked for at a time
+        path = self._scratch / f"checkpoint-{self.name}-{self._checkpoints}.json"
+        try:
+            return await request_checkpoint(self._spec.info_url, path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def info(self, payload: bytes) -> bytes:
+        """The node's answer to an info request. Raises InfoFailed."""
+        url = self._spec.info_url
+        if url is None:
+            raise InfoFailed(f"{self.name} has no info= address")
+        headers = {"content-type": "application/json"}
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=TIMEOUT) as session,
+                session.post(url, data=payload, headers=headers) as answer,
+            ):
+                body = await read_body(answer)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise InfoFailed(f"{error or type(error).__name__}") from error
+        if answer.status != 200:
+            raise InfoFailed(f"HTTP {answer.status}")
+        return body
+
+    def state(self) -> dict[str, Any]:
+        """Live figures."""
+        return {
+            "kind": "files",
+            "address": self._spec.address,
+            "info_url": self._spec.info_url,
+            "faults": dict(self._faults),
+        }
+
+    def _note_faults(self, tail: NodeTail) -> None:
+        # One log line a kind: a node that writes garbage writes a lot of it.
+        for fault in tail.drain_faults():
+            log.warning(
+                "upstream_fault",
+                source=self.name,
+                reason=str(fault.reason),
+                file_kind=str(fault.kind),
+                sample=fault.sample.decode("utf-8", "replace"),
+            )
+        for reason, count in tail.faults.items():
+            known = self._faults.get(reason, 0)
+            if count > known:
+                metrics.FAULTS.labels(self.name, reason).inc(count - known)
+                self._faults[reason] = count
