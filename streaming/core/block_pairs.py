@@ -70,6 +70,11 @@ class BlockPairs:
         """The highest block of which statuses came; 0 before the first."""
         return self._statuses_seen
 
+    @property
+    def done(self) -> int:
+        """The last block handed out; 0 before the first."""
+        return self._done
+
     def _pair(self, height: int) -> Pair:
         return self._pairs.setdefault(height, Pair(height))
 

@@ -13,6 +13,16 @@ class FileKind(StrEnum):
     FILLS = "node_fills"
     STATUSES = "node_order_statuses"
     DIFFS = "node_raw_book_diffs"
+    MISC = "misc_events"
+    TWAP = "node_twap_statuses"
+    WRITER = "system_and_core_writer_actions"
+    HIP3_ORACLE = "hip3_oracle_updates"
+    #: Blocks as transactions. One line a block, its height by the file's name and the line's place.
+    BLOCKS = "replica_cmds"
+
+
+#: What books and trades are made from.
+MARKET_KINDS = (FileKind.FILLS, FileKind.STATUSES, FileKind.DIFFS)
 
 
 @dataclass(frozen=True, slots=True)

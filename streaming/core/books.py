@@ -64,16 +64,13 @@ def build_books(books: CheckpointBooks, faults: Counter[str] | None = None) -> d
 
 
 class Books:
-    """The books by coin. `height` is the last block they contain; `generation` counts lost
-    continuities.
-    """
+    """The books by coin. `height` is the last block they contain."""
 
     def __init__(self, faults: Counter[str], *, buffer_bytes: int = BUFFER_BYTES) -> None:
         self.by_coin: dict[str, L4Book] = {}
         self.is_ready = False
         self.height = 0
         self.times = Times()
-        self.generation = 0
         #: Whether the files hold a line for every block, also an empty one (`_by_block`). Only then
         #: is a height that never comes a loss. Learned from the first empty line, which no other
         #: kind of file has.
@@ -160,8 +157,6 @@ class Books:
     # --- without books ---
 
     def _lose(self) -> None:
-        if self.is_ready:
-            self.generation += 1
         self.is_ready = False
         self.by_coin = {}
         self._kept.clear()
@@ -195,8 +190,6 @@ class Books:
         built = dict(books) if isinstance(books, Mapping) else build_books(books, self._faults)
         for book in built.values():
             book.faults = self._faults
-        if self.is_ready and height > self.height:
-            self.generation += 1  # what happened in between was never sent
         newest_ms = max((book.newest_ms for book in built.values()), default=0)
         self.by_coin, self.height, self.is_ready = built, height, True
         # A checkpoint does not tell its time. Its newest order is at most a block or two older.

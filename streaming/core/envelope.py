@@ -13,8 +13,8 @@ import msgspec
 
 #: Version of the wire form. Edges accept this one and the one before, so that a rolling deploy
 #: needs no pause.
-VERSION = 1
-ACCEPTED_VERSIONS = frozenset({VERSION})
+VERSION = 2
+ACCEPTED_VERSIONS = frozenset({VERSION, VERSION - 1})
 
 
 class Position(NamedTuple):
@@ -47,6 +47,9 @@ class Role(IntEnum):
     NOT_READY = (
         2  # the topic exists but has nothing to serve; the payload is one line of text saying why
     )
+    #: Something in (`previous`, `position`] is lost to this worker; the payload is one line of text
+    #: saying why.
+    GAP = 3
 
 
 class Times(msgspec.Struct, array_like=True, frozen=True):
@@ -63,7 +66,11 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One frame of one topic, encoded once, with its place in the stream.
 
     `previous` is a claim: nothing of this topic lies strictly between it and `position`. Usually it
-    is the place of the frame before; after a loss it is the end of the last block that is missing.
+    is the place of the frame before; a worker that has only just begun, or lost something, claims
+    no more than it knows (`end_of` the last block it did not see).
+
+    Epochs of node data begin with `n-` and are the same for all workers of a relay: there, places
+    are block heights, which no epoch changes. Any other epoch has places of its own.
 
     `topic` is `Topic.name`. `payload` is the whole official WebSocket text
     (`{"channel":…,"data":…}`) as UTF-8 bytes: edges hand it on untouched.
@@ -84,6 +91,8 @@ class BusMessage(msgspec.Struct, array_like=True, frozen=True):
     version: int
     worker: str
     envelopes: list[Envelope]
+    tip_height: int = 0  # the highest block this worker has taken in; 0: it reads no node
+    tip_ns: int = 0  # that block's own time, ns since 1970 UTC
 
 
 class UnknownVersion(ValueError):

@@ -2,9 +2,12 @@
 out.
 
 Each envelope names the place of the frame before it in its topic, whether or not that one was
-wanted at the time, so two workers that began at different moments publish the same thing. (l4Book
-is the exception: what touched a coin is known only from its statuses, which are not decoded unless
-wanted; there the first frame after `want` follows ORIGIN.)
+wanted at the time, so two workers that began at different moments publish the same thing. Where the
+frame before is not known (at the start, after a loss, and for l4Book when it was not wanted: what
+touched a coin is known only from statuses, which are not decoded unless wanted), `previous` is the
+end of the last block that was not seen: the later worker claims less, and never otherwise.
+
+What a hole in a kind of file takes from a topic of events is told by an envelope with `Role.GAP`.
 """
 
 from __future__ import annotations
@@ -25,12 +28,14 @@ from streaming.core.book.l4 import L4Book
 from streaming.core.book.statuses import find_details
 from streaming.core.books import BUFFER_BYTES, Books, Changes, CheckpointBooks, CheckpointTooOld
 from streaming.core.decimals import render_mid
-from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times
+from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times, end_of
 from streaming.core.topic import FAST_LEVELS, Kind, Topic
 from streaming.core.trades import Tape
 
 __all__ = ["NOT_READY", "CheckpointTooOld", "Market"]
 
+LOST_FILLS = "no node has the fills"
+LOST_STATUSES = "no node has the order statuses"
 NOT_READY = "Order book not ready for streaming (waiting for snapshot)"
 
 L4Status = l4_statuses.Status | dict[str, Any]
@@ -47,8 +52,8 @@ class _Track:
 
 
 class Market:
-    """All topics of one node. `faults` counts, by reason, what could not be used; nothing in the
-    files raises.
+    """All topics that node files hold. `faults` counts, by reason, what could not be used; nothing
+    in the files raises.
     """
 
     def __init__(
@@ -65,7 +70,8 @@ class Market:
         self._tape = Tape(self.faults)
         self._pairs = BlockPairs()
         self._fills_seen = 0
-        self._is_fills_vouched = False  # the last block of fills came with a `previous`
+        self._told_from: Position | None = None  # trades after this were published, if wanted
+        self._vouched: set[FileKind] = set()  # whose last block came with a `previous`
         self._wanted: dict[Topic, None] = {}
         self._wanted_of: dict[str, dict[Topic, None]] = {}  # by coin, without trades
         self._tracks: dict[str, _Track] = {}
@@ -73,6 +79,7 @@ class Market:
         self._mids_second = 0
         self._l4_positions: dict[str, Position] = {}  # by wanted coin
         self._l4_from = 0
+        self._l4_hole: tuple[int, int] | None = None  # blocks whose statuses no node has
         self._coins: frozenset[str] = frozenset()
 
     # --- state ------------------------------------------------------------------------------------
@@ -86,6 +93,13 @@ class Market:
     def has_diffs(self) -> bool:
         """Whether changes have been seen: a checkpoint asked for from now on joins them."""
         return self._books.seen > 0
+
+    @property
+    def has_fills(self) -> bool:
+        """Whether there is a block of fills from which on all are known: before that a snapshot of
+        trades says nothing.
+        """
+        return self._told_from is not None
 
     @property
     def height(self) -> int:
@@ -105,6 +119,10 @@ class Market:
             self._coins = self._coins.union(self._books.by_coin, self._tape.coins)
         return self._coins
 
+    def set_epoch(self, epoch: str) -> None:
+        """Everything from now on carries `epoch`; places go on."""
+        self._epoch = epoch
+
     def want(self, topic: Topic) -> None:
         """Publish the topic's frames from the next block on; idempotent."""
         if topic in self._wanted:
@@ -113,7 +131,8 @@ class Market:
         if topic.kind is not Kind.TRADES:
             self._wanted_of.setdefault(topic.coin, {})[topic] = None
         if topic.kind is Kind.L4_BOOK:
-            self._l4_positions[topic.coin] = ORIGIN
+            known = max(self._pairs.done, self._l4_from - 1)
+            self._l4_positions[topic.coin] = end_of(known)
 
     def unwant(self, topic: Topic) -> None:
         """Stop."""
@@ -142,12 +161,21 @@ class Market:
                 return self._apply_diffs(block)
             case FileKind.STATUSES:
                 return self._apply_statuses(block)
+        return []
 
     def prime(self, blocks: Iterable[RawBlock]) -> None:
         """Take in older fills for the trades history; nothing is published."""
-        for block in blocks:
-            if block.kind is FileKind.FILLS:
-                self._apply_fills(block)
+        for raw in blocks:
+            if raw.kind is not FileKind.FILLS or self._told_from is not None:
+                continue
+            if raw.height <= self._fills_seen:
+                continue
+            block = node_lines.decode(raw, self.faults)
+            if block is not None:
+                self._follow_history(raw)
+                self._fills_seen = raw.height
+                self._note_time(block.times)
+                self._tape.apply(block.height, block.events)
 
     def covers_from(self, height: int) -> None:
         """Promise that every change from block `height` on will be handed in (default: from the
@@ -164,10 +192,12 @@ class Market:
         """
         self._books.load_checkpoint(height, books)
         self._l4_from = self._books.height + 1
-        self._l4_positions = dict.fromkeys(self._l4_positions, ORIGIN)
+        here = end_of(self._books.height)
+        self._l4_positions = dict.fromkeys(self._l4_positions, here)
+        self._mids_position = here
         self._mids_second = self._books.times.block_ns // 1_000_000_000
         self._tracks = {
-            coin: _Track(best=_best(book)) for coin, book in self._books.by_coin.items()
+            coin: _Track(here, here, _best(book)) for coin, book in self._books.by_coin.items()
         }
 
     def finish(self) -> list[Envelope]:
@@ -184,13 +214,20 @@ class Market:
         block = node_lines.decode(raw, self.faults)
         if block is None:
             return []
-        if self._fills_seen and self._is_fills_vouched and raw.previous is None:
+        out: list[Envelope] = []
+        is_behind_a_hole = self._is_behind_a_hole(raw)
+        if self._told_from is None:
+            self._told_from = end_of(raw.height - 1)
+            self._follow_history(raw)
+        elif is_behind_a_hole:
             self.faults["missing_fills"] += 1
+            trades = [topic for topic in self._wanted if topic.kind is Kind.TRADES]
+            out += [
+                self._gap(t, self._tape.place(t.coin), raw.height - 1, LOST_FILLS) for t in trades
+            ]
             self._tape.lost(raw.height - 1)
-        self._is_fills_vouched = raw.previous is not None
         self._fills_seen = raw.height
         self._note_time(block.times)
-        out: list[Envelope] = []
         for tape_print in self._tape.apply(block.height, block.events):
             topic = Topic(Kind.TRADES, tape_print.coin)
             if topic in self._wanted:
@@ -206,6 +243,14 @@ class Market:
                     )
                 )
         return out
+
+    def _follow_history(self, raw: RawBlock) -> None:
+        """What opens a trades subscription has no hole: history that does not reach up to this
+        block is forgotten.
+        """
+        is_next = raw.height == self._fills_seen + 1
+        if not is_next and (raw.previous is None or raw.previous > self._fills_seen):
+            self._tape.lost(raw.height - 1)
 
     # --- book changes -----------------------------------------------------------------------------
 
@@ -228,8 +273,10 @@ class Market:
 
     def _book_frames(self, coin: str, changes: Changes) -> list[Envelope]:
         book = self._books.by_coin[coin]
-        track = self._tracks.setdefault(coin, _Track())
         here = Position(changes.block.height)
+        if (track := self._tracks.get(coin)) is None:  # listed in this block
+            start = end_of(changes.block.height - 1)
+            track = self._tracks[coin] = _Track(start, start)
         before, track.l2_position = track.l2_position, here
         best = _best(book)
         bbo_before, is_new_best = track.bbo_position, best != track.best
@@ -265,6 +312,10 @@ class Market:
         if raw.height <= self._pairs.statuses_seen:
             self.faults["old_block"] += 1
             return []
+        if self._is_behind_a_hole(raw) and self._pairs.statuses_seen:
+            self.faults["missing_statuses"] += 1
+            from_height = self._l4_hole[0] if self._l4_hole else self._pairs.statuses_seen + 1
+            self._l4_hole = (from_height, raw.height - 1)
         return self._join(self._pairs.add_statuses(raw))
 
     def _join(self, pairs: Iterable[Pair]) -> list[Envelope]:
@@ -273,18 +324,31 @@ class Market:
             if pair.changes is not None and pair.status_lines is not None:
                 details = find_details(pair.status_lines, [oid for _, oid in pair.changes.news])
                 self._books.add_details(pair.changes, details)
+            out += self._pass_l4_hole(pair)
             if self._l4_positions and self._books.is_ready and pair.height >= self._l4_from:
                 out += self._l4_frames(pair)
         return out
 
+    def _pass_l4_hole(self, pair: Pair) -> list[Envelope]:
+        """The gaps to tell before the first block behind a hole in the statuses."""
+        if self._l4_hole is None or pair.height <= self._l4_hole[1]:
+            return []
+        (_, last), self._l4_hole = self._l4_hole, None
+        return [
+            self._gap(Topic(Kind.L4_BOOK, coin), before, last, LOST_STATUSES)
+            for coin, before in self._l4_positions.items()
+        ]
+
     def _l4_frames(self, pair: Pair) -> list[Envelope]:
+        if self._l4_hole is not None and self._l4_hole[0] <= pair.height:
+            return []  # without its statuses a frame would be half of one
         statuses, times = self._statuses_by_coin(pair)
         diffs = pair.changes.coins if pair.changes else {}
         if pair.changes is not None:
             times = pair.changes.block.times
         here = Position(pair.height)
         out: list[Envelope] = []
-        for coin, before in self._l4_positions.items():
+        for coin, before in list(self._l4_positions.items()):
             if coin not in self._books.by_coin or not (coin in statuses or coin in diffs):
                 continue
             payload = frames.l4_updates(
@@ -295,7 +359,7 @@ class Market:
             )
             self._l4_positions[coin] = here
             name = Topic(Kind.L4_BOOK, coin).name
-            out.append(Envelope(name, self._books_epoch, here, before, Role.UPDATE, payload, times))
+            out.append(Envelope(name, self._epoch, here, before, Role.UPDATE, payload, times))
         return out
 
     def _statuses_by_coin(self, pair: Pair) -> tuple[dict[str, list[L4Status]], Times]:
@@ -345,6 +409,7 @@ class Market:
         """
         if topic.kind is Kind.TRADES:
             position, payload = self._tape.recent(topic.coin)
+            position = max(position, self._told_from or ORIGIN)
             times = Times(block_ns=self.block_time_ns)
             return Envelope(
                 topic.name, self._epoch, position, ORIGIN, Role.SNAPSHOT, payload, times
@@ -355,21 +420,32 @@ class Market:
         payload = self._payload(topic, times)
         is_l4 = topic.kind is Kind.L4_BOOK
         before = self._l4_positions.get(topic.coin, ORIGIN) if is_l4 else ORIGIN
-        return Envelope(topic.name, self._books_epoch, here, before, Role.SNAPSHOT, payload, times)
-
-    @property
-    def _books_epoch(self) -> str:
-        # Trades go on when the books lose a block, so only the books' topics begin a new epoch.
-        generation = self._books.generation
-        return f"{self._epoch}-{generation}" if generation else self._epoch
+        return Envelope(topic.name, self._epoch, here, before, Role.SNAPSHOT, payload, times)
 
     def _update(self, topic: Topic, here: Position, before: Position, times: Times) -> Envelope:
         payload = self._payload(topic, times)
-        return Envelope(topic.name, self._books_epoch, here, before, Role.UPDATE, payload, times)
+        return Envelope(topic.name, self._epoch, here, before, Role.UPDATE, payload, times)
+
+    def _is_behind_a_hole(self, raw: RawBlock) -> bool:
+        """Whether blocks of this kind are missing before this one, as far as can be told."""
+        was_vouched = raw.kind in self._vouched
+        if raw.previous is not None:
+            self._vouched.add(raw.kind)
+            return False
+        self._vouched.discard(raw.kind)
+        return was_vouched
+
+    def _gap(self, topic: Topic, before: Position, height: int, why: str) -> Envelope:
+        """Tells that what `topic` had after `before`, up to block `height`, is lost."""
+        if topic.kind is Kind.L4_BOOK:
+            self._l4_positions[topic.coin] = end_of(height)
+        times = Times(block_ns=self.block_time_ns)
+        place = end_of(height)
+        return Envelope(topic.name, self._epoch, place, before, Role.GAP, why.encode(), times)
 
     def _not_ready(self, topic: Topic) -> Envelope:
         why = NOT_READY.encode()
-        return Envelope(topic.name, self._books_epoch, ORIGIN, ORIGIN, Role.NOT_READY, why)
+        return Envelope(topic.name, self._epoch, ORIGIN, ORIGIN, Role.NOT_READY, why)
 
     def _payload(self, topic: Topic, times: Times) -> bytes:
         time_ms = times.block_ns // 1_000_000

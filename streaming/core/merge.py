@@ -141,6 +141,19 @@ class BlockMerge:
         lane = self._lanes.get(kind)
         return lane.last if lane else None
 
+    def has_begun(self, kind: FileKind) -> bool:
+        """Whether a block of this kind was handed out."""
+        lane = self._lanes.get(kind)
+        return lane is not None and bool(lane.out)
+
+    def begin_after(self, kind: FileKind, height: int) -> None:
+        """The blocks up to `height` are known from elsewhere: the first one handed out shall follow
+        them without a hole if anybody has what lies between. Nothing once the kind has begun.
+        """
+        lane = self._lanes.setdefault(kind, _Lane())
+        if not lane.out:
+            lane.last = max(height, lane.last or 0)
+
     def join(self, source: str) -> None:
         """Wait for `source` too, from now on."""
         self._sources.add(source)
@@ -204,6 +217,9 @@ class BlockMerge:
 
     def _take_late(self, lane: _Lane, block: RawBlock) -> None:
         at = bisect_left(lane.out, block.height, key=lambda out: out.height)
+        if at == len(lane.out):  # from before what the kind began after
+            self.counts["late_copy"] += 1
+            return
         after = lane.out[at]
         if after.height == block.height:
             self.counts["late_copy"] += 1

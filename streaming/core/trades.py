@@ -173,9 +173,17 @@ class Tape:
         """The coins that have traded."""
         return self._coins.keys()
 
-    def lost(self, height: int) -> None:
-        """Fills up to block `height` are missing: what comes next claims nothing about them."""
+    def begin_after(self, height: int) -> None:
+        """What comes next claims nothing about block `height` and before."""
         self._since = end_of(height)
+
+    def lost(self, height: int) -> None:
+        """Fills up to block `height` are missing: the last trades begin anew behind them, so that
+        what opens a subscription has no hole in it.
+        """
+        self.begin_after(height)
+        for state in self._coins.values():
+            state.recent.clear()
 
     def apply(self, height: int, fills: Sequence[Any]) -> list[Print]:
         """The frames of block `height`, one a coin."""
@@ -193,14 +201,17 @@ class Tape:
         payload = render_trades(trade.json for trade in trades)
         return Print(coin, state.position, previous, payload)
 
+    def place(self, coin: str) -> Position:
+        """Where the coin's newest trade stands, or the last loss if that is later."""
+        state = self._coins.get(coin)
+        return max(state.position, self._since) if state else self._since
+
     def recent(self, coin: str) -> tuple[Position, bytes]:
-        """The coin's last trades as one frame, oldest first (empty before the first), and the
-        newest one's place.
+        """The coin's last trades as one frame, oldest first (empty before the first), and their
+        `place`.
         """
         state = self._coins.get(coin)
-        return (
-            (state.position, render_trades(state.recent)) if state else (ORIGIN, render_trades([]))
-        )
+        return self.place(coin), render_trades(state.recent if state else [])
 
     def last_px(self, coin: str) -> str | None:
         """The price of the coin's last trade as a wire string, or None before the first."""

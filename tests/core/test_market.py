@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from streaming.core.blocks import FileKind, RawBlock
 from streaming.core.books import build_books
 from streaming.core.decimals import parse
-from streaming.core.envelope import ORIGIN, Envelope, Position, Role
+from streaming.core.envelope import Envelope, Position, Role, end_of
 from streaming.core.market import NOT_READY, CheckpointTooOld, Market
 from streaming.core.topic import Kind, Topic
 from tests.core.node_events import (
@@ -139,7 +140,7 @@ def test_trades_need_no_book() -> None:
     made = market(TRADES, checkpoint=None)
     (frame,) = made.apply(fills(7, fill(5, "A", crossed=True), fill(5, "B", user=BEN)))
     assert data(frame)[0]["users"] == [BEN, ADA]
-    assert (frame.position, frame.previous) == (Position(7, 1), ORIGIN)
+    assert (frame.position, frame.previous) == (Position(7, 1), end_of(6))
     snapshot = made.snapshot(TRADES)
     assert (snapshot.role, snapshot.position) == (Role.SNAPSHOT, Position(7, 1))
     assert data(snapshot) == data(frame)
@@ -149,8 +150,18 @@ def test_primed_fills_are_history_only() -> None:
     made = market(TRADES, checkpoint=None)
     made.prime([fills(5, fill(1, "A"), fill(1, "B"))])
     assert len(data(made.snapshot(TRADES))) == 1
-    (frame,) = made.apply(fills(7, fill(2, "A"), fill(2, "B")))
+    following = replace(fills(7, fill(2, "A"), fill(2, "B")), previous=5)
+    (frame,) = made.apply(following)
     assert frame.previous == Position(5, 1)
+    assert len(data(made.snapshot(TRADES))) == 2
+
+
+def test_history_that_does_not_reach_up_to_the_first_block_is_forgotten() -> None:
+    made = market(TRADES, checkpoint=None)
+    made.prime([fills(5, fill(1, "A"), fill(1, "B"))])
+    (frame,) = made.apply(fills(7, fill(2, "A"), fill(2, "B")))
+    assert frame.previous == end_of(6)
+    assert [trade["tid"] for trade in data(made.snapshot(TRADES))] == [2]
 
 
 @given(st.data())
@@ -179,30 +190,13 @@ def test_every_topic_is_one_chain_and_ends_at_its_snapshot(choices) -> None:
     assert not made.faults
     for topic in ALL:
         own = of(topic, sent)
-        assert [after.previous for after in own] == [ORIGIN, *(e.position for e in own)][: len(own)]
+        begin = end_of(10)
+        assert [after.previous for after in own] == [begin, *(e.position for e in own)][: len(own)]
         assert all(before.position < after.position for before, after in pairwise(own))
     for topic, part in ((BOOK, "levels"), (BBO, "bbo")):
         own = of(topic, sent)
         if own:
             assert data(own[-1])[part] == data(made.snapshot(topic))[part]
-
-
-def test_the_chain_does_not_depend_on_when_a_worker_began_to_want() -> None:
-    early, late = market(BOOK, BBO, MIDS, TRADES), market()
-    blocks = [
-        diffs(11, new(3), time_ms=BLOCK_MS + 1000),
-        fills(11, fill(1, "A"), fill(1, "B")),
-        diffs(12, new(4, px="90.0"), time_ms=BLOCK_MS + 1500),
-        diffs(13, new(5), time_ms=BLOCK_MS + 2000),
-        fills(13, fill(2, "A"), fill(2, "B")),
-    ]
-    for block in blocks[:3]:
-        early.apply(block)
-        late.apply(block)
-    for topic in (BOOK, BBO, MIDS, TRADES):
-        late.want(topic)
-    for block in blocks[3:]:
-        assert early.apply(block) == late.apply(block)
 
 
 # --- wanting --------------------------------------------------------------------------------------
@@ -331,13 +325,6 @@ def test_an_older_checkpoint_does_not_turn_books_back() -> None:
     assert made.height == 11
 
 
-def test_a_newer_checkpoint_begins_a_new_epoch_of_books_only() -> None:
-    made = market(*ALL)
-    made.load_checkpoint(20, CHECKPOINT)
-    assert made.snapshot(BOOK).epoch == "e1-1"
-    assert made.snapshot(TRADES).epoch == "e1"
-
-
 @pytest.mark.parametrize("every_block", [True, False])
 def test_a_missing_block_counts_where_every_block_has_a_line(every_block: bool) -> None:
     made = market(*ALL, every_block=every_block)
@@ -355,7 +342,6 @@ def test_a_missing_block_counts_where_every_block_has_a_line(every_block: bool) 
         made.load_checkpoint(11, CHECKPOINT)
     made.load_checkpoint(13, CHECKPOINT)
     assert data(made.snapshot(BBO))["bbo"][0]["n"] == 2
-    assert made.snapshot(BBO).epoch == "e1-1"
 
 
 def test_an_empty_line_teaches_that_every_block_has_one() -> None:

@@ -36,6 +36,18 @@ def test_the_first_copy_goes_on_and_the_second_is_dropped() -> None:
     assert merge.counts == {"late_copy": 1}
 
 
+def test_the_first_block_follows_on_what_is_known_from_elsewhere() -> None:
+    merge = BlockMerge(["a", "b"])
+    merge.begin_after(DIFFS, 10)
+    assert not merge.has_begun(DIFFS)
+    assert merge.take("b", block(10), now_ns=0) == []
+    assert merge.take("b", block(13, 12), now_ns=0) == []
+    assert pairs(merge.take("a", block(11, 10), now_ns=MS)) == [(11, 10)]
+    merge.begin_after(DIFFS, 40)  # too late to matter
+    assert pairs(merge.take("a", block(12, 11), now_ns=MS)) == [(12, 11), (13, 12)]
+    assert merge.has_begun(DIFFS)
+
+
 def test_kinds_do_not_wait_for_each_other() -> None:
     merge = BlockMerge(["a", "b"])
     merge.take("a", block(10), now_ns=0)

@@ -1,0 +1,111 @@
+"""What an envelope claims of the place before it: what is known, or less."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming.core.blocks import RawBlock
+from streaming.core.envelope import Envelope, Position, Role, end_of
+from streaming.core.market import Market
+from tests.core.node_events import BLOCK_MS, diffs, fill, fills, new, order, status, statuses
+from tests.core.test_market import ALL, BBO, BOOK, CHECKPOINT, L4, MIDS, TRADES, market, of
+
+
+def test_the_chain_does_not_depend_on_when_a_worker_began_to_want() -> None:
+    early, late = market(BOOK, BBO, MIDS, TRADES), market()
+    blocks = [
+        diffs(11, new(3), time_ms=BLOCK_MS + 1000),
+        fills(11, fill(1, "A"), fill(1, "B")),
+        diffs(12, new(4, px="90.0"), time_ms=BLOCK_MS + 1500),
+        diffs(13, new(5), time_ms=BLOCK_MS + 2000),
+        fills(13, fill(2, "A"), fill(2, "B")),
+    ]
+    for block in blocks[:3]:
+        early.apply(block)
+        late.apply(block)
+    for topic in (BOOK, BBO, MIDS, TRADES):
+        late.want(topic)
+    for block in blocks[3:]:
+        assert early.apply(block) == late.apply(block)
+
+
+def test_after_a_newer_checkpoint_nothing_is_claimed_about_what_it_leapt_over() -> None:
+    made = market(*ALL)
+    made.load_checkpoint(20, CHECKPOINT)
+    made.apply(statuses(21))
+    sent = made.apply(diffs(21, new(3), time_ms=BLOCK_MS + 8400))
+    assert {e.topic for e in sent} == {topic.name for topic in (BOOK, BBO, MIDS, L4)}
+    assert all(e.previous == end_of(20) for e in sent)
+
+
+def test_an_epoch_is_what_it_is_told_to_be() -> None:
+    made = market(*ALL)
+    made.set_epoch("n-2")
+    assert {e.epoch for e in (*made.apply(diffs(11, new(3))), made.snapshot(TRADES))} == {"n-2"}
+
+
+def vouched(block: RawBlock) -> RawBlock:
+    return replace(block, previous=block.height - 1)
+
+
+def test_lost_fills_are_told_and_nothing_is_claimed_about_them() -> None:
+    made = market(TRADES, L4, BOOK)
+    made.apply(vouched(fills(11, fill(1, "A"), fill(1, "B"))))
+    gap, frame = made.apply(fills(15, fill(2, "A"), fill(2, "B")))
+    assert (gap.role, gap.previous, gap.position) == (Role.GAP, Position(11, 1), end_of(14))
+    assert (frame.previous, frame.position) == (end_of(14), Position(15, 1))
+    assert made.faults == Counter(missing_fills=1)
+
+
+def test_lost_statuses_are_told_to_who_needs_them() -> None:
+    made = market(*ALL)
+    for height in (11, 12):
+        made.apply(vouched(diffs(height, new(height))))
+        made.apply(vouched(statuses(height, status(height))))
+    for height in (13, 14, 15, 16):
+        made.apply(vouched(diffs(height, new(height))))
+    gap, *after = of(L4, made.apply(statuses(15, status(15))))
+    assert (gap.role, gap.previous, gap.position) == (Role.GAP, Position(12), end_of(14))
+    assert [(e.previous, e.position) for e in after] == [(end_of(14), Position(15))]
+    (frame,) = of(L4, made.apply(vouched(statuses(16, status(16)))))
+    assert frame.previous == Position(15)
+    assert made.faults == Counter(missing_statuses=1)
+
+
+@given(st.data())
+def test_a_later_worker_publishes_the_same_and_claims_less(choices) -> None:
+    """Begun at any block from a checkpoint, with topics wanted from any block on."""
+    topics = [topic for topic in ALL if topic is not MIDS]  # its first frame may come early
+    last = 10 + choices.draw(st.integers(2, 10))
+    begins = choices.draw(st.integers(11, last))
+    wants_at = choices.draw(st.integers(begins, last))
+    early, late = market(*topics), Market(epoch="e1")
+    sent: dict[tuple[str, Position], Envelope] = {}
+    bids = [order(1)]
+    for height in range(11, last + 1):
+        time_ms = BLOCK_MS + height * 400
+        if height == begins:
+            late.load_checkpoint(
+                height - 1, [("BTC", bids, [order(2, "2.0", side="A", px="101.0")])]
+            )
+        if height == wants_at:
+            for topic in topics:
+                late.want(topic)
+        if height not in (begins, wants_at) and choices.draw(st.booleans()):
+            continue  # nothing happened
+        bids.append(order(height))
+        blocks = [
+            diffs(height, new(height), time_ms=time_ms),
+            statuses(height, status(height), time_ms=time_ms),
+            fills(height, fill(height, "A"), fill(height, "B"), time_ms=time_ms),
+        ]
+        for block in choices.draw(st.permutations(blocks)):
+            sent |= {(e.topic, e.position): e for e in early.apply(block)}
+            for envelope in late.apply(block) if height >= begins else ():
+                twin = sent[envelope.topic, envelope.position]
+                assert envelope.payload == twin.payload
+                assert envelope.previous >= twin.previous
