@@ -35,6 +35,8 @@ RELAY_METRICS_HOST = env.host("RELAY_METRICS_HOST", default="127.0.0.1")
 RELAY_METRICS_ALLOW = env.words("RELAY_METRICS_ALLOW")
 #: Comma-separated upstreams, as `streaming.upstream.spec.parse_upstreams` reads them.
 RELAY_UPSTREAMS = env.text("RELAY_UPSTREAMS", "" if IS_PRODUCTION else "simulator:")
+#: Upstream workers that `manage.py up` starts. Two publish the same, so that either may die.
+RELAY_UPSTREAM_WORKERS = env.integer("RELAY_UPSTREAM_WORKERS", default=2, least=1, most=8)
 #: Seconds over which a stopping edge lets its sessions go.
 RELAY_DRAIN_S = env.number(
     "RELAY_DRAIN_S", default=30.0 if IS_PRODUCTION else 0.0, least=0.0, most=600.0
@@ -43,6 +45,12 @@ RELAY_DRAIN_S = env.number(
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
 #: What customers are told to connect to, where that differs from the address we listen on.
 RELAY_PUBLIC_URL = env.text("RELAY_PUBLIC_URL").rstrip("/")
+#: The replay log: seconds and MiB of Redis for events (trades, fills, l2Diff, order updates …), and
+#: for the bulk (l4Book, l4Diff, raw node streams).
+RELAY_LOG_S_EVENTS = env.number("RELAY_LOG_S_EVENTS", default=3600.0, least=60.0, most=86_400.0)
+RELAY_LOG_S_BULK = env.number("RELAY_LOG_S_BULK", default=120.0, least=10.0, most=86_400.0)
+RELAY_LOG_MIB_EVENTS = env.integer("RELAY_LOG_MIB_EVENTS", default=256, least=1, most=1_048_576)
+RELAY_LOG_MIB_BULK = env.integer("RELAY_LOG_MIB_BULK", default=256, least=1, most=1_048_576)
 env.know("RELAY_METRICS_PORT", "RELAY_TEST_DATA", "RELAY_TEST_DATABASE")
 
 # --- Redis ----------------------------------------------------------------------------------------
@@ -81,6 +89,7 @@ _database = env.database(
     default={"ENGINE": "django.db.backends.sqlite3", "NAME": str(RELAY_VAR / "relay.sqlite3")},
 )
 DATABASES = {"default": _database}
+DATABASE_ROUTERS = ["streaming.nodes.routing.LiveModels"]
 IS_SQLITE = _database["ENGINE"].endswith("sqlite3")
 if IS_SQLITE:
     # With Django's defaults 165 of 800 read-modify-write transactions of four processes failed
@@ -119,7 +128,13 @@ CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
 CELERY_ENABLE_UTC = True
-CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {}
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
+    "gap-ledger": {
+        "task": "streaming.nodes.tasks.ingest_gaps",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
+    },
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 
@@ -155,6 +170,7 @@ INSTALLED_APPS = [
     "tenants",
     "billing",
     "streaming",
+    "streaming.nodes",
     "gateway",
 ]
 MIDDLEWARE = [

@@ -1,0 +1,1 @@
+"""The data plane's few tables, and what operators see of it."""
