@@ -22,8 +22,12 @@ from redis.exceptions import RedisError
 from streaming.bus import keys
 from streaming.bus.demand import EdgeLeases
 from streaming.bus.feeder import Feeder
+from streaming.bus.gap_reports import GapReporter
+from streaming.bus.log_reader import LogReader
+from streaming.bus.replayer import Replayer
 from streaming.core.catalogue import Catalogue
 from streaming.core.hub import Hub
+from streaming.sessions import SessionRegistry
 from streaming.ws.close_codes import STALL_LIMIT_S, CloseCode
 from tenants.admission.control import AdmissionControl
 from tenants.wire.cancellation import stop_if_cancelled
@@ -35,6 +39,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SWEEP_S = 1.0
+#: How often suspected holes are looked at, and how often the age of what is served.
+TICK_S = 0.02
+AGE_EVERY_TICKS = 5
+#: What customers are told of how long they have when this process was asked to end.
+GOING_AWAY_MS = 0
 #: What a job may take to end; what it holds ends with the process.
 STOP_S = 2.0
 CATALOGUE_S = 2.0
@@ -76,12 +85,17 @@ class Runtime:
             config.bus_url, socket_timeout=5.0, socket_connect_timeout=2.0
         )
         self.leases = EdgeLeases(client=self.redis, edge=self.edge)
-        self.hub = Hub(self.leases)
+        self.replayer = Replayer(LogReader(self.redis))
+        self.gap_reports = GapReporter(client=self.redis, edge=self.edge)
+        self.hub = Hub(self.leases, replays=self.replayer, ledger=self.gap_reports)
         self.feeder = Feeder(url=config.bus_url, edge=self.edge, hub=self.hub)
         self.admission = config.admission()
         self.meter, self._stop_meter = config.meter()
         self.posts = config.posts(self) if config.posts else None
         self.connections: set[DataConsumer] = set()
+        self.sessions = SessionRegistry(
+            client=self.redis, edge=self.edge, sessions=lambda: self.connections
+        )
         self._catalogue = Catalogue()
         self.workers: dict[str, dict[str, Any]] = {}
         self.redis_ok_s = 0.0
@@ -93,6 +107,10 @@ class Runtime:
                 ("leases", self.leases.run),
                 ("admission", self.admission.run),
                 ("sweep", self._sweep),
+                ("tick", self._tick),
+                ("replayer", self.replayer.run),
+                ("gap_reports", self.gap_reports.run),
+                ("sessions", self.sessions.run),
                 ("catalogue", self._follow_catalogue),
             )
         ]
@@ -100,6 +118,11 @@ class Runtime:
     def catalogue(self) -> Catalogue:
         """The names known upstream now."""
         return self._catalogue
+
+    def info_urls(self) -> list[str]:
+        """The `/info` of every upstream that a worker reads now, each once."""
+        sources = (s for worker in self.workers.values() for s in worker["sources"].values())
+        return list(dict.fromkeys(url for source in sources if (url := source.get("info_url"))))
 
     def staleness(self) -> str | None:
         """Why what we serve is not fresh, as one line for a readiness probe; None when it is."""
@@ -120,11 +143,16 @@ class Runtime:
 
     async def stop(self) -> None:
         """Give the leases back and let the meter write what it has."""
+        for session in list(self.hub.relays.sessions):
+            session.going_away(GOING_AWAY_MS)
+        self.hub.flush()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks, timeout=STOP_S)
         try:
-            await asyncio.wait_for(self.leases.close(), 1.0)
+            async with asyncio.timeout(1.0):
+                await self.leases.close()
+                await self.sessions.close()
         except (RedisError, OSError, TimeoutError) as error:
             stop_if_cancelled()
             log.warning("leases_not_returned", error=str(error))
@@ -150,6 +178,17 @@ class Runtime:
                 since_s = getattr(session.sink, "stalled_since_s", None) if session else None
                 if since_s is not None and now_s - since_s > STALL_LIMIT_S:
                     self._cut(connection)
+
+    async def _tick(self) -> None:
+        """Holes and ages; everything else moves with what comes in."""
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            now_s = time.monotonic()
+            self.hub.tick(now_s=now_s)
+            ticks += 1
+            if ticks % AGE_EVERY_TICKS == 0:
+                self.hub.check_age(now_s=now_s)
 
     def _cut(self, connection: DataConsumer) -> None:
         if connection.socket is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from typing import Any
 
 import msgspec
@@ -58,7 +59,8 @@ class Feeder:
             self._heard_at_s = self._loop.time()
             while not connection.closed.done():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(connection.closed), PING_EVERY_S)
+                    async with asyncio.timeout(PING_EVERY_S):
+                        await asyncio.shield(connection.closed)
                 connection.send("PING")
                 # Half-open: the peer is gone and nobody said so.
                 if self._loop.time() - self._heard_at_s > SILENCE_LIMIT_S:
@@ -87,9 +89,17 @@ class Feeder:
             log.error("bus_bad_message", error=str(error))
             return
         metrics.BUS_MESSAGES.inc()
-        publish = self._hub.publish
+        hub, worker = self._hub, message.worker
+        hub.heard(
+            worker,
+            tip_height=message.tip_height,
+            tip_ns=message.tip_ns,
+            now_s=self._heard_at_s,
+            now_ns=time.time_ns(),
+        )
+        publish = hub.publish
         for envelope in message.envelopes:
-            publish(envelope)
+            publish(envelope, worker)
 
     def _on_burst_end(self) -> None:
         self._hub.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streaming.core.topic import Kind, Topic
+from streaming.core.topic import Topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,6 @@ class Catalogue:
         """Whether `topic` can be followed. Names are case-sensitive, as upstream."""
         if not self.coins:
             return True
-        if topic.kind is Kind.ALL_MIDS:
-            return not topic.dex or topic.dex in self.dexes
-        return topic.coin in self.coins
+        if topic.dex and topic.dex not in self.dexes:
+            return False
+        return not topic.coin or topic.coin in self.coins

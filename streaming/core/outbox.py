@@ -29,15 +29,35 @@ class Frame:
         self.payload = payload
         self.channel = channel
         self.topic = topic
-        self.text_bytes = size = len(payload)
-        # RFC 6455 §5.2: FIN + text, unmasked from the server.
-        if size < 126:
-            header = bytes((0x81, size))
-        elif size < 65536:
-            header = b"\x81\x7e" + size.to_bytes(2, "big")
-        else:
-            header = b"\x81\x7f" + size.to_bytes(8, "big")
-        self.wire = header + payload
+        self.text_bytes = len(payload)
+        self.wire = wired(payload)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the frame takes on the wire; at most, where that is not known before it leaves."""
+        return len(self.wire)
+
+    def keep(self) -> None:
+        """The frame does not leave yet: forget what it was given for leaving now."""
+
+    def replace(self, older: Frame) -> None:
+        """The frame takes the place of a waiting one of its topic."""
+
+    def skip(self) -> bool:
+        """The outbox is full: whether the customer goes on without the frame (and is told)."""
+        return False
+
+
+def wired(text: bytes) -> bytes:
+    """A text with its header. RFC 6455 §5.2: FIN + text, unmasked from the server."""
+    size = len(text)
+    if size < 126:
+        header = bytes((0x81, size))
+    elif size < 65536:
+        header = b"\x81\x7e" + size.to_bytes(2, "big")
+    else:
+        header = b"\x81\x7f" + size.to_bytes(8, "big")
+    return header + text
 
 
 class Outbox:
@@ -57,11 +77,14 @@ class Outbox:
 
     def offer(self, frame: Frame) -> Fate:
         """Queue `frame`, or replace the one waiting on its topic; refuse beyond `max_bytes`."""
+        frame.keep()
         slot = self._slot(frame)
         replaced = self._frames.get(slot)
-        size_bytes = self.size_bytes + len(frame.wire) - (len(replaced.wire) if replaced else 0)
+        size_bytes = self.size_bytes + frame.size_bytes - (replaced.size_bytes if replaced else 0)
         if size_bytes > self.max_bytes and self._frames:
             return Fate.SHED
+        if replaced is not None:
+            frame.replace(replaced)
         # A dict keeps the place of a replaced key, so order across topics survives conflation.
         self._frames[slot] = frame
         self.size_bytes = size_bytes
@@ -69,15 +92,23 @@ class Outbox:
 
     def append(self, frame: Frame) -> None:
         """Queue the last frame of all, whatever the bound: it says why there will be no more."""
+        frame.keep()
         self._frames[self._slot(frame)] = frame
-        self.size_bytes += len(frame.wire)
+        self.size_bytes += frame.size_bytes
 
     def give_back(self, frames: Sequence[Frame]) -> None:
         """Put drained frames back in front of what waits; a newer state that waits replaces one."""
         later = self._frames
-        self._frames = {self._slot(frame): frame for frame in frames}
-        self._frames.update(later)
-        self.size_bytes = sum(len(frame.wire) for frame in self._frames.values())
+        self._frames = {}
+        for frame in frames:
+            frame.keep()
+            self._frames[self._slot(frame)] = frame
+        for slot, frame in later.items():
+            older = self._frames.get(slot)
+            if older is not None:
+                frame.replace(older)
+            self._frames[slot] = frame
+        self.size_bytes = sum(frame.size_bytes for frame in self._frames.values())
 
     def _slot(self, frame: Frame) -> str | int:
         if frame.topic is not None:
@@ -91,10 +122,11 @@ class Outbox:
         taken_bytes = 0
         for slot in list(self._frames):
             frame = self._frames[slot]
-            if taken and taken_bytes + len(frame.wire) > limit_bytes:
+            size_bytes = frame.size_bytes
+            if taken and taken_bytes + size_bytes > limit_bytes:
                 break
             taken.append(frame)
-            taken_bytes += len(frame.wire)
+            taken_bytes += size_bytes
             del self._frames[slot]
         self.size_bytes -= taken_bytes
         return taken

@@ -3,6 +3,7 @@ no loop."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from streaming.core.catalogue import Catalogue
@@ -17,6 +18,13 @@ class Sink(Protocol):
 
     def send(self, batch: Batch) -> None:
         """Take the frames of one tick; must not block."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing waits for the customer to read."""
+
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, when nothing waits any more."""
 
 
 class SubscriptionLease(Protocol):
@@ -68,6 +76,10 @@ class Session:
     def say(self, payload: bytes) -> None:
         """Queue a control frame; not metered, never conflated."""
         self._hub.queue(self, Frame(payload))
+
+    def too_many_messages(self, limit: int) -> None:
+        """A frame was not read: the client sends too many."""
+        self.say(official.error(official.TOO_MANY_MESSAGES.format(limit=limit)))
 
     def refuse(self, topic: Topic, why: str) -> None:
         """Tell the customer why a topic they follow has nothing to give."""

@@ -4,11 +4,12 @@ first."""
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum, auto
 from typing import Any
 
 import orjson
 
-from streaming.core.topic import Kind, Topic
+from streaming.core.topic import CHAINED_KINDS, Kind, Topic
 
 #: The exchange opens a trades subscription with the coin's last 30 trades, oldest first.
 TRADES_IN_SNAPSHOT = 30
@@ -96,7 +97,8 @@ def _identity(trade: dict[str, Any]) -> tuple[Any, Any]:
 
 
 class NoSnapshot:
-    """A topic whose snapshot only the upstream worker can make (`l4Book`: 19 MB for BTC)."""
+    """A topic whose snapshot only the upstream worker can make (`l4Book`: 19 MB for BTC), or that
+    has none."""
 
     __slots__ = ()
 
@@ -108,6 +110,35 @@ class NoSnapshot:
 
     def frame(self) -> None:
         """Never known here: ask the worker."""
+
+
+class Opening(Enum):
+    """What somebody new gets first, and from where."""
+
+    STATE = auto()  # the newest frame, known at the edge
+    TRADES = auto()  # the last trades, known at the edge
+    WORKER = auto()  # a snapshot that the worker makes for them
+    NOTHING = auto()  # the next frame
+
+
+_WORKER_KINDS = CHAINED_KINDS | {
+    Kind.USER_FILLS,
+    Kind.USER_TWAP_SLICE_FILLS,
+    Kind.USER_TWAP_HISTORY,
+    Kind.USER_FUNDINGS,
+    Kind.USER_LEDGER,
+    Kind.USER_HISTORICAL_ORDERS,
+    Kind.FAST_ASSET_CTXS,  # first all, then what changed
+}
+
+
+def opening_of(topic: Topic) -> Opening:
+    """How a follower of `topic` begins."""
+    if topic.is_state:
+        return Opening.STATE
+    if topic.kind is Kind.TRADES:
+        return Opening.TRADES
+    return Opening.WORKER if topic.kind in _WORKER_KINDS else Opening.NOTHING
 
 
 Snapshot = StateSnapshot | TradesSnapshot | NoSnapshot

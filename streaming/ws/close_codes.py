@@ -39,3 +39,4 @@ class CloseCode(IntEnum):
     TOO_BIG = 1009
     INTERNAL = 1011
     SLOW = 4008
+    UNREADABLE = 4400  # in the relay dialect alone

@@ -18,9 +18,12 @@ from channels.exceptions import StopConsumer
 
 from streaming import runtime
 from streaming.core.dialects import official
+from streaming.core.dialects.relay import SUBPROTOCOL
 from streaming.core.hub import Batch
 from streaming.core.outbox import Fate, Outbox
+from streaming.core.relay_session import RelaySession
 from streaming.core.session import Session
+from streaming.sessions import MAX_TOPICS_TOLD, SessionRow
 from streaming.ws import close_codes, metrics, posts
 from streaming.ws.close_codes import CloseCode
 from streaming.ws.server import EXTENSION
@@ -80,9 +83,10 @@ class PlanLease:
 class DataConsumer(AsyncConsumer):
     """One customer connection."""
 
-    session: Session | None = None
+    session: Session | RelaySession | None = None
     lease: Lease | None = None
     principal: Principal
+    session_id = ""
     is_ended = False
 
     async def __call__(
@@ -128,13 +132,17 @@ class DataConsumer(AsyncConsumer):
             )
             await self.base_send({"type": "websocket.http.response.body", "body": denied.body})
             raise StopConsumer from None
-        await self.base_send({"type": "websocket.accept"})
+        asked_for = SUBPROTOCOL in self.scope.get("subprotocols", ())
+        await self.base_send(
+            {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if asked_for else None}
+        )
         metrics.HANDSHAKES.labels("accepted").inc()
         account = KeyAccount(self.runtime.meter, self.principal.key_id)
         sink = (
             self.socket.attach(account) if self.socket else AsgiSink(self.base_send, account, self)
         )
-        self.session = Session(
+        is_relay = asked_for or _asks_for_relay(self.scope.get("query_string", b""))
+        self.session = (RelaySession if is_relay else Session)(
             hub=self.runtime.hub,
             sink=sink,
             lease=PlanLease(lease),
@@ -146,7 +154,10 @@ class DataConsumer(AsyncConsumer):
             now_s=time.monotonic(),
         )
         self.refused = 0
+        self.opened_ms = time.time_ns() // 1_000_000
+        self.session_id = self.runtime.sessions.new_id()
         self.runtime.connections.add(self)
+        self.runtime.sessions.changed(self.session_id)
 
     async def _admit(self) -> Lease:
         path_key, _ = split_path(self.scope["path"])
@@ -172,19 +183,22 @@ class DataConsumer(AsyncConsumer):
             post = session.receive(_readable(message) if text is None else text, now_s=now_s)
             if post is not None:
                 self._post(session, post)
+            if isinstance(session, RelaySession) and session.is_unreadable:
+                self.runtime.hub.flush()
+                self.end(CloseCode.UNREADABLE, "ten frames in a row that are not JSON")
         self.runtime.hub.flush()
         if self.socket is not None:
             self.socket.handled()
 
-    def _flood(self, session: Session) -> None:
+    def _flood(self, session: Session | RelaySession) -> None:
         if self.refused == 0:
             limit = close_codes.INBOUND_PER_MINUTE
-            session.say(official.error(official.TOO_MANY_MESSAGES.format(limit=limit)))
+            session.too_many_messages(limit)
         self.refused += 1
         if self.refused > close_codes.MAX_REFUSED_FRAMES:
             self.end(CloseCode.POLICY, "too many messages")
 
-    def _post(self, session: Session, post: official.Post) -> None:
+    def _post(self, session: Session | RelaySession, post: official.Post) -> None:
         if len(self._posts) >= MAX_POSTS:
             session.say(official.error(f"too many pending post requests id={post.post_id}"))
             return
@@ -192,7 +206,7 @@ class DataConsumer(AsyncConsumer):
         self._posts.add(task)
         task.add_done_callback(self._posts.discard)
 
-    async def _answer(self, session: Session, post: official.Post) -> None:
+    async def _answer(self, session: Session | RelaySession, post: official.Post) -> None:
         try:
             answer = await posts.answer(post, self.runtime.posts)
         except Exception:
@@ -202,6 +216,37 @@ class DataConsumer(AsyncConsumer):
         if not session.is_closed:
             session.say(answer)
             self.runtime.hub.flush()
+
+    # --- what operators see ---
+
+    def describe(self) -> SessionRow:
+        """Implements `sessions.OpenSession`."""
+        session, principal = self.session, self.principal
+        assert session is not None  # noqa: S101
+        topics = session.topics
+        sink: Any = session.sink
+        return SessionRow(
+            id=self.session_id,
+            edge=self.runtime.edge,
+            key_id=principal.key_id,
+            key_prefix=principal.key_prefix,
+            tenant_id=principal.tenant_id,
+            tenant=principal.tenant_slug,
+            address=_address(self.scope),
+            dialect="relay" if isinstance(session, RelaySession) else "official",
+            opened_ms=self.opened_ms,
+            topics=tuple(topic.name for topic in topics[:MAX_TOPICS_TOLD]),
+            topic_count=len(topics),
+            held_bytes=sink.held_bytes,
+            sent=sink.sent,
+            conflated=sink.conflated,
+            shed=sink.shed,
+            cursor=session.last_cursor if isinstance(session, RelaySession) else "",
+        )
+
+    def disconnect(self, reason: str) -> None:
+        """Implements `sessions.OpenSession`."""
+        self.end(CloseCode.GOING_AWAY, reason)
 
     # --- end ---
 
@@ -226,7 +271,9 @@ class DataConsumer(AsyncConsumer):
             task.add_done_callback(self._posts.discard)
 
     def _release(self) -> None:
-        self.runtime.connections.discard(self)
+        if self in self.runtime.connections:
+            self.runtime.connections.discard(self)
+            self.runtime.sessions.changed(self.session_id)
         for task in self._posts:
             task.cancel()
         if self.session is not None:
@@ -249,13 +296,23 @@ class AsgiSink:
         self._account = account
         self._consumer = consumer
         self._outbox = Outbox(close_codes.MAX_OUTBOUND_BYTES)
+        self._on_ready: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self.stalled_since_s: float | None = None
+        self.sent = self.conflated = self.shed = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that wait for this customer."""
+        return self._outbox.size_bytes
 
     def send(self, batch: Batch) -> None:
         """Queue the frames and make sure somebody sends them."""
         for frame in batch.frames:
-            if self._outbox.offer(frame) is Fate.SHED:
+            fate = self._outbox.offer(frame)
+            self.conflated += fate is Fate.CONFLATED
+            self.shed += fate is Fate.SHED
+            if fate is Fate.SHED and not frame.skip():
                 self._outbox.clear()
                 self._consumer.end(CloseCode.SLOW, "slow consumer")
                 return
@@ -264,14 +321,41 @@ class AsgiSink:
             self._consumer._posts.add(self._task)
             self._task.add_done_callback(self._consumer._posts.discard)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether all was sent."""
+        return not len(self._outbox)
+
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, when all was sent."""
+        if self.is_ready:
+            callback()
+        else:
+            self._on_ready.append(callback)
+
     async def _drain(self) -> None:
         while len(self._outbox):
             for frame in self._outbox.drain(1):
                 self.stalled_since_s = time.monotonic()
                 await self._send({"type": "websocket.send", "text": frame.payload.decode()})
                 self.stalled_since_s = None
+                self.sent += 1
                 if frame.channel:
                     self._account.delivered([(frame.channel, 1, frame.text_bytes)])
+            if self._on_ready and self.is_ready:
+                waiting, self._on_ready = self._on_ready, []
+                for callback in waiting:
+                    callback()
+
+
+def _address(scope: Message) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _asks_for_relay(query: bytes) -> bool:
+    """Whether the URL says `relay=1`."""
+    return b"relay=1" in query.split(b"&")
 
 
 def _readable(message: Message) -> str:

@@ -52,6 +52,19 @@ class HubCollector(Collector):
         yield CounterMetricFamily(
             "relay_hub_sink_failures", "Customers whose write failed.", value=counters.sink_failures
         )
+        yield CounterMetricFamily(
+            "relay_hub_holes_filled",
+            "Suspected holes that were filled, or were none.",
+            value=counters.filled,
+        )
+        yield CounterMetricFamily(
+            "relay_hub_resumes", "Topics resumed from the replay log.", value=counters.resumes
+        )
+        yield CounterMetricFamily(
+            "relay_hub_resumes_failed",
+            "Topics that could not be resumed.",
+            value=counters.resumes_failed,
+        )
         holes = CounterMetricFamily(
             "relay_hub_holes", "Envelopes missing before one that came.", labels=["kind"]
         )

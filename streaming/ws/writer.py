@@ -41,8 +41,8 @@ class Writer:
     """Implements `streaming.core.session.Sink` on a socket."""
 
     __slots__ = (
-        "_account", "_cut", "_on_overflow", "_outbox", "_sent", "_wire",
-        "conflated", "is_blocked", "is_closing", "shed", "stalled_since_s",
+        "_account", "_cut", "_on_overflow", "_on_ready", "_outbox", "_sent", "_wire",
+        "conflated", "is_blocked", "is_closing", "sent", "shed", "stalled_since_s",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, *, account: Account, on_overflow: Callable[[], None]) -> None:
@@ -50,6 +50,7 @@ class Writer:
         self._account = account
         self._on_overflow = on_overflow
         self._outbox = Outbox(close_codes.MAX_OUTBOUND_BYTES)
+        self._on_ready: list[Callable[[], None]] = []
         # The one frame that is partly in the kernel, and how much of it has left our hands (the
         # transport's buffer included). It is shared with everybody who gets it, and not bounded.
         self._cut: Frame | None = None
@@ -57,6 +58,7 @@ class Writer:
         self.is_blocked = False
         self.is_closing = False
         self.stalled_since_s: float | None = None
+        self.sent = 0  # frames, control frames too; these three are shown to operators
         self.conflated = 0
         self.shed = 0
 
@@ -97,6 +99,22 @@ class Writer:
         while not self.is_blocked and len(self._outbox):
             drained = self._outbox.drain(close_codes.MAX_WRITE_BYTES)
             self._outbox.give_back(self._write(Batch(tuple(drained))))
+        if self._on_ready and self.is_ready:
+            waiting, self._on_ready = self._on_ready, []
+            for callback in waiting:
+                callback()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the socket took all there was."""
+        return not self.is_blocked and not len(self._outbox)
+
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, when the socket has taken all; never, when it is closed before."""
+        if self.is_ready:
+            callback()
+        elif not self.is_closing:
+            self._on_ready.append(callback)
 
     def drop_waiting(self) -> None:
         """Forget what has not begun to leave; a frame cut in the middle still gets its rest."""
@@ -115,8 +133,9 @@ class Writer:
                 self.conflated += 1
             elif fate is Fate.SHED:
                 self.shed += 1
-                self._on_overflow()
-                return
+                if not frame.skip():
+                    self._on_overflow()
+                    return
 
     def _write(self, batch: Batch) -> tuple[Frame, ...]:
         """Hand the batch to the kernel; returns the frames of which it took nothing."""
@@ -128,6 +147,7 @@ class Writer:
             self._outbox.clear()
             return ()
         if sent == len(batch.wire):
+            self.sent += len(batch.frames)
             if batch.tally:
                 self._account.delivered(batch.tally)
             return ()
@@ -140,6 +160,7 @@ class Writer:
             sent -= len(frames[whole].wire)
             whole += 1
         if whole:
+            self.sent += whole
             self._account.delivered(tally(frames[:whole]))
         self._cut, self._sent = frames[whole], sent
         self._buffer_piece(frames[whole])
@@ -159,6 +180,7 @@ class Writer:
             self._buffer_piece(frame)
             return
         self._cut = None
+        self.sent += 1
         if frame.channel:
             self._account.delivered([(frame.channel, 1, frame.text_bytes)])
 

@@ -8,6 +8,14 @@ from hypothesis import strategies as st
 from streaming.core.dialects import official
 from streaming.core.topic import Kind, Topic, parse_name
 
+LOWER = "0x31ca8395cf837de08b24da3f660e77761dfb974b"
+MIXED = "0x31CA8395cf837de08b24da3f660e77761dfb974B"
+USER_TYPES = (
+    "orderUpdates", "userEvents", "userTwapSliceFills", "userTwapHistory", "userFundings",
+    "userNonFundingLedgerUpdates", "userHistoricalOrders", "notification", "openOrders",
+    "clearinghouseState", "allDexsClearinghouseState", "spotState", "twapStates", "webData2",
+    "webData3",
+)  # fmt: skip
 SUBSCRIBE = '{"method":"subscribe","subscription":%s}'
 
 
@@ -35,6 +43,46 @@ def parse_one(subscription: str) -> official.Request:
         ('{"type":"l4Book","coin":"BTC"}', '{"type":"l4Book","coin":"BTC"}'),
         ('{"type":"allMids"}', '{"type":"allMids"}'),
         ('{"type":"allMids","dex":"xyz"}', '{"type":"allMids","dex":"xyz"}'),
+        ('{"type":"allMids","dex":null}', '{"type":"allMids","dex":null}'),
+        ('{"type":"assetCtxs","dex":""}', '{"type":"assetCtxs","dex":""}'),
+        ('{"type":"spotAssetCtxs","coin":"BTC"}', '{"type":"spotAssetCtxs"}'),
+        ('{"type":"allDexsAssetCtxs"}', '{"type":"allDexsAssetCtxs"}'),
+        ('{"type":"fastAssetCtxs"}', '{"type":"fastAssetCtxs"}'),
+        ('{"type":"outcomeMetaUpdates"}', '{"type":"outcomeMetaUpdates"}'),
+        ('{"type":"activeAssetCtx","coin":"@107"}', '{"type":"activeAssetCtx","coin":"@107"}'),
+        (
+            '{"type":"candle","coin":"BTC","interval":"1M"}',
+            '{"type":"candle","interval":"1M","coin":"BTC"}',
+        ),
+        (
+            f'{{"type":"userFills","user":"{MIXED}"}}',
+            f'{{"type":"userFills","user":"{LOWER}","aggregateByTime":false}}',
+        ),
+        (
+            f'{{"type":"userFills","aggregateByTime":true,"user":"{MIXED}"}}',
+            f'{{"type":"userFills","user":"{LOWER}","aggregateByTime":true}}',
+        ),
+        (f'{{"type":"user","user":"{MIXED}"}}', f'{{"type":"userEvents","user":"{LOWER}"}}'),
+        (
+            f'{{"type":"openOrders","dex":"xyz","user":"{MIXED}"}}',
+            f'{{"type":"openOrders","user":"{LOWER}","dex":"xyz"}}',
+        ),
+        (
+            f'{{"type":"activeAssetData","coin":"BTC","user":"{MIXED}"}}',
+            f'{{"type":"activeAssetData","user":"{LOWER}","coin":"BTC"}}',
+        ),
+        (
+            f'{{"type":"spotState","user":"{MIXED}","ignorePortfolioMargin":false}}',
+            f'{{"type":"spotState","user":"{LOWER}","ignorePortfolioMargin":false}}',
+        ),
+        (
+            f'{{"type":"spotState","user":"{MIXED}","isPortfolioMargin":true}}',
+            f'{{"type":"spotState","user":"{LOWER}"}}',
+        ),
+        *(
+            (f'{{"type":"{kind}","user":"{MIXED}"}}', f'{{"type":"{kind}","user":"{LOWER}"}}')
+            for kind in USER_TYPES
+        ),
     ],
 )
 def test_the_echo_is_normalised(sent: str, echoed: str) -> None:
@@ -66,6 +114,15 @@ def test_twenty_levels_are_the_default_and_the_same_topic() -> None:
         SUBSCRIBE % '{"type":"bbo"}',
         SUBSCRIBE % '{"type":"l2Book","coin":"BTC","nSigFigs":"5"}',
         SUBSCRIBE % '{"type":"l2Book","coin":"BTC","nSigFigs":true}',
+        SUBSCRIBE % '{"type":["bbo"],"coin":"BTC"}',
+        SUBSCRIBE % '{"type":"candle","coin":"BTC"}',
+        SUBSCRIBE % '{"type":"candle","coin":"BTC","interval":"2m"}',
+        SUBSCRIBE % '{"type":"userFills"}',
+        SUBSCRIBE % '{"type":"userFills","user":"0x31ca"}',
+        SUBSCRIBE % '{"type":"userFills","user":["0x31ca8395cf837de08b24da3f660e77761dfb974b"]}',
+        SUBSCRIBE % '{"type":"l2Diff","coin":"BTC"}',
+        SUBSCRIBE % '{"type":"l4Diff","coin":"BTC"}',
+        SUBSCRIBE % '{"type":"raw","stream":"node_fills"}',
         '{"method":"post","request":{"type":"info","payload":{}}}',
         '{"method":"post","id":1.5,"request":{"type":"info","payload":{}}}',
     ],
@@ -88,6 +145,9 @@ def test_what_cannot_be_read_is_quoted_verbatim(frame: str) -> None:
         '{"type":"l2Book","coin":"BTC","nLevels":0}',
         '{"type":"bbo","coin":"a coin"}',
         '{"type":"bbo","coin":""}',
+        '{"type":"allMids","dex":"a dex"}',
+        f'{{"type":"activeAssetData","user":"{LOWER}","coin":""}}',
+        f'{{"type":"spotState","user":"{LOWER}","ignorePortfolioMargin":true}}',
     ],
 )
 def test_what_the_exchange_would_hang_up_on_is_an_error_frame(subscription: str) -> None:
@@ -95,6 +155,23 @@ def test_what_the_exchange_would_hang_up_on_is_an_error_frame(subscription: str)
     assert isinstance(request, official.Refused)
     assert request.text.startswith("Invalid subscription: {")
     orjson.loads(request.text.removeprefix("Invalid subscription: "))
+
+
+@pytest.mark.parametrize("kind", ["explorerBlock", "explorerTxs"])
+def test_feeds_of_another_host_are_refused_by_its_name(kind: str) -> None:
+    assert parse_one(f'{{"type":"{kind}","x":1}}') == official.Refused(
+        "Invalid subscription: type is served by wss://rpc.hyperliquid.xyz/ws, not here: "
+        f'{{"type":"{kind}"}}'
+    )
+
+
+def test_frames_are_sent_under_their_channel() -> None:
+    assert official.channel_of(Topic(Kind.USER_EVENTS, user=LOWER)) == "user"
+    assert official.channel_of(Topic(Kind.ACTIVE_ASSET_CTX, "BTC")) == "activeAssetCtx"
+    assert official.channel_of(Topic(Kind.ACTIVE_ASSET_CTX, "xyz:SP500")) == "activeAssetCtx"
+    assert official.channel_of(Topic(Kind.ACTIVE_ASSET_CTX, "@107")) == "activeSpotAssetCtx"
+    assert official.channel_of(Topic(Kind.ACTIVE_ASSET_CTX, "PURR/USDC")) == "activeSpotAssetCtx"
+    assert official.channel_of(Topic(Kind.OPEN_ORDERS, user=LOWER)) == "openOrders"
 
 
 def test_requests_without_a_subscription() -> None:
@@ -159,6 +236,10 @@ def test_no_text_breaks_the_parser(text: str) -> None:
                     "fast": json_values,
                     "nLevels": json_values,
                     "dex": json_values,
+                    "user": json_values | st.just(LOWER),
+                    "interval": json_values | st.sampled_from(["1m", "1M"]),
+                    "aggregateByTime": json_values,
+                    "ignorePortfolioMargin": json_values,
                 },
             ),
             "id": json_values,
@@ -183,6 +264,10 @@ def test_no_object_breaks_the_parser(frame: dict[str, object]) -> None:
         mantissa=st.none() | st.sampled_from([2, 5]),
         fast=st.booleans(),
         dex=st.just(""),
+        user=st.just(""),
+        interval=st.just(""),
+        aggregate=st.just(False),
+        stream=st.just(""),
     )
 )
 def test_a_topic_survives_its_name(topic: Topic) -> None:

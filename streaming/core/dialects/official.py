@@ -10,6 +10,7 @@ Source: live captures of 2026 and `order_book_server` (for `nLevels` and `l4Book
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +19,51 @@ import orjson
 from streaming.core.topic import COIN_PATTERN, DEFAULT_LEVELS, FAST_LEVELS, MAX_LEVELS, Kind, Topic
 
 T = TypeVar("T")
+
+ADDRESS_PATTERN = re.compile(r"0x[0-9a-fA-F]{40}\Z")
+INTERVALS = (
+    "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d", "3d", "1w", "1M",
+)  # fmt: skip
+
+#: Old names that are still sent: hummingbot asks for `user`.
+_ALIASES = {"user": "userEvents"}
+#: Feeds of the explorer's host; the trading host acknowledges one of them and then stays silent.
+_ELSEWHERE = ("explorerBlock", "explorerTxs")
+EXPLORER_URL = "wss://rpc.hyperliquid.xyz/ws"
+
+_USER = ("user",)
+#: The fields of each type but `l2Book`, in the order of the acknowledgement. Source: recorded acks
+#: (a candle's names its interval first).
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "bbo": ("coin",),
+    "trades": ("coin",),
+    "l4Book": ("coin",),
+    "activeAssetCtx": ("coin",),
+    "candle": ("interval", "coin"),
+    "allMids": ("dex",),
+    "assetCtxs": ("dex",),
+    "spotAssetCtxs": (),
+    "allDexsAssetCtxs": (),
+    "fastAssetCtxs": (),
+    "outcomeMetaUpdates": (),
+    "orderUpdates": _USER,
+    "userFills": ("user", "aggregateByTime"),
+    "userEvents": _USER,
+    "userTwapSliceFills": _USER,
+    "userTwapHistory": _USER,
+    "userFundings": _USER,
+    "userNonFundingLedgerUpdates": _USER,
+    "userHistoricalOrders": _USER,
+    "notification": _USER,
+    "openOrders": ("user", "dex"),
+    "clearinghouseState": ("user", "dex"),
+    "allDexsClearinghouseState": _USER,
+    "spotState": ("user", "ignorePortfolioMargin"),
+    "activeAssetData": ("user", "coin"),
+    "twapStates": ("user", "dex"),
+    "webData2": _USER,
+    "webData3": _USER,
+}
 
 PONG = b'{"channel":"pong"}'
 TOO_MANY_MESSAGES = "Cannot send more than {limit} messages per minute."
@@ -68,6 +114,10 @@ class BadSubscription(ValueError):
     """The object has no meaning as a subscription: unknown type, missing field, wrong JSON type."""
 
 
+class ServedElsewhere(BadSubscription):
+    """A feed of another host; the text says which, and ends in the normalised JSON."""
+
+
 class InvalidSubscription(ValueError):
     """A well-formed subscription with a value out of range; the text is its normalised JSON."""
 
@@ -77,6 +127,8 @@ def parse(text: str) -> Request:
     try:
         frame = orjson.loads(text)
         return _request(frame)
+    except ServedElsewhere as elsewhere:
+        return Refused(f"Invalid subscription: {elsewhere}")
     except InvalidSubscription as invalid:
         return Refused(f"Invalid subscription: {invalid}")
     except ValueError:  # BadSubscription and orjson's decode error
@@ -111,27 +163,75 @@ def _post(frame: dict[str, Any]) -> Post:
 
 def parse_subscription(subscription: Any) -> tuple[Topic, str]:
     """The topic a subscription object names, and its normalised compact JSON (defaults filled in,
-    unknown fields gone).
+    addresses in lower case, unknown fields gone).
 
     Raises:
-        BadSubscription: not an object, unknown type, a field missing or of the wrong JSON type.
+        BadSubscription: not an object, unknown type, a field missing or of the wrong JSON type; the
+            text begins with the field's name.
         InvalidSubscription: a value the exchange does not accept.
     """
     if not isinstance(subscription, dict):
         raise BadSubscription("not an object")
-    match subscription.get("type"):
-        case "l2Book":
-            return _l2_book(subscription)
-        case "bbo" | "trades" | "l4Book" as kind:
-            coin = _coin(subscription)
-            echo = _compact({"type": kind, "coin": coin})
-            if not COIN_PATTERN.match(coin):
-                raise InvalidSubscription(echo)
-            return Topic(Kind(kind), coin), echo
-        case "allMids":
-            return _all_mids(subscription)
-        case _:
-            raise BadSubscription("unknown type")
+    given = subscription.get("type")
+    if given in _ELSEWHERE:
+        raise ServedElsewhere(
+            f"type is served by {EXPLORER_URL}, not here: {_compact({'type': given})}"
+        )
+    kind = _ALIASES.get(given, given) if isinstance(given, str) else None
+    if kind == "l2Book":
+        return _l2_book(subscription)
+    fields = _FIELDS.get(kind) if kind is not None else None
+    if kind is None or fields is None:
+        raise BadSubscription("type is not known")
+    return _plain(Kind(kind), fields, subscription)
+
+
+def channel_of(topic: Topic) -> str:
+    """The channel under which the exchange sends the topic's frames."""
+    if topic.kind is Kind.USER_EVENTS:
+        return "user"
+    if topic.kind is Kind.ACTIVE_ASSET_CTX and is_spot(topic.coin):
+        return "activeSpotAssetCtx"
+    return topic.kind.value
+
+
+def is_spot(coin: str) -> bool:
+    """Whether a coin is a spot pair, by its name: `PURR/USDC`, `@107`."""
+    return coin.startswith("@") or "/" in coin
+
+
+def _plain(kind: Kind, fields: tuple[str, ...], subscription: dict[str, Any]) -> tuple[Topic, str]:
+    normal: dict[str, Any] = {"type": kind.value}
+    values: dict[str, Any] = {}
+    for field in fields:
+        match field:
+            case "coin":
+                values["coin"] = normal["coin"] = _coin(subscription)
+            case "user":
+                values["user"] = normal["user"] = _address(subscription)
+            case "interval":
+                values["interval"] = normal["interval"] = _interval(subscription)
+            case "dex":
+                values["dex"] = _optional(subscription, "dex", str) or ""
+                # Whatever was sent is repeated: nktkas waits for an ack with every field of its
+                # own.
+                if "dex" in subscription:
+                    normal["dex"] = subscription["dex"]
+            case "aggregateByTime":
+                values["aggregate"] = _optional(subscription, field, bool) or False
+                normal[field] = values["aggregate"]
+            case "ignorePortfolioMargin":
+                # Only the plain form is served: a portfolio-margin account looks different in the
+                # other.
+                if field in subscription:
+                    normal[field] = _optional(subscription, field, bool)
+    echo = _compact(normal)
+    names = (values.get("coin"), values.get("dex") or None)
+    if normal.get("ignorePortfolioMargin") or not all(
+        name is None or COIN_PATTERN.match(name) for name in names
+    ):
+        raise InvalidSubscription(echo)
+    return Topic(kind, **values), echo
 
 
 def _l2_book(subscription: dict[str, Any]) -> tuple[Topic, str]:
@@ -156,21 +256,25 @@ def _l2_book(subscription: dict[str, Any]) -> tuple[Topic, str]:
     return topic, echo
 
 
-def _all_mids(subscription: dict[str, Any]) -> tuple[Topic, str]:
-    dex = _optional(subscription, "dex", str) or ""
-    # Whatever was sent is repeated: nktkas waits for an ack with every field of its own.
-    is_sent = subscription.get("dex") is not None
-    echo = _compact({"type": "allMids", "dex": dex} if is_sent else {"type": "allMids"})
-    if dex and not COIN_PATTERN.match(dex):
-        raise InvalidSubscription(echo)
-    return Topic(Kind.ALL_MIDS, dex=dex), echo
-
-
 def _coin(subscription: dict[str, Any]) -> str:
     coin = subscription.get("coin")
     if not isinstance(coin, str):
         raise BadSubscription("coin must be a string")
     return coin
+
+
+def _address(subscription: dict[str, Any]) -> str:
+    user = subscription.get("user")
+    if not isinstance(user, str) or not ADDRESS_PATTERN.match(user):
+        raise BadSubscription("user must be an address: 0x and 40 hexadecimal digits")
+    return user.lower()
+
+
+def _interval(subscription: dict[str, Any]) -> str:
+    interval = subscription.get("interval")
+    if not isinstance(interval, str) or interval not in INTERVALS:
+        raise BadSubscription(f"interval must be one of {', '.join(INTERVALS)}")
+    return interval
 
 
 def _optional(subscription: dict[str, Any], field: str, kind: type[T]) -> T | None:

@@ -1,0 +1,65 @@
+"""One topic at an edge: who follows it and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from streaming.core import snapshots
+from streaming.core.envelope import ORIGIN, Position
+from streaming.core.held import Held
+from streaming.core.topic import Topic
+
+if TYPE_CHECKING:
+    from streaming.core.session import Session
+    from streaming.core.streams import Stream
+
+#: Epochs of public links that ended, remembered so that a straggler of one is known for it.
+MAX_ENDED_EPOCHS = 8
+
+
+class Feed:
+    """One topic at this process. Everything up to `position` has been delivered."""
+
+    __slots__ = (
+        "covers", "ended_epochs", "epoch", "held", "idle_since_s", "is_overdue", "joined_at",
+        "live", "name", "opening", "position", "snapshot", "streams", "topic", "waiting",
+        "watchers", "why_not",
+    )  # fmt: skip
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.name = topic.name
+        self.opening = snapshots.opening_of(topic)
+        # Followers in the official dialect (ordered sets), and those without a first frame.
+        self.live: dict[Session, None] = {}
+        self.waiting: dict[Session, None] = {}
+        # Where such a follower's own snapshot stands, until the first update after it.
+        self.joined_at: dict[Session, Position] = {}
+        self.streams: dict[Stream, None] = {}  # followers in the relay dialect
+        self.snapshot = snapshots.snapshot_for(topic)
+        self.epoch = ""  # "": no sign of life yet
+        self.position: Position = ORIGIN
+        self.held: Held | None = None  # a suspected hole
+        # From where on each worker has told everything.
+        self.covers: dict[str, Position] = {}
+        self.ended_epochs: list[str] = []
+        self.why_not: str | None = None
+        self.idle_since_s: float | None = None
+        self.is_overdue = False  # somebody waited for a first frame at the last sweep already
+        self.watchers: list[Callable[[], None]] = []  # called once, at the next sign of life
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether anybody wants it."""
+        return bool(self.live or self.waiting or self.streams)
+
+    def notify(self) -> None:
+        """Tell those who wait for the topic's first sign of life."""
+        watchers, self.watchers = self.watchers, []
+        for watcher in watchers:
+            watcher()
+
+    def end_epoch(self) -> None:
+        """The epoch of a public link is over."""
+        self.ended_epochs = [*self.ended_epochs[-MAX_ENDED_EPOCHS:], self.epoch]

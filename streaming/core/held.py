@@ -1,0 +1,88 @@
+"""What waits at a suspected hole: frames whose claim does not reach back to what was delivered.
+
+Two workers publish the same; what one lost is usually on its way from the other. So frames behind
+a hole wait a moment, in order, each once, with the best claim of its copies.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from streaming.core.envelope import ORIGIN, Envelope, Position
+
+#: Bounds of one topic's wait; beyond them the hole is declared at once. 2,000 frames are four
+#: seconds of a topic at 500 a second.
+MAX_FRAMES = 2_000
+MAX_BYTES = 8 * 1024 * 1024
+
+
+class Held:
+    """The frames of one topic behind a hole, and what else is known of it."""
+
+    __slots__ = (
+        "_frames", "_places", "is_answered", "is_asked", "mark", "reason", "since_s", "size_bytes",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._places: list[Position] = []
+        self._frames: list[Envelope] = []
+        self.size_bytes = 0
+        self.mark = ORIGIN  # somebody says there is, or was, something up to here
+        self.reason = "missing upstream"
+        self.since_s: float | None = None  # when the wait began
+        self.is_asked = False  # the log
+        self.is_answered = False
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the bounds are passed."""
+        return len(self._frames) > MAX_FRAMES or self.size_bytes > MAX_BYTES
+
+    def add(self, envelope: Envelope) -> None:
+        """Keep a frame; of two copies, the one that claims more."""
+        place = envelope.position
+        at = bisect_left(self._places, place)
+        if at < len(self._places) and self._places[at] == place:
+            if envelope.previous < self._frames[at].previous:
+                self._frames[at] = envelope
+            return
+        self._places.insert(at, place)
+        self._frames.insert(at, envelope)
+        self.size_bytes += len(envelope.payload)
+
+    def suspect(self, mark: Position, reason: str | None = None) -> None:
+        """Note that something up to `mark` exists or is lost."""
+        self.mark = max(self.mark, mark)
+        if reason is not None:
+            self.reason = reason
+
+    def take(self, reached: Position) -> Envelope | None:
+        """The next frame in order if nothing is missing between `reached` and it; forgets older
+        ones."""
+        passed = bisect_left(self._places, (reached.height, reached.index + 1))
+        self._forget(passed)
+        if not self._frames or self._frames[0].previous > reached:
+            return None
+        envelope = self._frames[0]
+        self._forget(1)
+        return envelope
+
+    def is_over_at(self, reached: Position) -> bool:
+        """Whether nothing waits any more once everything up to `reached` is delivered."""
+        return not self._frames and self.mark <= reached
+
+    def floor(self) -> Position:
+        """Where the hole ends: the place before the first frame that waits, or the mark."""
+        return self._frames[0].previous if self._frames else self.mark
+
+    def clear(self) -> None:
+        """Forget the frames."""
+        self._forget(len(self._frames))
+
+    def _forget(self, count: int) -> None:
+        if count:
+            self.size_bytes -= sum(len(frame.payload) for frame in self._frames[:count])
+            del self._frames[:count], self._places[:count]

@@ -1,0 +1,276 @@
+"""One customer connection in the relay dialect."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import orjson
+
+from streaming.core import cursor as cursors
+from streaming.core.dialects import official, relay
+from streaming.core.dialects.relay import Refusal
+from streaming.core.envelope import ORIGIN, Position
+from streaming.core.outbox import Frame
+from streaming.core.streams import Stream, Subscription
+from streaming.core.topic import Topic
+
+if TYPE_CHECKING:
+    from streaming.core.hub import Hub
+    from streaming.core.session import CatalogueSource, Sink, SubscriptionLease
+
+#: Frames in a row that were not JSON, after which the connection is ended.
+MAX_BAD_FRAMES = 10
+#: Blocks (a minute) that a cursor may be ahead of us: another edge's worker may be faster.
+MAX_AHEAD_BLOCKS = 900
+
+
+class RelaySession:
+    """The relay dialect's counterpart of `Session`; the hub's queue takes both."""
+
+    __slots__ = (
+        "_catalogue", "_hub", "_is_silent", "_lease", "_now_s", "_numbers", "_warned",
+        "bad_in_row", "is_closed", "is_waiting_for_sink", "pending", "resuming",
+        "sink", "subscriptions",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, hub: Hub, sink: Sink, lease: SubscriptionLease, catalogue: CatalogueSource
+    ) -> None:
+        self._hub = hub
+        self._lease = lease
+        self._catalogue = catalogue
+        self._numbers = 0
+        self._warned: set[str] = set()
+        self._is_silent = False
+        self._now_s = 0.0
+        self.sink = sink
+        self.subscriptions: dict[bytes, Subscription] = {}
+        self.pending: list[Frame] = []
+        self.resuming: deque[Stream] = deque()  # one after another; the first reads the log
+        self.is_waiting_for_sink = False
+        self.is_closed = False
+        self.bad_in_row = 0
+        hub.relays.sessions[self] = None
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """What this session follows, oldest first."""
+        return tuple(topic for s in self.subscriptions.values() for topic in s.streams)
+
+    @property
+    def last_cursor(self) -> str:
+        """How far the newest subscription that has got anything is, for operators; "" if none."""
+        for subscription in reversed(self.subscriptions.values()):
+            streams = [s for s in subscription.streams.values() if s.position > ORIGIN]
+            if streams and streams[0].feed is not None:
+                source = cursors.source_of(streams[0].feed.epoch)
+                others = {s.key: s.position for s in streams[1:]}
+                return cursors.encode(cursors.Cursor(source, streams[0].position, others))
+        return ""
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the client sends nothing that is JSON."""
+        return self.bad_in_row >= MAX_BAD_FRAMES
+
+    def receive(self, text: str, *, now_s: float) -> official.Post | None:
+        """Act on one client frame. A post is returned, because its answer takes I/O."""
+        self._now_s = now_s
+        try:
+            request = relay.parse(text, self._catalogue())
+            self.bad_in_row = 0
+            match request:
+                case relay.Subscribe():
+                    self._subscribe(request)
+                case relay.Unsubscribe():
+                    self._unsubscribe(request)
+                case official.Ping():
+                    self.say(official.PONG)
+                case official.Post():
+                    return request
+        except Refusal as refusal:
+            self.bad_in_row = self.bad_in_row + 1 if refusal.code == "bad_json" else 0
+            self.say(relay.error(refusal))
+        return None
+
+    def say(self, payload: bytes) -> None:
+        """Queue a control frame; not metered, never conflated."""
+        self._hub.queue(self, Frame(payload))
+
+    def too_many_messages(self, limit: int) -> None:
+        """A frame was not read: the client sends too many."""
+        msg = f"Cannot send more than {limit} messages per minute."
+        self.say(relay.error(Refusal("rate_limited", msg, limit=limit)))
+
+    def refuse(self, topic: Topic, why: str) -> None:
+        """Tell the customer why a topic has nothing to give."""
+        self.say(relay.error(Refusal("not_ready", why, topic=topic.name)))
+
+    def not_ready(self, stream: Stream, why: str) -> None:
+        """Tell the customer why a stream has nothing to give yet."""
+        self.say(
+            relay.event(
+                "error",
+                stream.subscription.id_json,
+                code="not_ready",
+                msg=why,
+                **relay.named(stream.topic),
+            )
+        )
+
+    def failed(self, stream: Stream) -> None:
+        """The stream could not be resumed: it is followed no more."""
+        subscription = stream.subscription
+        subscription.streams.pop(stream.topic, None)
+        self._end(stream)
+        if not subscription.streams:
+            self.subscriptions.pop(subscription.id_json, None)
+
+    def going_away(self, in_ms: int) -> None:
+        """Tell the customer that this process will end."""
+        self.say(relay.going_away(in_ms))
+
+    def note_age(self, *, age_ms: float, is_silent: bool) -> None:
+        """Say what has become too old, or is fresh again."""
+        for subscription in self.subscriptions.values():
+            if subscription.max_age_ms is None:
+                continue
+            is_stale = age_ms > subscription.max_age_ms
+            if is_stale != subscription.is_stale:
+                subscription.is_stale = is_stale
+                make = relay.stale if is_stale else relay.fresh
+                self.say(make(subscription.id_json, age_ms))
+        if is_silent != self._is_silent:
+            self._is_silent = is_silent
+            make = relay.stale if is_silent else relay.fresh
+            self.say(make(b"", age_ms))
+
+    def close(self, *, now_s: float) -> None:
+        """Follow nothing any more and give the leases back. May be called twice."""
+        self._now_s = now_s
+        self.is_closed = True
+        self.pending.clear()
+        self.resuming.clear()
+        for subscription in self.subscriptions.values():
+            for stream in subscription.streams.values():
+                self._end(stream)
+        self.subscriptions.clear()
+        self._hub.relays.sessions.pop(self, None)
+
+    # --- subscribing ---
+
+    def _subscribe(self, request: relay.Subscribe) -> None:
+        self._refuse_repeated(request)
+        starts = self._starts(request)
+        self._take_leases(request)
+        id_json = request.id_json or self._next_id()
+        subscription = Subscription(
+            self,
+            id_json=id_json,
+            echo=request.echo,
+            on_slow=request.on_slow,
+            max_age_ms=request.max_age_ms,
+        )
+        self.subscriptions[id_json] = subscription
+        for topic in request.topics:
+            subscription.streams[topic] = Stream(subscription, topic)
+        self.say(relay.acknowledged("subscribe", id_json, request.echo))
+        self._warn(request.ignored, id_json)
+        subscription.is_resuming = request.start is not None
+        since_ms = request.start.since_ms if request.start else None
+        for topic, stream in list(subscription.streams.items()):
+            self._hub.relays.join(stream, after=starts.get(topic), since_ms=since_ms)
+
+    def _refuse_repeated(self, request: relay.Subscribe) -> None:
+        held = self.subscriptions.get(request.id_json)
+        if held is None:
+            same = (s for s in self.subscriptions.values() if s.echo == request.echo)
+            held = next(same, None)
+        if held is not None:
+            raise Refusal(
+                "already",
+                f"Already subscribed as {held.id_json.decode()}: {held.echo[:200]}",
+                **_id(request.id_json or held.id_json),
+            )
+
+    def _starts(self, request: relay.Subscribe) -> dict[Topic, Position]:
+        """Where each topic begins after. Raises Refusal for a cursor that cannot be meant."""
+        cursor = request.start.cursor if request.start else None
+        if cursor is None:
+            return {}
+        starts = {topic: cursor.of(topic.name) for topic in request.topics}
+        tip_height = self._hub.freshness.tip_height
+        newest = max(position.height for position in starts.values())
+        if cursor.source == cursors.NODE:
+            if tip_height and newest > tip_height + MAX_AHEAD_BLOCKS:
+                raise Refusal(
+                    "cursor_ahead",
+                    f"The cursor is at height {newest}, the newest block is {tip_height}.",
+                    tipHeight=tip_height,
+                    **_id(request.id_json),
+                )
+            return starts
+        for topic in request.topics:
+            feed = self._hub.feeds.get(topic.name)
+            if feed is not None and feed.epoch and feed.epoch != cursor.source:
+                raise Refusal(
+                    "bad_cursor",
+                    "The source this cursor is of has begun again since: subscribe without it.",
+                    field="from",
+                    **_id(request.id_json),
+                )
+        return starts
+
+    def _take_leases(self, request: relay.Subscribe) -> None:
+        for taken in range(len(request.topics)):
+            limit = self._lease.subscribe()
+            if limit is not None:
+                for _ in range(taken):
+                    self._lease.unsubscribe()
+                used = len(self.topics)
+                raise Refusal(
+                    "limit",
+                    f"The plan allows {limit} subscriptions, this connection uses {used}, and"
+                    f" {len(request.topics)} more were asked for: none is made.",
+                    limit=limit,
+                    used=used,
+                    asked=len(request.topics),
+                    **_id(request.id_json),
+                )
+
+    def _next_id(self) -> bytes:
+        while True:
+            self._numbers += 1
+            id_json = b"%d" % self._numbers
+            if id_json not in self.subscriptions:
+                return id_json
+
+    def _warn(self, ignored: tuple[str, ...], id_json: bytes) -> None:
+        news = [name for name in ignored if name not in self._warned]
+        if news and len(self._warned) < 100:
+            self._warned.update(news)
+            msg = f"Not known here, and ignored: {', '.join(news)}."
+            self.say(relay.notice("ignored_field", msg, id_json))
+
+    def _unsubscribe(self, request: relay.Unsubscribe) -> None:
+        held = self.subscriptions.get(request.id_json)
+        if held is None and request.echo:
+            same = (s for s in self.subscriptions.values() if s.echo == request.echo)
+            held = next(same, None)
+        if held is None:
+            raise Refusal(
+                "not_subscribed", "There is no such subscription here.", **_id(request.id_json)
+            )
+        del self.subscriptions[held.id_json]
+        for stream in held.streams.values():
+            self._end(stream)
+        self.say(relay.acknowledged("unsubscribe", held.id_json, held.echo))
+
+    def _end(self, stream: Stream) -> None:
+        self._hub.relays.leave(stream, now_s=self._now_s)
+        self._lease.unsubscribe()
+
+
+def _id(id_json: bytes) -> dict[str, object]:
+    return {"id": orjson.loads(id_json)} if id_json else {}

@@ -1,0 +1,427 @@
+"""The relay dialect's side of the hub: streams that know their place, and how they get back to it.
+
+A stream that resumes reads the replay log until it has caught up with what is delivered live. Every
+frame is in the log before it is on the bus, so no buffer is needed at the seam: the log is read
+until the stream stands where the feed stands, and live frames at or before its place are not given
+again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streaming.core import cursor as cursors
+from streaming.core.cursor import Cursor
+from streaming.core.dialects import relay
+from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times
+from streaming.core.outbox import Frame
+from streaming.core.replays import Question, Replay
+from streaming.core.snapshots import Opening
+from streaming.core.streams import Era, GapFrame, Parts, Stream, StreamState, data_frame
+
+if TYPE_CHECKING:
+    from streaming.core.feed import Feed
+    from streaming.core.hub import Hub
+    from streaming.core.relay_session import RelaySession
+
+#: How long a resume waits for its topic's first sign of life before the log alone is asked.
+ALIVE_S = 2.0
+#: Bytes of replay handed to a session at a time; the next come when these have left.
+CHUNK_BYTES = 128 * 1024
+#: Answers without news (one a tick, 20 ms) after which what the log lacks is declared lost.
+MAX_STUCK = 10
+#: Silence of all upstreams after which sessions are told, `maxAgeMs` or not. Blocks come every 70
+#: ms.
+SILENT_MS = 1_500.0
+
+
+class Relays:
+    """All streams of the process. The hub calls it wherever a feed moves."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.sessions: dict[RelaySession, None] = {}
+        self._resuming: dict[RelaySession, None] = {}
+
+    # --- joining and leaving ---
+
+    def join(
+        self, stream: Stream, *, after: Position | None = None, since_ms: int | None = None
+    ) -> None:
+        """Follow the stream's topic: from its opening on, or from the place after `after` (or the
+        block time `since_ms`)."""
+        hub = self._hub
+        is_new = stream.topic.name not in hub.feeds
+        feed = stream.feed = hub.feed(stream.topic)
+        feed.idle_since_s = None
+        is_awaited = is_new or bool(feed.waiting) or self.is_awaited(feed)
+        feed.streams[stream] = None
+        stream.subscription.unsettle(stream)
+        if (after is not None or since_ms is not None) and not feed.topic.is_state:
+            stream.state = StreamState.REPLAYING
+            stream.position = after or ORIGIN
+            stream.since_ms = since_ms
+            hub.counters.resumes += 1
+            stream.session.resuming.append(stream)
+            self._resuming[stream.session] = None
+            self._pump(stream.session)
+            return
+        self._open(stream, feed, is_awaited=is_awaited)
+
+    def _open(self, stream: Stream, feed: Feed, *, is_awaited: bool) -> None:
+        if feed.opening is Opening.NOTHING:
+            stream.position = feed.position
+            self._arrive(stream)
+        elif feed.epoch and feed.opening is not Opening.WORKER:
+            self._begin(stream, feed, feed.snapshot.frame(), feed.position)
+        else:
+            stream.state = StreamState.WAITING
+            if feed.opening is Opening.WORKER and not is_awaited:
+                self._hub.want(feed)
+        if feed.why_not is not None and stream.state is StreamState.WAITING:
+            stream.session.not_ready(stream, feed.why_not)
+
+    def leave(self, stream: Stream, *, now_s: float) -> None:
+        """Follow it no more."""
+        stream.state = StreamState.ENDED
+        stream.backlog.clear()
+        feed, stream.feed = stream.feed, None
+        if feed is None:
+            return
+        feed.streams.pop(stream, None)
+        if not feed.is_followed:
+            feed.idle_since_s = now_s
+
+    def is_awaited(self, feed: Feed) -> bool:
+        """Whether a stream waits for its first frame."""
+        return any(stream.state is StreamState.WAITING for stream in feed.streams)
+
+    def is_live(self, feed: Feed) -> bool:
+        """Whether a stream is given what comes."""
+        return any(stream.state is StreamState.LIVE for stream in feed.streams)
+
+    # --- live ---
+
+    def deliver(self, feed: Feed, envelope: Envelope) -> None:
+        """Give an update, in its place, to whom it is news."""
+        parts: Parts | None = None
+        is_state = feed.opening is Opening.STATE
+        for stream in feed.streams:
+            if stream.state is StreamState.WAITING and is_state:
+                self._arrive(stream)
+            if stream.state is not StreamState.LIVE:
+                continue
+            if envelope.position <= stream.position and not is_state:
+                continue
+            if not stream.is_proven:
+                stream.is_proven = True
+                if envelope.previous > stream.position:
+                    self._gap(stream, stream.position, envelope.previous, relay.NOT_IN_LOG)
+            if parts is None:
+                parts = _parts(feed, envelope)
+            self._give(stream, parts)
+
+    def start(self, feed: Feed, payload: bytes | None, *, at: Position | None = None) -> None:
+        """Start those who wait, from a snapshot at `at` (the feed's place)."""
+        position = feed.position if at is None else at
+        for stream in feed.streams:
+            if stream.state is StreamState.WAITING:
+                self._begin(stream, feed, payload, position)
+
+    def _begin(self, stream: Stream, feed: Feed, payload: bytes | None, position: Position) -> None:
+        stream.position = position
+        if payload is not None:
+            parts = Parts(payload, epoch=feed.epoch, position=position, times=Times())
+            self._give(stream, parts, is_snapshot=True)
+        self._arrive(stream)
+
+    def _arrive(self, stream: Stream) -> None:
+        stream.state = StreamState.LIVE
+        subscription = stream.subscription
+        if subscription.is_resuming and all(
+            other.state is StreamState.LIVE for other in subscription.streams.values()
+        ):
+            subscription.is_resuming = False
+            self._say(stream, relay.replay_complete(subscription.id_json))
+
+    def _give(
+        self, stream: Stream, parts: Parts, *, is_replay: bool = False, is_snapshot: bool = False
+    ) -> int:
+        if stream.lost is not None:
+            lost, stream.lost = stream.lost, None
+            self._gap(stream, *lost, relay.TOO_SLOW)
+        frame = data_frame(stream, parts, is_replay=is_replay, is_snapshot=is_snapshot)
+        self._hub.queue(stream.session, frame)
+        self._hub.counters.deliveries += 1
+        return frame.size_bytes
+
+    def _say(self, stream: Stream, payload: bytes) -> None:
+        self._hub.queue(stream.session, Frame(payload))
+
+    def refuse(self, feed: Feed, why: str) -> None:
+        """Tell those who wait that there is nothing to give."""
+        for stream in feed.streams:
+            if stream.state is StreamState.WAITING:
+                stream.session.not_ready(stream, why)
+
+    # --- continuity ---
+
+    def lose(self, feed: Feed, until: Position, reason: str) -> None:
+        """(what is delivered, `until`] is lost: say so to everybody it concerns."""
+        for stream in feed.streams:
+            if stream.state is StreamState.LIVE and stream.position < until:
+                self._gap(stream, max(stream.position, feed.position), until, reason)
+
+    def _gap(self, stream: Stream, after: Position, until: Position, reason: str) -> None:
+        feed = stream.feed
+        source = cursors.source_of(feed.epoch if feed is not None and feed.epoch else "n-")
+        payload = relay.gap(
+            stream.subscription.id_json,
+            stream.topic,
+            begin=(cursors.encode(Cursor(source, after)), after),
+            end=(cursors.encode(Cursor(source, until)), until),
+            reason=reason,
+        )
+        self._hub.queue(stream.session, GapFrame(stream, payload, (after, until)))
+        stream.position = max(stream.position, until)
+        for other in stream.subscription.streams.values():
+            stream.subscription.unsettle(other)
+        if stream.topic.is_chained and stream.state is not StreamState.WAITING:
+            stream.state = StreamState.WAITING
+            stream.backlog.clear()
+            if feed is not None:
+                self._hub.want(feed)
+
+    def unsettle(self, feed: Feed) -> None:
+        """The feed holds frames back: cursors of many topics must name its place."""
+        for stream in feed.streams:
+            stream.subscription.unsettle(stream)
+
+    def resync(self, feed: Feed, reason: str) -> None:
+        """The feed has a new epoch in which places mean what they meant; numbering begins again."""
+        for stream in feed.streams:
+            self._resync(stream, feed.epoch, reason)
+
+    def leap(self, feed: Feed, old_epoch: str, *, is_lost: bool) -> None:
+        """The feed has a new epoch with places of its own. `is_lost`: what lies between the two is
+        not known."""
+        source = cursors.source_of(old_epoch)
+        for stream in feed.streams:
+            after, stream.position = stream.position, ORIGIN
+            if stream.state is StreamState.REPLAYING:
+                self._fail(stream, relay.SOURCE_BEGAN_AGAIN, None)
+                continue
+            if is_lost and stream.state is StreamState.LIVE:
+                begin = cursors.encode(Cursor(source, after)), after
+                payload = relay.gap(
+                    stream.subscription.id_json,
+                    stream.topic,
+                    begin=begin,
+                    end=None,
+                    reason=relay.SOURCE_BEGAN_AGAIN,
+                )
+                self._say(stream, payload)
+            self._resync(stream, feed.epoch, relay.SOURCE_BEGAN_AGAIN)
+            if feed.opening is Opening.WORKER:
+                stream.state = StreamState.WAITING
+
+    def _resync(self, stream: Stream, epoch: str, reason: str) -> None:
+        if stream.state is not StreamState.LIVE:
+            return
+        subscription = stream.subscription
+        payload = relay.resync(subscription.id_json, stream.topic, epoch=epoch, reason=reason)
+        self._say(stream, payload)
+        subscription.era = Era()
+        if stream.topic.is_state:
+            stream.position = ORIGIN
+
+    # --- resuming ---
+
+    def alive(self, feed: Feed) -> None:
+        """The topic's first sign of life: the log can be compared with it now."""
+        for stream in list(feed.streams):
+            if stream.state is StreamState.LIVE and not stream.is_proven:
+                # It went live on the log's word alone, and now there is more to compare with.
+                if feed.opening is Opening.TRADES and feed.position > stream.position:
+                    stream.state = StreamState.REPLAYING
+                    stream.is_log_read = False
+                    stream.session.resuming.append(stream)
+                    self._resuming[stream.session] = None
+            if stream.state is StreamState.REPLAYING:
+                self._pump(stream.session)
+
+    def tick(self, *, now_s: float) -> None:
+        """Go on with replays that wait for something."""
+        for session in list(self._resuming):
+            for stream in session.resuming:
+                if stream.began_s is None:
+                    stream.began_s = now_s
+                elif now_s - stream.began_s >= ALIVE_S:
+                    stream.may_ask = True
+            self._pump(session, is_tick=True)
+
+    def _pump(self, session: RelaySession, *, is_tick: bool = False) -> None:
+        """Go on with the session's replays, one after another, as far as its socket takes them."""
+        while session.resuming:
+            stream = session.resuming[0]
+            if stream.state is not StreamState.REPLAYING:
+                session.resuming.popleft()
+            elif stream.is_asking:
+                return
+            elif stream.backlog:
+                if not self._unload(stream):
+                    return
+            elif not stream.is_log_read:
+                self._ask(stream)
+                return
+            elif not self._catch_up(stream):
+                if not stream.stuck or is_tick:
+                    self._ask(stream)
+                return
+        self._resuming.pop(session, None)
+
+    def _unload(self, stream: Stream) -> bool:
+        """Give what was read; False when the socket must take it first."""
+        session = stream.session
+        size_bytes = CHUNK_BYTES
+        backlog, stream.backlog = stream.backlog, []
+        for number, entry in enumerate(backlog):
+            if size_bytes >= CHUNK_BYTES:
+                size_bytes = 0
+                self._hub.flush()
+                if not session.sink.is_ready:
+                    stream.backlog = backlog[number:]
+                    self._wait_for(session)
+                    return False
+            if stream.state is not StreamState.REPLAYING:
+                break
+            size_bytes += self._replay(stream, entry)
+        self._hub.flush()
+        return True
+
+    def _wait_for(self, session: RelaySession) -> None:
+        if not session.is_waiting_for_sink:
+            session.is_waiting_for_sink = True
+            session.sink.when_ready(lambda: self._go_on(session))
+
+    def _go_on(self, session: RelaySession) -> None:
+        session.is_waiting_for_sink = False
+        self._pump(session)
+        self._hub.flush()
+
+    def _replay(self, stream: Stream, entry: Envelope) -> int:
+        if entry.position <= stream.position:
+            return 0
+        if entry.role is Role.GAP:
+            self._gap(stream, stream.position, entry.position, entry.payload.decode())
+            return 0
+        if entry.previous > stream.position:
+            self._gap(stream, stream.position, entry.previous, relay.NOT_IN_LOG)
+            if stream.state is not StreamState.REPLAYING:
+                return 0
+        feed = stream.feed
+        epoch = feed.epoch if feed is not None and feed.epoch else entry.epoch
+        parts = Parts(entry.payload, epoch=epoch, position=entry.position, times=entry.times)
+        return self._give(stream, parts, is_replay=True)
+
+    def _ask(self, stream: Stream) -> None:
+        feed = stream.feed
+        if feed is None or not (feed.epoch or stream.may_ask):
+            return
+        replays = self._hub.replays
+        if replays is None:
+            self._fail(stream, "this relay keeps no replay log", None)
+            self._pump(stream.session)
+            return
+        stream.is_asking = True
+        question = Question(
+            feed.name, feed.epoch or "n-", stream.position, since_ms=stream.since_ms
+        )
+        replays.ask(question, lambda replay: self._answered(stream, replay))
+
+    def _answered(self, stream: Stream, replay: Replay) -> None:
+        stream.is_asking = False
+        if stream.state is StreamState.REPLAYING:
+            self._read(stream, replay)
+        self._pump(stream.session)
+        self._hub.flush()
+
+    def _read(self, stream: Stream, replay: Replay) -> None:
+        feed = stream.feed
+        if feed is None:
+            return
+        if replay.failure is not None:
+            self._fail(stream, replay.failure, replay.oldest)
+            return
+        if stream.since_ms is not None:
+            stream.position, stream.since_ms = replay.after, None
+        if stream.is_first_answer:
+            stream.is_first_answer = False
+            is_at_end = bool(feed.epoch) and feed.position <= stream.position
+            if (replay.oldest is None and not is_at_end) or (
+                replay.oldest is not None and replay.oldest > stream.position
+            ):
+                self._fail(stream, relay.TOO_OLD, replay.oldest)
+                return
+        stream.backlog = [e for e in replay.entries if e.position > stream.position]
+        stream.is_log_read = replay.is_whole
+        stream.stuck = 0 if stream.backlog else stream.stuck + 1
+
+    def _catch_up(self, stream: Stream) -> bool:
+        """The log is read to its end: go live, unless something came meanwhile that is to be read
+        first."""
+        feed = stream.feed
+        if feed is None:
+            return False
+        if not feed.epoch:
+            stream.is_proven = False
+        elif feed.position > stream.position and not self._is_nothing(stream, feed):
+            if stream.stuck < MAX_STUCK:
+                return False
+            self._gap(stream, stream.position, feed.position, relay.NOT_IN_LOG)
+        if stream.state is StreamState.REPLAYING:
+            self._arrive(stream)
+        return True
+
+    def _is_nothing(self, stream: Stream, feed: Feed) -> bool:
+        """Whether a worker that tells everything has gone past the feed's place in silence."""
+        tip_of = self._hub.freshness.tip_of
+        return any(
+            since <= stream.position and tip_of(worker) > feed.position.height
+            for worker, since in feed.covers.items()
+        )
+
+    def _fail(self, stream: Stream, reason: str, oldest: Position | None) -> None:
+        feed = stream.feed
+        epoch = feed.epoch if feed is not None and feed.epoch else "n-"
+        text = None
+        if oldest is not None:
+            text = cursors.encode(Cursor(cursors.source_of(epoch), oldest))
+        self._hub.counters.resumes_failed += 1
+        payload = relay.resume_failed(
+            stream.subscription.id_json,
+            stream.topic,
+            oldest=text,
+            oldest_height=None if oldest is None else oldest.height,
+            reason=reason,
+        )
+        self._say(stream, payload)
+        stream.session.failed(stream)
+
+    # --- freshness ---
+
+    def check_age(self, *, now_s: float) -> None:
+        """Tell the sessions what went stale, or is fresh again."""
+        if not self.sessions:
+            return
+        freshness = self._hub.freshness
+        age_ms = freshness.age_ms(now_s=now_s)
+        silence_ms = freshness.silence_ms(now_s=now_s)
+        for session in self.sessions:
+            session.note_age(age_ms=age_ms, is_silent=silence_ms > SILENT_MS)
+
+
+def _parts(feed: Feed, envelope: Envelope) -> Parts:
+    return Parts(
+        envelope.payload, epoch=feed.epoch, position=envelope.position, times=envelope.times
+    )

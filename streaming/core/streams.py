@@ -1,0 +1,305 @@
+"""Followers in the relay dialect: a subscription, its topics, and the frames made for it.
+
+A frame here is the official one with fields of its own behind it. What all followers share of an
+envelope is made once (`Parts`); the sequence number is given when the frame leaves, so it has no
+holes where a waiting state was replaced by a newer one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum, auto
+from typing import TYPE_CHECKING
+
+import orjson
+
+from streaming.core import cursor as cursors
+from streaming.core.cursor import Cursor
+from streaming.core.envelope import ORIGIN, Envelope, Position, Times, end_of
+from streaming.core.outbox import Frame, wired
+from streaming.core.topic import Topic
+
+if TYPE_CHECKING:
+    from streaming.core.feed import Feed
+    from streaming.core.relay_session import RelaySession
+
+#: Blocks (two seconds) after which a topic that just joined counts as complete with the others.
+SETTLE_BLOCKS = 30
+#: A subscription of up to so many topics names each one's place in its cursor.
+FEW_TOPICS = 4
+
+
+class OnSlow(StrEnum):
+    """What becomes of a frame for which a slow customer has no room."""
+
+    CONFLATE = "conflate"  # a newer state replaces a waiting one; events that do not fit end it all
+    SKIP = "skip"  # the same, and events that do not fit are left out, and a gap says which
+    DISCONNECT = "disconnect"  # nothing is replaced
+
+
+class StreamState(Enum):
+    """Where a stream stands."""
+
+    WAITING = auto()  # for its first frame
+    REPLAYING = auto()
+    LIVE = auto()
+    ENDED = auto()
+
+
+class Era:
+    """Sequence numbers between two losses of continuity."""
+
+    __slots__ = ("seq",)
+
+    def __init__(self) -> None:
+        self.seq = 0
+
+
+class Subscription:
+    """What one subscribe asked for: one id and one numbering for all its topics."""
+
+    __slots__ = (
+        "_ahead", "_behind", "_height", "echo", "era", "id_json", "is_resuming", "is_stale",
+        "max_age_ms", "on_slow", "session", "streams",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        session: RelaySession,
+        *,
+        id_json: bytes,
+        echo: str,
+        on_slow: OnSlow = OnSlow.CONFLATE,
+        max_age_ms: int | None = None,
+    ) -> None:
+        self.session = session
+        self.id_json = id_json
+        self.echo = echo
+        self.on_slow = on_slow
+        self.max_age_ms = max_age_ms
+        self.streams: dict[Topic, Stream] = {}
+        self.era = Era()
+        self.is_stale = False
+        self.is_resuming = False
+        # The block being delivered, who has got something of it already, and who may be behind it
+        # (with the height at which they no longer are).
+        self._height = 0
+        self._ahead: dict[Stream, Position] = {}
+        self._behind: dict[Stream, int] = {}
+
+    def unsettle(self, stream: Stream) -> None:
+        """From now on, and for `SETTLE_BLOCKS`, the cursor names this stream's place by itself."""
+        self._behind[stream] = self._height + SETTLE_BLOCKS
+
+    def cursor(self, stream: Stream, *, source: str) -> str:
+        """How far the whole subscription is, right after a frame of `stream`.
+
+        Blocks come in order, so all topics are complete up to the block before this one, but for
+        those named: what this block has brought already, and who may be behind.
+        """
+        here = stream.position
+        if source != cursors.NODE or len(self.streams) <= FEW_TOPICS:
+            others = {s.key: s.position for s in self.streams.values() if s is not stream}
+            return cursors.encode(Cursor(source, here, others))
+        if here.height > self._height:
+            self._height = here.height
+            self._ahead.clear()
+            self._settle()
+        if here.height == self._height:
+            self._ahead[stream] = here
+        base = end_of(self._height - 1)
+        others = {s.key: p for s, p in self._ahead.items()}
+        for behind in self._behind:
+            others[behind.key] = behind.position
+        return cursors.encode(Cursor(source, base, others))
+
+    def _settle(self) -> None:
+        for stream, until in list(self._behind.items()):
+            if until == SETTLE_BLOCKS:  # joined before the first block was seen
+                self._behind[stream] = self._height + SETTLE_BLOCKS
+            elif stream.state is StreamState.LIVE and until <= self._height:
+                if stream.feed is None or stream.feed.held is None:
+                    del self._behind[stream]
+
+
+class Stream:
+    """One topic of a subscription: everything up to `position` has been given."""
+
+    __slots__ = (
+        "backlog", "began_s", "feed", "is_asking", "is_first_answer", "is_log_read", "is_proven",
+        "key", "lost", "may_ask", "position", "since_ms", "state", "stuck", "subscription", "topic",
+    )  # fmt: skip
+
+    def __init__(self, subscription: Subscription, topic: Topic) -> None:
+        self.subscription = subscription
+        self.topic = topic
+        self.key = cursors.topic_key(topic.name)
+        self.feed: Feed | None = None
+        self.state = StreamState.WAITING
+        self.position = ORIGIN
+        self.lost: tuple[Position, Position] | None = None  # left out because the customer is slow
+        # of a replay
+        self.since_ms: int | None = None  # block time to begin at, until it is resolved
+        self.backlog: list[Envelope] = []  # read, and not given yet
+        self.began_s: float | None = None
+        self.may_ask = False  # although the topic showed no sign of life
+        self.is_asking = False
+        self.is_first_answer = True
+        self.is_log_read = False  # to its end, as of the last answer
+        self.is_proven = True  # False: live, but nobody said yet what comes after `position`
+        self.stuck = 0  # answers in a row that brought nothing
+
+    @property
+    def session(self) -> RelaySession:
+        """Whose it is."""
+        return self.subscription.session
+
+    def lose(self, after: Position, until: Position) -> None:
+        """Note that the customer had no room for (`after`, `until`]."""
+        if self.lost is not None:
+            after, until = min(after, self.lost[0]), max(until, self.lost[1])
+        self.lost = (after, until)
+
+
+class Parts:
+    """What the frames of one envelope have in common."""
+
+    __slots__ = ("_cursor", "epoch", "position", "source", "stem", "tail")
+
+    def __init__(self, payload: bytes, *, epoch: str, position: Position, times: Times) -> None:
+        self.stem = payload[:-1] if payload.endswith(b"}") else payload.rstrip()[:-1]
+        self.epoch = epoch
+        self.position = position
+        self.source = cursors.source_of(epoch)
+        t = b'"t":{"block":%d,"node":%d,"in":%d,"out":%d}}' % (
+            times.block_ns, times.node_ns, times.in_ns, times.out_ns,
+        )  # fmt: skip
+        self.tail = b',"epoch":' + orjson.dumps(epoch) + b"," + t
+        self._cursor = ""
+
+    @property
+    def cursor(self) -> str:
+        """The cursor of a subscription to this topic alone."""
+        if not self._cursor:
+            self._cursor = cursors.encode(Cursor(self.source, self.position))
+        return self._cursor
+
+
+class RelayFrame(Frame):
+    """A data frame of one subscription; its text is made, and numbered, when it leaves."""
+
+    __slots__ = (
+        "_era", "_id_json", "_on_slow", "_own", "_parts", "_stream", "_wire", "after", "conflated",
+    )  # fmt: skip
+
+    def __init__(
+        self, stream: Stream, parts: Parts, *, own: bytes, channel: str, after: Position
+    ) -> None:
+        subscription = stream.subscription
+        self._stream = stream
+        self._parts = parts
+        self._own = own
+        self._era = subscription.era
+        self._id_json = subscription.id_json
+        self._on_slow = subscription.on_slow
+        self._wire = b""
+        self.after = after
+        self.conflated = 0
+        self.channel = channel
+        is_state = stream.topic.is_state
+        # One slot for each topic of each subscription.
+        self.topic = (
+            f"{self._id_json.decode()} {stream.topic.name}"
+            if is_state and self._on_slow is not OnSlow.DISCONNECT
+            else None
+        )
+        self.text_bytes = 0
+
+    @property
+    def payload(self) -> bytes:  # type: ignore[override]
+        """The text, numbered now if it was not."""
+        return self.wire[-self.text_bytes :]
+
+    @property
+    def wire(self) -> bytes:  # type: ignore[override]
+        """The text with its header, numbered now if it was not."""
+        if not self._wire:
+            self._era.seq += 1
+            text = b'%b,"id":%b,"seq":%d%b%b%b' % (
+                self._parts.stem,
+                self._id_json,
+                self._era.seq,
+                b',"conflated":%d' % self.conflated if self.conflated else b"",
+                self._own,
+                self._parts.tail,
+            )
+            self.text_bytes = len(text)
+            self._wire = wired(text)
+        return self._wire
+
+    @property
+    def size_bytes(self) -> int:
+        """An upper bound that does not change."""
+        parts = self._parts
+        return len(parts.stem) + len(parts.tail) + len(self._own) + len(self._id_json) + 80
+
+    def keep(self) -> None:
+        """Give the number back."""
+        if self._wire:
+            self._wire = b""
+            self._era.seq -= 1
+
+    def replace(self, older: Frame) -> None:
+        """Count what the customer did not see."""
+        if isinstance(older, RelayFrame):
+            self.conflated += older.conflated + 1
+
+    def skip(self) -> bool:
+        """Leave it out, and remember it for the gap frame."""
+        if self._on_slow is not OnSlow.SKIP:
+            return False
+        self._stream.lose(self.after, self._parts.position)
+        return True
+
+
+class GapFrame(Frame):
+    """Says what a stream lacks; itself left out for want of room, it is said later."""
+
+    __slots__ = ("_range", "_stream")
+
+    def __init__(self, stream: Stream, payload: bytes, lost: tuple[Position, Position]) -> None:
+        super().__init__(payload)
+        self._stream = stream
+        self._range = lost
+
+    def skip(self) -> bool:
+        """Remember it."""
+        if self._stream.subscription.on_slow is not OnSlow.SKIP:
+            return False
+        self._stream.lose(*self._range)
+        return True
+
+
+def data_frame(
+    stream: Stream,
+    parts: Parts,
+    *,
+    is_replay: bool = False,
+    is_snapshot: bool = False,
+) -> RelayFrame:
+    """The envelope's frame for `stream`, which now stands at the envelope's place.
+
+    Only news is metered: what was replayed, and a snapshot made again, is free.
+    """
+    after, stream.position = stream.position, max(stream.position, parts.position)
+    subscription = stream.subscription
+    if len(subscription.streams) == 1 or stream.topic.is_state:
+        text = parts.cursor
+    else:
+        text = subscription.cursor(stream, source=parts.source)
+    own = b',"cursor":"' + text.encode() + b'"'
+    if is_replay:
+        own += b',"replay":true'
+    if is_snapshot:
+        own += b',"snapshot":true'
+    channel = "" if is_replay else stream.topic.kind.value
+    return RelayFrame(stream, parts, own=own, channel=channel, after=after)

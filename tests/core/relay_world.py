@@ -1,0 +1,292 @@
+"""An edge in the test's hand: a hub, a replay log in memory, customers of the relay dialect whose
+every frame is checked against the published schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+
+from streaming.core.catalogue import Catalogue
+from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times, end_of
+from streaming.core.hub import Batch, Hub
+from streaming.core.outbox import Frame, Outbox
+from streaming.core.relay_session import RelaySession
+from streaming.core.replays import Question, Replay
+from streaming.core.topic import Kind, Topic
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((ROOT / "docs" / "relay-dialect.schema.json").read_text())
+VALIDATOR = Draft202012Validator(SCHEMA)
+CATALOGUE = Catalogue(frozenset({"BTC", "ETH", "SOL", "kPEPE", "@107", "xyz:GOLD", "#7510"}))
+EPOCH = "n-0123456789ab"
+BTC = Topic(Kind.TRADES, "BTC")
+ETH = Topic(Kind.TRADES, "ETH")
+
+
+def check(text: str | bytes) -> dict[str, Any]:
+    """The frame, valid by the schema."""
+    frame: dict[str, Any] = orjson.loads(text)
+    VALIDATOR.validate(frame)
+    return frame
+
+
+class Lease:
+    def __init__(self, limit: int = 100) -> None:
+        self.limit, self.used = limit, 0
+
+    def subscribe(self) -> int | None:
+        if self.used == self.limit:
+            return self.limit
+        self.used += 1
+        return None
+
+    def unsubscribe(self) -> None:
+        self.used -= 1
+
+
+class Log:
+    """A replay log. `lost` entries were never written; `oldest` is where it begins."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, dict[Position, Envelope]] = {}
+        self.questions: list[tuple[Question, Callable[[Replay], None]]] = []
+        self.oldest: dict[str, Position] = {}
+        self.page = 3
+
+    def append(self, envelope: Envelope) -> None:
+        entries = self.entries.setdefault(envelope.topic, {})
+        known = entries.get(envelope.position)
+        if known is None or envelope.previous < known.previous:
+            entries[envelope.position] = envelope
+
+    def trim(self, name: str, upto: Position) -> None:
+        """Forget everything up to `upto`."""
+        entries = self.entries.get(name, {})
+        self.entries[name] = {p: e for p, e in entries.items() if p > upto}
+
+    def ask(self, question: Question, answer: Callable[[Replay], None]) -> None:
+        self.questions.append((question, answer))
+
+    def answer(self) -> None:
+        """Answer everything asked so far."""
+        asked, self.questions = self.questions, []
+        for question, answer in asked:
+            answer(self.read(question))
+
+    def read(self, question: Question) -> Replay:
+        entries = sorted(self.entries.get(question.name, {}).values(), key=lambda e: e.position)
+        after = question.after
+        if question.since_ms is not None:
+            before = [e for e in entries if e.times.block_ns < question.since_ms * 1_000_000]
+            after = before[-1].position if before else ORIGIN
+        wanted = [
+            e
+            for e in entries
+            if e.position > after and (question.until is None or e.position <= question.until)
+        ]
+        return Replay(
+            entries=wanted[: self.page],
+            oldest=entries[0].previous if entries else None,
+            is_whole=len(wanted) <= self.page,
+            after=after,
+        )
+
+
+class Wishes:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.dropped: list[str] = []
+
+    def want(self, name: str) -> None:
+        self.asked.append(name)
+
+    def drop(self, name: str) -> None:
+        self.dropped.append(name)
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self.gaps: list[tuple[str, Position, Position]] = []
+
+    def report(
+        self, *, topic: str, epoch: str, begin: Position, end: Position, reason: str
+    ) -> None:
+        self.gaps.append((topic, begin, end))
+
+
+class Socket:
+    """A sink with an outbox: `is_blocked` is a customer who does not read."""
+
+    def __init__(self, max_bytes: int = 1 << 20) -> None:
+        self.frames: list[dict[str, Any]] = []
+        self.outbox = Outbox(max_bytes)
+        self.is_blocked = False
+        self.is_cut = False
+        self._on_ready: list[Callable[[], None]] = []
+
+    @property
+    def is_ready(self) -> bool:
+        return not self.is_blocked and not len(self.outbox)
+
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        if self.is_ready:
+            callback()
+        else:
+            self._on_ready.append(callback)
+
+    def send(self, batch: Batch) -> None:
+        if not self.is_blocked:
+            self._take(batch.frames)
+            return
+        for frame in batch.frames:
+            if self.outbox.offer(frame).name == "SHED" and not frame.skip():
+                self.is_cut = True
+
+    def read(self) -> None:
+        """Take everything that waits, and go on."""
+        self.is_blocked = False
+        while len(self.outbox):
+            self._take(tuple(self.outbox.drain(1)))
+        waiting, self._on_ready = self._on_ready, []
+        for callback in waiting:
+            callback()
+
+    def _take(self, frames: tuple[Frame, ...]) -> None:
+        Batch(frames)
+        for frame in frames:
+            assert frame.wire.endswith(frame.payload)
+            assert frame.text_bytes == len(frame.payload)
+            self.frames.append(check(frame.payload))
+
+
+class Desk:
+    """A customer."""
+
+    def __init__(self, world: World, lease: Lease | None = None, max_bytes: int = 1 << 20) -> None:
+        self.world = world
+        self.lease = lease or Lease()
+        self.socket = Socket(max_bytes)
+        self.session = RelaySession(
+            hub=world.hub, sink=self.socket, lease=self.lease, catalogue=lambda: CATALOGUE
+        )
+
+    def send(self, **frame: Any) -> list[dict[str, Any]]:
+        """Send one frame; returns what came at once."""
+        return self.send_text(orjson.dumps(frame).decode())
+
+    def send_text(self, text: str) -> list[dict[str, Any]]:
+        self.session.receive(text, now_s=self.world.now_s)
+        self.world.hub.flush()
+        return self.take()
+
+    def subscribe(self, type_: str = "trades", **options: Any) -> list[dict[str, Any]]:
+        """Subscribe; `id` and what else is beside the subscription by name, `from_` for from."""
+        beside = {
+            name: options.pop(name)
+            for name in ("id", "onSlow", "maxAgeMs", "flush")
+            if name in options
+        }
+        if "from_" in options:
+            beside["from"] = options.pop("from_")
+        return self.send(method="subscribe", subscription={"type": type_, **options}, **beside)
+
+    def take(self) -> list[dict[str, Any]]:
+        """What came since."""
+        frames, self.socket.frames = self.socket.frames, []
+        return frames
+
+
+class World:
+    """A hub fed by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.wishes, self.log, self.ledger = Wishes(), Log(), Ledger()
+        self.hub = Hub(self.wishes, replays=self.log, ledger=self.ledger)
+
+    def desk(self, **options: Any) -> Desk:
+        return Desk(self, **options)
+
+    def publish(self, *envelopes: Envelope, worker: str = "A", is_logged: bool = True) -> None:
+        """As the worker does: into the log, then onto the bus."""
+        for envelope in envelopes:
+            if is_logged and envelope.role is Role.UPDATE:
+                self.log.append(envelope)
+            self.hub.publish(envelope, worker)
+        self.hub.flush()
+
+    def hear(self, worker: str, tip_height: int) -> None:
+        self.hub.heard(
+            worker,
+            tip_height=tip_height,
+            tip_ns=tip_height * 10**9,
+            now_s=self.now_s,
+            now_ns=tip_height * 10**9,
+        )
+
+    def wait(self, seconds: float = 1.2, *, is_log_up: bool = True) -> None:
+        """Let time pass, tick by tick."""
+        until = self.now_s + seconds
+        while self.now_s < until:
+            self.now_s += 0.02
+            self.hub.tick(now_s=self.now_s)
+            if is_log_up:
+                self.log.answer()
+
+
+def trades(*tids: int) -> bytes:
+    return orjson.dumps({"channel": "trades", "data": [{"tid": t, "time": t} for t in tids]})
+
+
+def update(
+    height: int, previous: int, *, index: int = 0, topic: Topic = BTC, epoch: str = EPOCH
+) -> Envelope:
+    """The block's trade, right after the one at `previous`."""
+    return Envelope(
+        topic.name,
+        epoch,
+        Position(height, index),
+        Position(previous) if previous else ORIGIN,
+        Role.UPDATE,
+        trades(height),
+        Times(height * 10**9, 2, 3, 4),
+    )
+
+
+def begun(
+    height: int, *tids: int, topic: Topic = BTC, epoch: str = EPOCH, payload: bytes | None = None
+) -> Envelope:
+    """A worker's first answer: the last trades as of `height`."""
+    return Envelope(
+        topic.name,
+        epoch,
+        Position(height),
+        ORIGIN,
+        Role.SNAPSHOT,
+        trades(*tids) if payload is None else payload,
+    )
+
+
+def lost(after: int, until: int, *, topic: Topic = BTC) -> Envelope:
+    """A worker lost the blocks in (after, until]."""
+    return Envelope(topic.name, EPOCH, end_of(until), end_of(after), Role.GAP, b"both nodes silent")
+
+
+def data(frames: list[dict[str, Any]]) -> list[int]:
+    """The trades in the frames, without the snapshots."""
+    return [
+        trade["tid"]
+        for frame in frames
+        if frame["channel"] == "trades" and not frame.get("snapshot")
+        for trade in frame["data"]
+    ]
+
+
+def events(frames: list[dict[str, Any]]) -> list[str]:
+    """The types of the relay's own frames."""
+    return [frame["data"]["type"] for frame in frames if frame["channel"] == "relay"]
