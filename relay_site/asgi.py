@@ -29,8 +29,10 @@ from tenants.admission.presented import split_path  # noqa: E402
 
 def _posts(current: runtime.Runtime) -> Info:
     REGISTRY.register(HubCollector(current))
+    if not settings.RELAY_UPSTREAMS:
+        return Info(current, Origins(current.info_urls))  # the rows that the workers read
     urls = [spec.info_url for spec in parse_upstreams(settings.RELAY_UPSTREAMS) if spec.info_url]
-    return Info(current, Origins(urls))
+    return Info(current, Origins(lambda: urls))
 
 
 @cache

@@ -54,8 +54,13 @@ class EmbeddedRelay:
         self._demo: demo.Demo | None = None
         self._serving = False
         self._started_at = datetime.now(UTC)
+        #: Names of the upstream workers: `upstream`, `upstream-2`, …
+        self.workers = [
+            UPSTREAM if number == 1 else f"{UPSTREAM}-{number}"
+            for number in range(1, settings.RELAY_UPSTREAM_WORKERS + 1)
+        ]
         self.ports = {
-            name: free_port() for name in (SIMULATOR, "simulator_metrics", UPSTREAM, JOBS)
+            name: free_port() for name in (SIMULATOR, "simulator_metrics", *self.workers, JOBS)
         }
         self.supervisor = Supervisor(
             logs=self.var / "logs", cwd=settings.BASE_DIR, say=say, on_change=self._note_change
@@ -175,8 +180,9 @@ class EmbeddedRelay:
             # still changes BTC's book in every block.
             command += ["--activity", "0.5"]
             specs.append(self._spec(SIMULATOR, [*manage, *command], "simulator_metrics"))
-        command = ["run_upstream", "--metrics-port", str(self.ports[UPSTREAM])]
-        specs.append(self._spec(UPSTREAM, [*manage, *command], UPSTREAM))
+        for worker in self.workers:
+            command = ["run_upstream", "--metrics-port", str(self.ports[worker])]
+            specs.append(self._spec(worker, [*manage, *command], worker))
         specs.append(
             ChildSpec(
                 name=WEB,
@@ -243,7 +249,7 @@ class EmbeddedRelay:
     def run_info(self) -> dict[str, Any]:
         """What run.json says."""
         base_url = self.base_url
-        metrics_ports = {UPSTREAM: self.ports[UPSTREAM], JOBS: self.ports[JOBS]}
+        metrics_ports = {name: self.ports[name] for name in (*self.workers, JOBS)}
         if self._simulates:
             metrics_ports[SIMULATOR] = self.ports["simulator_metrics"]
         info: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -24,9 +25,9 @@ class Answer:
 
 
 class Origins:
-    """The origins of one process, and its connections to them."""
+    """The origins of one process, and its connections to them. `urls` gives them as of now."""
 
-    def __init__(self, urls: list[str]) -> None:
+    def __init__(self, urls: Callable[[], list[str]]) -> None:
         self._urls = urls
         self._session: aiohttp.ClientSession | None = None
 
@@ -36,14 +37,15 @@ class Origins:
 
         Raises HttpError 502 when none answers within `DEADLINE_S`, 503 when there is none.
         """
-        if not self._urls:
+        urls = self._urls()
+        if not urls:
             raise HttpError(
                 503, "no_origin", "No upstream with /info is configured (RELAY_UPSTREAMS: info=…)."
             )
         answer: Answer | None = None
-        for url in self._urls:
+        for url in urls:
             # Each gets its share of the deadline, or one that hangs would spend it all.
-            answer = await self._try(url, body, DEADLINE_S / len(self._urls)) or answer
+            answer = await self._try(url, body, DEADLINE_S / len(urls)) or answer
             # 422: this origin does not know the type; a node serves fewer than the public API.
             if answer is not None and answer.status not in (422, 429) and answer.status < 500:
                 return answer

@@ -7,7 +7,7 @@ doorbell costs at most `RECONCILE_S`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import orjson
@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 
 REFRESH_S = 5.0
 RECONCILE_S = 2.0
+#: How long an edge whose leases are gone is still served: after a flush of Redis they are all gone,
+#: and a live edge writes them again within `REFRESH_S`.
+GONE_GRACE_S = REFRESH_S + 1.0
 #: A hash without fields does not exist, and an edge that wants nothing must not look like a dead
 #: one.
 ALIVE_FIELD = "~"
@@ -64,7 +67,8 @@ class EdgeLeases:
                 continue
             stop_if_cancelled()
             try:
-                await asyncio.wait_for(self._wake.wait(), REFRESH_S)
+                async with asyncio.timeout(REFRESH_S):
+                    await self._wake.wait()
             except TimeoutError:
                 # Everything again: after a flush of Redis the hash is gone and nobody would tell.
                 self._changed.update(self._wanted)
@@ -105,7 +109,7 @@ class LeaseBoard:
 
     `on_want(edge, name)` is called again whenever an edge asks for the snapshot again,
     `on_drop(edge, name)` when it gave the topic back or died, `on_idle(name)` when the last lease
-    of a topic is gone.
+    of a topic is gone. `on_epoch(epoch)`: another worker has just begun a new epoch of node data.
     """
 
     def __init__(
@@ -116,14 +120,18 @@ class LeaseBoard:
         on_want: Callable[[str, str], None],
         on_drop: Callable[[str, str], None],
         on_idle: Callable[[str], None],
+        on_epoch: Callable[[str], None] = lambda epoch: None,
     ) -> None:
         self._client = client
         self._bell = bell  # waits as long as nothing is said; the client has a deadline
         self._on_want = on_want
         self._on_drop = on_drop
         self._on_idle = on_idle
+        self._on_epoch = on_epoch
+        #: The leases by live edge: topic name → how often its snapshot was asked for.
         self.edges: dict[str, dict[str, int]] = {}
         self._holders: dict[str, set[str]] = {}
+        self._missing_since_s: dict[str, float] = {}
 
     def holders(self, name: str) -> set[str]:
         """Edges that lease `name`."""
@@ -153,13 +161,23 @@ class LeaseBoard:
                     ignore_subscribe_messages=True, timeout=max(deadline_s - loop.time(), 0.001)
                 )
                 if message is not None:
-                    self._ring(orjson.loads(message["data"]))
+                    self._ring(message["data"])
 
-    def _ring(self, bell: dict[str, Any]) -> None:
-        edge = bell["edge"]
-        for name in bell["drop"]:
+    def _ring(self, data: bytes) -> None:
+        try:
+            bell = orjson.loads(data)
+            epoch, edge = bell.get("epoch"), bell["edge"]
+            wanted, dropped = dict(bell["want"]), list(bell["drop"])
+            asked_of = {str(name): int(asked) for name, asked in wanted.items()}
+        except (AttributeError, KeyError, TypeError, ValueError):
+            # Of another version; the leases themselves are read every two seconds.
+            metrics.BUS_BAD_MESSAGES.inc()
+            return
+        if epoch:
+            self._on_epoch(epoch)
+        for name in dropped:
             self._drop(edge, name)
-        for name, asked in bell["want"].items():
+        for name, asked in asked_of.items():
             self._want(edge, name, asked)
 
     async def _reconcile(self) -> None:
@@ -173,17 +191,27 @@ class LeaseBoard:
                 }
             else:
                 await self._client.srem(keys.EDGES, edge)
-        for edge in [edge for edge in self.edges if edge not in alive]:
-            log.info("edge_gone", edge=edge, topics=len(self.edges[edge]))
-            for name in list(self.edges[edge]):
-                self._drop(edge, name)
-            del self.edges[edge]
+        self._forget_the_gone(alive)
         for edge, leases in alive.items():
+            self.edges.setdefault(edge, {})
             for name in [name for name in self.edges.get(edge, {}) if name not in leases]:
                 self._drop(edge, name)
             for name, asked in leases.items():
                 self._want(edge, name, asked)
         metrics.LEASED_TOPICS.set(len(self._holders))
+
+    def _forget_the_gone(self, alive: Container[str]) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for edge in list(self.edges):
+            if edge in alive:
+                self._missing_since_s.pop(edge, None)
+                continue
+            if now_s - self._missing_since_s.setdefault(edge, now_s) < GONE_GRACE_S:
+                continue
+            log.info("edge_gone", edge=edge, topics=len(self.edges[edge]))
+            for name in list(self.edges[edge]):
+                self._drop(edge, name)
+            del self.edges[edge], self._missing_since_s[edge]
 
     def _want(self, edge: str, name: str, asked: int) -> None:
         leases = self.edges.setdefault(edge, {})

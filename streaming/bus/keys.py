@@ -18,5 +18,32 @@ CATALOGUE = "relay:catalogue"
 WORKER = "relay:worker:{worker}"
 WORKERS = "relay:workers"
 WORKER_TTL_S = 5
-#: Held by the worker that publishes; a second one stands by.
-PUBLISHER_LEASE = "relay:publisher"
+#: The epoch of everything made from node data, the same for all workers. Gone after a flush of
+#: Redis, and with it the replay log: then there is a new one.
+EPOCH = "relay:epoch"
+#: Held by the worker that runs what must run once: public and polled upstreams. It also speaks for
+#: all when nobody serves a topic.
+PUBLIC_LEASE = "relay:public-owner"
+
+# --- the replay log, the rates, the gap ledger's letterbox, the open sessions ---
+
+#: Stream of one event topic, entry id `height-index`. Only node data (`n-` epochs) shares one
+#: stream between workers and epochs; a public link's places mean something within its epoch only.
+LOG = "relay:log:{name}"
+LOG_OF_EPOCH = "relay:log:{epoch}:{name}"
+#: Stream beside it: what came after a later entry was in, and declared gaps.
+LOG_LATE = "relay:late:{log}"
+#: Hash of one worker's hour (`hour`: hours since 1970): `<m|b|u> <topic>` → messages, bytes,
+#: minutes leased.
+RATES = "relay:rates:{hour}:{worker}"
+#: Stream of one worker's minutes, by kind.
+RATES_MINUTES = "relay:rates:minutes:{worker}"
+RATES_WORKERS = "relay:rates:workers"
+#: Stream of gap reports on their way to the ledger.
+GAPS = "relay:gaps"
+#: Set of edges that have open sessions; each one's sessions as hash id → JSON; and a list of the
+#: ids that an operator wants ended.
+SESSION_EDGES = "relay:sessions"
+SESSIONS = "relay:sessions:{edge}"
+SESSIONS_TTL_S = 15
+DISCONNECTS = "relay:disconnect:{edge}"

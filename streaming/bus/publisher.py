@@ -1,5 +1,9 @@
 """The worker's way onto the bus: one message per edge and wake-up, holding only what that edge
-leases."""
+leases.
+
+What belongs into the replay log is appended before it is published, on the same connection and in
+the same write, so whoever sees an envelope on the bus finds it in the log.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -26,6 +30,23 @@ SILENCE_LIMIT_S = 15.0
 #: stale. The edges see the hole by position and ask for snapshots. 64 MiB holds three BTC l4Book
 #: snapshots.
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
+#: An edge that got nothing for this long is told the tip: it must be able to tell a quiet topic
+#: from a dead worker.
+QUIET_S = 0.1
+TICK_S = QUIET_S / 2
+#: Different errors of Redis logged in a process's life; all are counted.
+MAX_ERRORS_TOLD = 50
+#: What Redis answers to a log entry that the other worker has written already.
+_REPEATED = "The ID specified in XADD is equal or smaller"
+
+Command = tuple[bytes | str | int, ...]
+
+
+class Log(Protocol):
+    """The replay log, as far as the publisher knows it."""
+
+    def append(self, envelopes: Sequence[Envelope]) -> list[Command]:
+        """The Redis commands that log what of `envelopes` is to be logged."""
 
 
 class Publisher:
@@ -38,11 +59,20 @@ class Publisher:
         worker: str,
         holders: Callable[[str], set[str]],
         on_connect: Callable[[], None] = lambda: None,
+        edges: Callable[[], Iterable[str]] = tuple,
+        tip: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        log_writer: Log | None = None,
     ) -> None:
+        """`holders` gives the edges that lease a topic, `edges` all that live; `tip` the highest
+        block taken in and its own time (ns), (0, 0) without a node.
+        """
         self._url = url
         self._worker = worker
         self._holders = holders
         self._on_connect = on_connect
+        self._edges, self._tip, self._log = edges, tip, log_writer
+        self._sent_at_s: dict[str, float] = {}
+        self._errors: set[str] = set()
         self._connection: resp.RespConnection | None = None
         self._heard_at_s = 0.0
         # (edge, topic) pairs that have not been given a first frame: their next update goes out as
@@ -57,7 +87,12 @@ class Publisher:
                 self._connection = await resp.connect(self._url, on_reply=self._on_reply)
                 retry_s = 0.05
                 self._on_connect()
-                await self._watch(self._connection)
+                telling = asyncio.ensure_future(self._tell_tips())
+                try:
+                    await self._watch(self._connection)
+                finally:
+                    telling.cancel()
+                    await asyncio.gather(telling, return_exceptions=True)
             except (OSError, TimeoutError) as error:
                 log.warning("bus_unreachable", error=str(error))
             finally:
@@ -74,7 +109,8 @@ class Publisher:
         self._heard_at_s = loop.time()
         while not connection.closed.done():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(connection.closed), PING_EVERY_S)
+                async with asyncio.timeout(PING_EVERY_S):
+                    await asyncio.shield(connection.closed)
             connection.send("PING")
             if loop.time() - self._heard_at_s > SILENCE_LIMIT_S:
                 log.warning("bus_silent", seconds=SILENCE_LIMIT_S)
@@ -91,45 +127,85 @@ class Publisher:
         self._send(edge, [snapshot])
 
     def publish(self, envelopes: Iterable[Envelope]) -> None:
-        """Send each envelope to every edge that leases its topic, one message per edge, order
-        kept."""
+        """Log the envelopes, and send each to every edge that leases its topic: one message per
+        edge, order kept."""
         out_ns = time.time_ns()
+        stamped = [_stamped(envelope, out_ns) for envelope in envelopes]
         by_edge: dict[str, list[Envelope]] = {}
-        for envelope in envelopes:
+        for envelope in stamped:
             for edge in self._holders(envelope.topic):
-                by_edge.setdefault(edge, []).append(self._addressed(edge, envelope, out_ns))
-        for edge, own in by_edge.items():
-            self._send(edge, own)
+                by_edge.setdefault(edge, []).append(self._addressed(edge, envelope))
+        if not stamped or not self._is_open():
+            return
+        commands = self._log.append(stamped) if self._log is not None else []
+        commands += [self._message(edge, own) for edge, own in by_edge.items()]
+        if commands and self._connection is not None:
+            self._connection.send_all(commands)
+
+    def execute(self, commands: Sequence[Command]) -> None:
+        """Send other commands on the same connection, in order with what is published."""
+        if commands and self._connection is not None and self._is_open():
+            self._connection.send_all(commands)
 
     def forget(self, edge: str, name: str) -> None:
         """The edge gave the topic back."""
         self._unprimed.discard((edge, name))
 
-    def _addressed(self, edge: str, envelope: Envelope, out_ns: int) -> Envelope:
-        role = envelope.role
+    def _addressed(self, edge: str, envelope: Envelope) -> Envelope:
         if (
-            self._unprimed
-            and (edge, envelope.topic) in self._unprimed
-            and role is not Role.NOT_READY
+            not self._unprimed
+            or envelope.role is not Role.UPDATE
+            or (edge, envelope.topic) not in self._unprimed
         ):
-            self._unprimed.discard((edge, envelope.topic))
-            role = Role.SNAPSHOT
-        times = envelope.times
-        return msgspec.structs.replace(
-            envelope, role=role, times=Times(times.block_ns, times.node_ns, times.in_ns, out_ns)
-        )
+            return envelope
+        self._unprimed.discard((edge, envelope.topic))
+        return msgspec.structs.replace(envelope, role=Role.SNAPSHOT)
 
     def _send(self, edge: str, envelopes: list[Envelope]) -> None:
+        if self._connection is not None and self._is_open():
+            self._connection.send(*self._message(edge, envelopes))
+
+    def _is_open(self) -> bool:
         connection = self._connection
-        if connection is None or connection.unsent_bytes > MAX_UNSENT_BYTES:
-            metrics.BUS_SHED.inc()
-            return
-        data = wire.encode(BusMessage(wire.VERSION, self._worker, envelopes))
-        connection.send("PUBLISH", keys.BUS_CHANNEL.format(edge=edge), data)
+        if connection is not None and connection.unsent_bytes <= MAX_UNSENT_BYTES:
+            return True
+        metrics.BUS_SHED.inc()
+        return False
+
+    def _message(self, edge: str, envelopes: list[Envelope]) -> Command:
+        height, block_ns = self._tip()
+        data = wire.encode(BusMessage(wire.VERSION, self._worker, envelopes, height, block_ns))
+        self._sent_at_s[edge] = time.monotonic()
         metrics.BUS_PUBLISHED.inc()
         metrics.BUS_PUBLISHED_BYTES.inc(len(data))
+        return ("PUBLISH", keys.BUS_CHANNEL.format(edge=edge), data)
+
+    async def _tell_tips(self) -> None:
+        """Give every edge that has heard nothing a sign of life."""
+        while True:
+            now_s = time.monotonic()
+            edges = set(self._edges())
+            for edge in edges:
+                if now_s - self._sent_at_s.get(edge, 0.0) >= QUIET_S:
+                    self._send(edge, [])
+            for gone in self._sent_at_s.keys() - edges:
+                del self._sent_at_s[gone]
+            await asyncio.sleep(TICK_S)
 
     def _on_reply(self, reply: Any) -> None:
         self._heard_at_s = asyncio.get_running_loop().time()
         if isinstance(reply, Exception):
-            log.error("bus_error", error=str(reply))
+            text = str(reply)
+            if _REPEATED in text:
+                metrics.LOG_REPEATED.inc()
+                return
+            metrics.BUS_ERRORS.inc()
+            if text[:60] not in self._errors and len(self._errors) < MAX_ERRORS_TOLD:
+                self._errors.add(text[:60])
+                log.error("bus_error", error=text)
+
+
+def _stamped(envelope: Envelope, out_ns: int) -> Envelope:
+    times = envelope.times
+    stamped = Times(times.block_ns, times.node_ns, times.in_ns, out_ns)
+    return msgspec.structs.replace(envelope, times=stamped)

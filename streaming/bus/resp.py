@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import hiredis
@@ -54,6 +54,12 @@ class RespConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # any length
 
+    def send_all(self, commands: Iterable[tuple[str | bytes | int, ...]]) -> None:
+        """Write several commands at once: a write each would be a system call each."""
+        if self._transport is not None:
+            packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+            self._transport.write(b"".join(packed))
+
     @property
     def unsent_bytes(self) -> int:
         """What the kernel has not taken yet."""
@@ -89,4 +95,6 @@ async def connect(
     if password := options.get("password"):
         user = options.get("username")
         connection.send("AUTH", *((user, password) if user else (password,)))
+    if number := options.get("db"):
+        connection.send("SELECT", number)  # messages reach all databases, what is kept does not
     return connection

@@ -35,3 +35,15 @@ DISAGREEMENTS = Counter(
 MERGED = Gauge(
     "relay_upstream_merged", "What the merge met, by reason, since the start.", ["reason"]
 )
+BOOKS_CORRECTED = Counter(
+    "relay_upstream_books_corrected", "Books replaced because a checkpoint said otherwise."
+)
+PUBLIC_OWNER = Gauge("relay_upstream_public_owner", "1 while this worker runs the public sources.")
+PUBLIC_REFUSED = Counter(
+    "relay_public_refused", "Topics that found no place in the public budget.", ["source"]
+)
+SCHEMA_FINDINGS = Counter(
+    "relay_upstream_schema_findings",
+    "Channels, fields, types and cadences that were never seen before.",
+    ["source", "change"],
+)

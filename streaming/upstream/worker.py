@@ -1,7 +1,8 @@
-"""The upstream worker: sources → topics somebody wants → bus.
+"""The upstream worker: sources → topics somebody wants → log and bus.
 
 Everything between a node's line and the bus happens in one callback of the loop: no queue, no task
-switch.
+switch. All workers of a relay read all nodes and publish the same envelopes; what has no block
+heights is run by the one that holds the lease (`owned`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import orjson
 import redis.asyncio
@@ -21,42 +23,61 @@ from redis.exceptions import RedisError
 from streaming.bus import keys
 from streaming.bus.demand import LeaseBoard
 from streaming.bus.lease import Lease
+from streaming.bus.log import LogLimits, LogWriter
 from streaming.bus.publisher import Publisher
+from streaming.bus.rates import RateBook
 from streaming.core.envelope import ORIGIN, Envelope, Role
 from streaming.core.topic import Topic, parse_name
-from streaming.upstream.links import LocalNode
+from streaming.upstream.owned import OwnedSources, keep_source
 from streaming.upstream.sources.base import Source, states_of
 from streaming.upstream.sources.nodes import NodesSource
-from streaming.upstream.sources.public import PublicSource
-from streaming.upstream.spec import UpstreamKind, UpstreamSpec
 from tenants.wire.cancellation import stop_if_cancelled
 
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = 1.0
-RESTART_S = 1.0
+#: How often a topic without a source looks for one.
+TEND_S = 0.25
+RETRY_S = 0.2
+#: A worker that has just begun says of nothing that it is not there: its sources are being read,
+#: and the heartbeats of others may be a second old.
+REFUSE_AFTER_S = 1.5
+#: How long a topic stays wanted after its last lease: a customer who comes back within 120 s finds
+#: the log of an event topic without a hole, also when the edge was killed.
+EVENT_LINGER_S = 150.0
+STATE_LINGER_S = 15.0
+STOP_S = 0.5
 
-
-def build_sources(specs: list[UpstreamSpec], *, scratch: Path) -> list[Source]:
-    """All nodes as one source, then one for each public feed: nodes serve everything per block."""
-    nodes = {
-        f"node{number}": spec
-        for number, spec in enumerate(spec for spec in specs if spec.kind is UpstreamKind.NODE)
-    }
-    links = [LocalNode(spec, name=name, scratch=scratch) for name, spec in nodes.items()]
-    weights = {name: spec.weight for name, spec in nodes.items()}
-    sources: list[Source] = [NodesSource(links, weights=weights)] if links else []
-    public = [spec for spec in specs if spec.kind is not UpstreamKind.NODE]
-    return sources + [PublicSource(spec, name=f"public{n}") for n, spec in enumerate(public)]
+UNSERVED = "No upstream serves this now"
+SPENT = "The upstream's allowance is used up; this starts when there is room"
 
 
 class Worker:
     """One process's sources and its end of the bus."""
 
-    def __init__(self, *, sources: list[Source], bus_url: str) -> None:
+    def __init__(
+        self,
+        *,
+        nodes: NodesSource | None,
+        build_owned: Callable[[], list[Source]],
+        bus_url: str,
+        log_limits: LogLimits | None = None,
+        event_linger_s: float = EVENT_LINGER_S,
+        state_linger_s: float = STATE_LINGER_S,
+    ) -> None:
+        """`build_owned` makes the sources that run in one worker only, anew each time it is us."""
         self.name = uuid.uuid4().hex[:12]
-        self._sources = sources
+        self.epoch = ""
+        self._nodes = nodes
+        self._linger_s = {True: state_linger_s, False: event_linger_s}
         self._serving: dict[str, Source] = {}
+        self._leaving: dict[str, float] = {}  # topics nobody leases: until when they are served
+        self._unheard: set[tuple[str, str]] = set()  # (edge, topic) told nothing, for a peer may
+        self._peers_ready = False
+        self._refuses_from_s = float("inf")
+        self._was_ready = False
+        self._beat_now = asyncio.Event()
+        self._not_understood: set[str] = set()
         self._redis = redis.asyncio.from_url(
             bus_url, socket_timeout=5.0, socket_connect_timeout=2.0
         )
@@ -68,76 +89,132 @@ class Worker:
             on_want=self._want,
             on_drop=self._dropped,
             on_idle=self._idle,
+            on_epoch=self._adopt,
         )
+        self.log_writer = LogWriter(limits=log_limits)
+        self.rates = RateBook(worker=self.name)
         self.publisher = Publisher(
-            url=bus_url, worker=self.name, holders=self.board.holders, on_connect=self._prime_all
+            url=bus_url,
+            worker=self.name,
+            holders=self.board.holders,
+            on_connect=self._prime_all,
+            edges=lambda: self.board.edges,
+            tip=lambda: nodes.tip if nodes is not None else (0, 0),
+            log_writer=self.log_writer,
         )
-        self._not_understood: set[str] = set()
+        self.owned = OwnedSources(
+            Lease(self._redis, key=keys.PUBLIC_LEASE, holder=self.name),
+            build=build_owned,
+            publisher=lambda source: partial(self._publish_owned, source),
+            on_change=self._owned_changed,
+        )
+
+    def owned_changed(self) -> None:
+        """What the owned sources are built from has changed."""
+        self.owned.rebuild()
 
     async def run(self) -> None:
-        """Stand by until no other worker publishes, then work until cancelled.
-
-        Two at once would publish the same topics in two epochs. Raises LeaseLost (in a group) when
-        another worker took over; sources do not run twice, so the process must start again.
-        """
-        lease = Lease(self._redis, key=keys.PUBLISHER_LEASE, holder=self.name)
-        await lease.acquire()
+        """Work until cancelled."""
         try:
-            await self._work(lease)
+            async with asyncio.TaskGroup() as group:
+                if self._nodes is not None:
+                    group.create_task(keep_source(self._nodes, self._publish_nodes))
+                await self._begin()
+                self._refuses_from_s = time.monotonic() + REFUSE_AFTER_S
+                for job in (
+                    self.publisher.run,
+                    self.board.run,
+                    self.owned.run,
+                    self._beat,
+                    self._tend,
+                    self._keep_rates,
+                ):
+                    group.create_task(job())
         finally:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
-                await asyncio.wait_for(lease.release(), 0.5)
+                async with asyncio.timeout(STOP_S):
+                    await self._leave()
+            await self._redis.aclose()
+            await self._bell.aclose()
 
-    async def _work(self, lease: Lease) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(lease.keep())
-            group.create_task(self.publisher.run())
-            group.create_task(self.board.run())
-            group.create_task(self._beat())
-            for source in self._sources:
-                group.create_task(self._keep(source))
-
-    async def _keep(self, source: Source) -> None:
-        """A source that fails is started again; the others carry on."""
+    async def _begin(self) -> None:
+        """Before the first envelope: the epoch, who else is there, and what the log holds."""
         while True:
+            stop_if_cancelled()
             try:
-                await source.run(lambda envelopes: self._publish(source, envelopes))
-            except Exception:
-                log.exception("source_failed", source=source.name)
-            await asyncio.sleep(RESTART_S)
+                await self._tell()
+                await self.log_writer.rebuild(self._redis)
+                return
+            except (RedisError, OSError) as error:
+                stop_if_cancelled()
+                log.warning("bus_unreachable", error=str(error))
+                await asyncio.sleep(RETRY_S)
 
-    # --- demand ---
+    async def _leave(self) -> None:
+        await self._redis.delete(keys.WORKER.format(worker=self.name))
+        await self._redis.srem(keys.WORKERS, self.name)
+
+    # --- demand -----------------------------------------------------------------------------------
 
     def _want(self, edge: str, name: str) -> None:
-        try:
-            topic = parse_name(name)
-        except ValueError:
-            # An edge of another version, in a rolling deploy.
-            if name not in self._not_understood:
-                self._not_understood.add(name)
-                log.warning("lease_not_understood", topic=name[:100])
+        self._leaving.pop(name, None)
+        topic = self._parse(name)
+        if topic is None:
             return
         source = self._serving.get(name) or self._source_for(topic)
         if source is None:
-            self.publisher.prime(edge, name, _nothing(name, "No upstream serves this now"))
-            return
-        if not source.want(topic):
-            why = "The upstream's allowance is used up; this starts when there is room"
-            self.publisher.prime(edge, name, _nothing(name, why))
-            return
-        self._serving[name] = source
-        self.publisher.prime(edge, name, source.snapshot(topic))
+            self._prime(edge, name, _nothing(name, UNSERVED))
+        elif not source.want(topic):
+            self._prime(edge, name, _nothing(name, SPENT))
+        else:
+            self._serving[name] = source
+            self._prime(edge, name, source.snapshot(topic))
+
+    def _parse(self, name: str) -> Topic | None:
+        try:
+            return parse_name(name)
+        except ValueError:
+            # An edge of another version, in a rolling deploy.
+            if name not in self._not_understood and len(self._not_understood) < 1000:
+                self._not_understood.add(name)
+                log.warning("lease_not_understood", topic=name[:100])
+            return None
 
     def _source_for(self, topic: Topic) -> Source | None:
-        return next((source for source in self._sources if source.serves(topic)), None)
+        if self._nodes is not None and self._nodes.serves(topic):
+            return self._nodes
+        return next((source for source in self.owned.sources if source.serves(topic)), None)
+
+    def _prime(self, edge: str, name: str, snapshot: Envelope | None) -> None:
+        if snapshot is not None and snapshot.role is Role.NOT_READY and not self._may_refuse:
+            self._unheard.add((edge, name))
+            return
+        self._unheard.discard((edge, name))
+        self.publisher.prime(edge, name, snapshot)
+
+    @property
+    def _may_refuse(self) -> bool:
+        """Whether it is for us to say that there is nothing: one worker speaks for all, and not
+        while another one has books.
+        """
+        is_new = time.monotonic() < self._refuses_from_s
+        return self.owned.is_owner and not self._peers_ready and not is_new
 
     def _dropped(self, edge: str, name: str) -> None:
+        self._unheard.discard((edge, name))
         self.publisher.forget(edge, name)
 
+    def _retell(self) -> None:
+        """Answer those who were told nothing, now that nobody else will."""
+        if self._may_refuse:
+            unheard, self._unheard = self._unheard, set()
+            for edge, name in unheard:
+                self._want(edge, name)
+
     def _idle(self, name: str) -> None:
-        source = self._serving.pop(name, None)
-        if source is not None:
-            source.unwant(parse_name(name))
+        if name in self._serving:
+            is_state = parse_name(name).is_state
+            self._leaving[name] = time.monotonic() + self._linger_s[is_state]
 
     def _prime_all(self) -> None:
         """After the bus was cut: whatever was published meanwhile is lost, so everybody gets the
@@ -146,11 +223,41 @@ class Worker:
             for name in leases:
                 self._want(edge, name)
 
-    def _publish(self, source: Source, envelopes: Iterable[Envelope]) -> None:
-        serving = self._serving
-        self.publisher.publish([e for e in envelopes if serving.get(e.topic) is source])
+    def _owned_changed(self, lost: list[Source]) -> None:
+        for name in [name for name, source in self._serving.items() if source in lost]:
+            del self._serving[name]
+            self._leaving.pop(name, None)
+        self._find_sources()
+        self._retell()
 
-    # --- heartbeat ---
+    # --- what the sources give --------------------------------------------------------------------
+
+    def _publish_nodes(self, envelopes: Iterable[Envelope]) -> None:
+        if self.epoch:
+            self._publish(self._nodes, envelopes)
+
+    def _publish_owned(self, source: Source, envelopes: Iterable[Envelope]) -> None:
+        # The fence: another worker may have taken over while this process stood still.
+        if self.owned.is_owner:
+            self._publish(source, envelopes)
+
+    def _publish(self, source: Source | None, envelopes: Iterable[Envelope]) -> None:
+        serving, may_refuse = self._serving, self._may_refuse
+        own = []
+        for envelope in envelopes:
+            if serving.get(envelope.topic) is not source:
+                continue
+            if envelope.role is Role.NOT_READY and not may_refuse:
+                holders = self.board.holders(envelope.topic)
+                self._unheard.update((edge, envelope.topic) for edge in holders)
+                continue
+            if envelope.role is Role.UPDATE:
+                self.rates.add(envelope.topic, len(envelope.payload))
+            own.append(envelope)
+        if own:
+            self.publisher.publish(own)
+
+    # --- heartbeat --------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
         while True:
@@ -159,41 +266,139 @@ class Worker:
             except (RedisError, OSError) as error:
                 stop_if_cancelled()
                 log.warning("heartbeat_not_written", error=str(error))
-            self._serve_the_unserved()
             stop_if_cancelled()
-            await asyncio.sleep(HEARTBEAT_S)
+            self.publisher.execute(self.log_writer.maintain(self._serving))
+            self._move_to_nodes()
+            self._retell()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._beat_now.wait()
+            self._beat_now.clear()
 
     async def _tell(self) -> None:
+        sources = [*([self._nodes] if self._nodes is not None else []), *self.owned.sources]
         coins: set[str] = set()
         dexes: set[str] = set()
-        for source in self._sources:
+        for source in sources:
             coins |= source.catalogue.coins
             dexes |= source.catalogue.dexes
-        catalogue = orjson.dumps({"coins": sorted(coins), "dexes": sorted(dexes)})
-        state = {
-            "at_s": time.time(),
-            "topics": len(self._serving),
-            "sources": {
-                name: state for source in self._sources for name, state in states_of(source).items()
-            },
-        }
+        # A new one each time: after a flush of Redis the old log is gone, and so is its epoch.
+        fresh = f"n-{uuid.uuid4().hex[:12]}"
         async with self._redis.pipeline(transaction=True) as pipe:
             if coins:
-                pipe.set(keys.CATALOGUE, catalogue)
+                catalogue = {"coins": sorted(coins), "dexes": sorted(dexes)}
+                pipe.set(keys.CATALOGUE, orjson.dumps(catalogue))
             pipe.sadd(keys.WORKERS, self.name)
             pipe.set(
-                keys.WORKER.format(worker=self.name), orjson.dumps(state), ex=keys.WORKER_TTL_S
+                keys.WORKER.format(worker=self.name),
+                # Enums are strings to everybody but to this encoder.
+                orjson.dumps(self._state(sources), option=orjson.OPT_NON_STR_KEYS),
+                ex=keys.WORKER_TTL_S,
             )
-            await pipe.execute()
+            pipe.smembers(keys.WORKERS)
+            pipe.set(keys.EPOCH, fresh, nx=True)
+            pipe.get(keys.EPOCH)
+            *_, workers, is_fresh, epoch = await pipe.execute()
+        self._adopt(_text(epoch))
+        if is_fresh:
+            # The others must not go on in the old one until their next heartbeat.
+            bell = {"edge": "", "want": {}, "drop": [], "epoch": fresh}
+            await self._redis.publish(keys.DEMAND_CHANNEL, orjson.dumps(bell))
+        await self._look_at_peers({_text(worker) for worker in workers} - {self.name})
 
-    def _serve_the_unserved(self) -> None:
+    def _state(self, sources: list[Source]) -> dict[str, Any]:
+        height, block_ns = self._nodes.tip if self._nodes is not None else (0, 0)
+        states: dict[str, Any] = {}
+        for source in sources:
+            states |= states_of(source)
+        return {
+            "at_s": time.time(),
+            "epoch": self.epoch,
+            "tip_height": height,
+            "tip_ns": block_ns,
+            "owns_public": self.owned.is_owner,
+            "topics": len(self._serving),
+            "lingering": len(self._leaving),
+            "nodes": self._nodes.state() if self._nodes is not None else None,
+            "log": self.log_writer.state(),
+            "sources": states,
+        }
+
+    def _adopt(self, epoch: str) -> None:
+        if epoch == self.epoch or not epoch.startswith("n-"):
+            return
+        if self.epoch:
+            log.warning("epoch_changed", epoch=epoch, before=self.epoch)
+        self.epoch = epoch
+        if self._nodes is not None:
+            self._nodes.set_epoch(epoch)
+
+    async def _look_at_peers(self, peers: set[str]) -> None:
+        """Whether another worker has books: then what we lack is not for us to tell."""
+        states = (
+            await self._redis.mget([keys.WORKER.format(worker=peer) for peer in sorted(peers)])
+            if peers
+            else []
+        )
+        self._peers_ready = any(_has_books(state) for state in states)
+
+    # --- tending ----------------------------------------------------------------------------------
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(TEND_S)
+            self._find_sources()
+            if self._nodes is not None and self._nodes.is_ready != self._was_ready:
+                self._was_ready = not self._was_ready
+                self._beat_now.set()  # the others go by it
+            now_s = time.monotonic()
+            for name in [name for name, at_s in self._leaving.items() if at_s <= now_s]:
+                del self._leaving[name]
+                source = self._serving.pop(name, None)
+                if source is not None:
+                    source.unwant(parse_name(name))
+
+    def _find_sources(self) -> None:
         """A topic leased before its source knew its coins (or before the source was there) finds
-        one later."""
+        one later.
+        """
         for edge, leases in self.board.edges.items():
-            for name in leases:
-                if name not in self._serving:
+            for name in [name for name in leases if name not in self._serving]:
+                topic = self._parse(name)
+                if topic is not None and self._source_for(topic) is not None:
                     self._want(edge, name)
+
+    def _move_to_nodes(self) -> None:
+        """What nodes can give by now is taken from the others: per block, and with heights."""
+        if self._nodes is None:
+            return
+        for name, source in list(self._serving.items()):
+            if source is self._nodes:
+                continue
+            topic = parse_name(name)
+            if self._nodes.serves(topic):
+                del self._serving[name]
+                source.unwant(topic)
+                for holder in list(self.board.holders(name)):
+                    self._want(holder, name)
+
+    async def _keep_rates(self) -> None:
+        await self.rates.run(self._redis, lambda: list(self._serving))
+
+
+def _has_books(state: bytes | str | None) -> bool:
+    if not state:
+        return False
+    try:
+        nodes = orjson.loads(state).get("nodes")
+        return bool(nodes and nodes["books_ready"])
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        return False  # of another version
 
 
 def _nothing(name: str, why: str) -> Envelope:
     return Envelope(name, "", ORIGIN, ORIGIN, Role.NOT_READY, why.encode())
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""

@@ -15,7 +15,7 @@ import pytest
 from streaming.core.envelope import Envelope, Role, end_of
 from streaming.core.topic import Kind, Topic
 from streaming.upstream.health import Health
-from streaming.upstream.links import LocalNode
+from streaming.upstream.local_node import LocalNode
 from streaming.upstream.sources.nodes import NodesSource
 from streaming.upstream.spec import UpstreamKind, UpstreamSpec
 from tests.core.node_events import fill, line

@@ -151,7 +151,11 @@ def test_a_lost_block_stops_the_books_and_says_so(run, node_dir: Path) -> None:
             "block 5,",
         ),
         (["--node-dir", "{dir}", "--subscribe", "BTC"], "--subscribe BTC"),
-        (["--node-dir", "{dir}", "--subscribe", '{{"type":"candle"}}'], "unknown type"),
+        (["--node-dir", "{dir}", "--subscribe", '{{"type":"nope"}}'], "type is not known"),
+        (
+            ["--node-dir", "{dir}", "--subscribe", '{{"type":"candle"}}'],
+            "interval must be one of",
+        ),
     ],
 )
 def test_bad_arguments_are_one_line_and_code_2(run, node_dir, options, message) -> None:

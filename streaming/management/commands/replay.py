@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from django.core.management.base import BaseCommand, CommandError
 
-from streaming.core.blocks import FileKind
+from streaming.core.blocks import MARKET_KINDS, FileKind
 from streaming.core.dialects.official import (
     BadSubscription,
     InvalidSubscription,
@@ -109,7 +109,7 @@ def _node_frames(
         if options["l4_snapshot"] is not None:
             height, books = read_checkpoint_file(options["l4_snapshot"])
             checkpoint = (height, books)
-        file_faults = {kind: Faults(kind) for kind in FileKind}
+        file_faults = {kind: Faults(kind) for kind in MARKET_KINDS}
         blocks = read_directory(node_dir, mode=mode, faults=file_faults)
         if mode is None and not NodeFiles(node_dir).all_files(FileKind.DIFFS, FileMode.STREAMING):
             mode = FileMode.BY_BLOCK

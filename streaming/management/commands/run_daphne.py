@@ -47,6 +47,8 @@ class Command(BaseCommand):
             application,
             [f"tcp:{options['port']}:interface={options['host']}:backlog=4096"],
             ready_callable=ready,
+            # In production a proxy stands before us and sets it: deploy/nginx.conf.
+            proxy_forwarded_address_header="X-Forwarded-For" if settings.IS_PRODUCTION else None,
         )
         reactor.addSystemEventTrigger("during", "shutdown", stop)
         server.run()

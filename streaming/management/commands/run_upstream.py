@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import signal
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connection
 from prometheus_client import start_http_server
 
-from streaming.bus.lease import LeaseLost
-from streaming.upstream.spec import BadUpstreams, UpstreamKind, parse_upstreams
-from streaming.upstream.worker import Worker, build_sources
+from streaming.bus.log import MIB, LogLimits
+from streaming.nodes import selectors, services
+from streaming.upstream.build import Upstreams
+from streaming.upstream.spec import BadUpstreams, UpstreamSpec
+from streaming.upstream.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+#: How often the rows are looked at.
+ROWS_EVERY_S = 5.0
+#: Beside the checkpoints of others, so that two workers never write over each other's.
+SCRATCH = "worker-{pid}"
 
 
 class Command(BaseCommand):
-    """Reads the upstreams of RELAY_UPSTREAMS and publishes the topics that edges lease."""
+    """Reads the upstreams of RELAY_UPSTREAMS, or else of the admin's rows, and publishes the topics
+    that edges lease.
+    """
 
     help = "Read the upstreams and publish to the bus, until SIGTERM."
 
@@ -30,35 +46,82 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM or SIGINT."""
-        try:
-            specs = parse_upstreams(settings.RELAY_UPSTREAMS)
-        except BadUpstreams as bad:
-            raise CommandError("\n".join(bad.problems), returncode=2) from bad
-        if any(spec.kind is UpstreamKind.SIMULATOR for spec in specs):
+        if "simulator:" in settings.RELAY_UPSTREAMS:
             raise CommandError(
                 "RELAY_UPSTREAMS: 'simulator:' is started by `manage.py up`; "
-                "a worker alone needs node:// or wss://",
+                "a worker alone needs node://, gateway:// or wss://",
                 returncode=2,
             )
+        try:
+            specs = services.configured()
+        except BadUpstreams as bad:
+            raise CommandError("\n".join(bad.problems), returncode=2) from bad
         if options["metrics_port"]:
             start_http_server(options["metrics_port"], addr="127.0.0.1")
+        scratch = _own_folder(settings.RELAY_VAR / "checkpoints")
         try:
             with contextlib.suppress(asyncio.CancelledError):
-                asyncio.run(self._run(specs))
-        except ExceptionGroup as group:
-            if group.subgroup(LeaseLost) is None:
-                raise
-            raise CommandError("another upstream worker took over; start again") from group
+                asyncio.run(self._run(specs, scratch))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
-    async def _run(self, specs: list[Any]) -> None:
-        scratch = settings.RELAY_VAR / "checkpoints"
+    async def _run(self, specs: dict[str, UpstreamSpec], scratch: Path) -> None:
+        upstreams = Upstreams(specs, scratch=scratch)
         worker = Worker(
-            sources=build_sources(specs, scratch=scratch), bus_url=settings.REDIS_BUS_URL
+            nodes=upstreams.nodes,
+            build_owned=upstreams.build_owned,
+            bus_url=settings.REDIS_BUS_URL,
+            log_limits=LogLimits(
+                events_s=settings.RELAY_LOG_S_EVENTS,
+                events_bytes=settings.RELAY_LOG_MIB_EVENTS * MIB,
+                bulk_s=settings.RELAY_LOG_S_BULK,
+                bulk_bytes=settings.RELAY_LOG_MIB_BULK * MIB,
+            ),
         )
         task = asyncio.ensure_future(worker.run())
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, task.cancel)
         self.stdout.write(
-            f"upstream worker {worker.name} reads {', '.join(str(spec.address) for spec in specs)}"
+            f"upstream worker {worker.name} reads "
+            f"{', '.join(spec.address for spec in specs.values()) or 'nothing yet'}"
         )
+        if not selectors.are_upstreams_fixed():
+            following = asyncio.ensure_future(_follow_rows(upstreams, worker))
+            task.add_done_callback(lambda _: following.cancel())
         await task
+
+
+async def _follow_rows(upstreams: Upstreams, worker: Worker) -> None:
+    """Read what the operator's rows name, from a few seconds after they were changed."""
+    is_told = False
+    while True:
+        await asyncio.sleep(ROWS_EVERY_S)
+        try:
+            specs = await asyncio.to_thread(_read_rows)
+        except DatabaseError as error:
+            # The data plane needs no database: it goes on with what it has.
+            if not is_told:
+                log.warning("upstream_rows_not_read", error=type(error).__name__)
+            is_told = True
+            continue
+        is_told = False
+        if specs != upstreams.specs:
+            log.info("upstreams_changed", names=sorted(specs))
+            if upstreams.use(specs):
+                worker.owned_changed()
+
+
+def _read_rows() -> dict[str, UpstreamSpec]:
+    try:
+        return services.configured()
+    finally:
+        connection.close()
+
+
+def _own_folder(folder: Path) -> Path:
+    """This process's folder for checkpoints; those of workers that were killed are removed."""
+    for left in folder.glob(SCRATCH.format(pid="*")):
+        pid = left.name.rpartition("-")[2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return folder / SCRATCH.format(pid=os.getpid())

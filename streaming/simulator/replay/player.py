@@ -143,7 +143,8 @@ class Player:
     async def _asked_again(self) -> bool:
         self._asked.clear()
         try:
-            await asyncio.wait_for(self._asked.wait(), SETTLE_S)
+            async with asyncio.timeout(SETTLE_S):
+                await self._asked.wait()
         except TimeoutError:
             return False
         return True

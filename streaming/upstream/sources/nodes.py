@@ -1,6 +1,8 @@
 """All nodes as one source: links → merge → one market → envelopes.
 
-A node that fails, stalls, lags or disagrees is marked and read on; the others go on without it.
+Every worker reads every node, so what it publishes is a pure function of the chain and equal to
+what the other worker publishes. A node that fails, stalls, lags or disagrees is marked and read on;
+the others go on without it.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ import asyncio
 import gc
 import itertools
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,19 +19,18 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
 from streaming.core.books import build_books
 from streaming.core.catalogue import Catalogue
-from streaming.core.checks import BlockChecks, Disagreement
 from streaming.core.envelope import Envelope
 from streaming.core.market import CheckpointTooOld, Market
 from streaming.core.merge import FAR_BLOCKS, BlockMerge
-from streaming.core.node_lines import parse_time_ns
 from streaming.core.topic import Kind, Topic
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError
 from streaming.upstream import metrics
-from streaming.upstream.health import Health
+from streaming.upstream.node_watch import NodeWatch
 from streaming.upstream.sources.base import Publish
+from streaming.upstream.sources.book_check import BookCheck
 from streaming.upstream.sources.info import InfoFailed, collect_catalogue
 
 log = structlog.get_logger(__name__)
@@ -42,9 +42,12 @@ RESTART_S = 1.0
 #: How often to look whether the books still follow the files (a hole makes them wait for a new
 #: checkpoint), and whether a node's marks changed.
 WATCH_S = 0.1
-#: What is made of node files.
+#: After nodes disagreed on book changes the books are compared with a checkpoint, at most this
+#: often.
+BOOK_CHECK_EVERY_S = 30.0
+#: The files that are read of every node, and what is made of them.
+NODE_FILES = MARKET_KINDS
 NODE_KINDS = frozenset({Kind.TRADES, Kind.L2_BOOK, Kind.BBO, Kind.L4_BOOK, Kind.ALL_MIDS})
-_BLOCK_TIME = b'"block_time":"'
 
 
 class NodeLink(Protocol):
@@ -79,26 +82,28 @@ class NodesSource:
         links: Sequence[NodeLink],
         *,
         name: str = "nodes",
+        epoch: str = "",
         weights: Mapping[str, int] | None = None,
     ) -> None:
         self.name = name
         self._links = {link.name: link for link in links}
         self._weights = dict(weights or {})
-        self._market = _fresh_market()
+        self._epoch = epoch
+        self._market = Market(epoch=epoch)
         self._merge = BlockMerge(self._links)
-        self._checks = BlockChecks()
-        self._health = Health()
+        self._watch = NodeWatch(on_book_difference=self._doubt_books)
+        self._book_check: BookCheck | None = None
+        self._must_check_at_s: float | None = None
+        self._checked_at_s = float("-inf")
         self._catalogue = Catalogue()
         self._publish: Publish = lambda envelopes: None
         self._history_of: str | None = None
         self._height = 0
-        self._bytes: Counter[str] = Counter()
-        self._rates: dict[str, tuple[float, int]] = {}  # at, bytes: of the last `states`
         self._faults: Counter[str] = Counter()
         self._told: set[str] = set()
-        self._marks: dict[str, list[str]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     # --- what the worker asks ---------------------------------------------------------------------
 
@@ -115,6 +120,16 @@ class NodesSource:
         """The highest block handed on, and the newest block time (ns since 1970)."""
         return self._height, self._market.block_time_ns
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are books, and they follow the blocks."""
+        return self._market.is_ready
+
+    def set_epoch(self, epoch: str) -> None:
+        """Everything from now on carries `epoch`."""
+        self._epoch = epoch
+        self._market.set_epoch(epoch)
+
     def serves(self, topic: Topic) -> bool:
         """Whether node files hold the topic and the nodes know its coin."""
         return bool(self._links) and topic.kind in NODE_KINDS and self.catalogue.knows(topic)
@@ -130,7 +145,10 @@ class NodesSource:
 
     def snapshot(self, topic: Topic) -> Envelope | None:
         """The state after the last block applied, or NOT_READY while a book waits for its
-        checkpoint."""
+        checkpoint. None for trades before the first block: nothing can be said of what came before.
+        """
+        if topic.kind is Kind.TRADES and not self._market.has_fills:
+            return None
         return self._market.snapshot(topic)
 
     async def info(self, payload: bytes) -> bytes:
@@ -156,41 +174,20 @@ class NodesSource:
             "coins": len(self.catalogue.coins),
             "waiting": self._merge.waiting,
             "merge": dict(self._merge.counts),
-            "compared": self._checks.compared,
-            "differing": self._checks.differing,
+            "compared": self._watch.checks.compared,
+            "differing": self._watch.checks.differing,
             "faults": dict(self._faults),
         }
 
     def states(self) -> dict[str, dict[str, Any]]:
         """Figures of each node."""
-        now_s = time.monotonic()
-        coins = len(self.catalogue.coins)
+        ours = {"books_ready": self._market.is_ready, "coins": len(self.catalogue.coins)}
         states: dict[str, dict[str, Any]] = {}
         for name, link in self._links.items():
-            verdict = self._health.judge(name, now_s=now_s)
-            before_s, before_bytes = self._rates.get(name, (now_s, 0))
-            size, took_s = self._bytes[name], now_s - before_s
-            self._rates[name] = (now_s, size)
-            own = link.state()
-            silent_s = verdict.silent_s
-            states[name] = own | {
-                "kind": "node",
-                "via": own.get("kind"),
-                "height": verdict.height,
-                "lag": verdict.lag,
-                "silent_s": None if silent_s is None else round(silent_s, 3),
-                "block_age_s": round(verdict.block_age_s, 3),
-                "marks": verdict.marks,
-                "lagging": verdict.is_lagging,
-                "stalled": verdict.is_stalled,
-                "disagreeing": verdict.is_disagreeing,
-                "differing": verdict.differing,
-                "breaches": verdict.breaches,
-                "books_ready": self._market.is_ready,
-                "coins": coins,
-                "bytes": size,
-                "bytes_per_s": round((size - before_bytes) / took_s) if took_s > 0 else 0,
-            }
+            its = link.state()
+            states[name] = (
+                its | {"kind": "node", "via": its.get("kind")} | self._watch.figures(name) | ours
+            )
         return states
 
     # --- reading ----------------------------------------------------------------------------------
@@ -205,17 +202,35 @@ class NodesSource:
                     self._start(link)
                 group.create_task(self._follow_catalogue())
                 group.create_task(self._keep_books())
-                group.create_task(self._watch())
+                group.create_task(self._show())
         finally:
             self._group = None
+            self._tasks.clear()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
 
+    def use(self, links: Sequence[NodeLink], *, weights: Mapping[str, int]) -> None:
+        """Read these nodes from now on: others are let go, new ones begun, the rest untouched."""
+        self._weights = dict(weights)
+        fresh = {link.name: link for link in links}
+        for name in self._links.keys() - fresh.keys():
+            del self._links[name]
+            if task := self._tasks.pop(name, None):
+                task.cancel()
+            self._watch.leave(name)
+            self._merge.leave(name)
+        for name in fresh.keys() - self._links.keys():
+            self._links[name] = fresh[name]
+            self._merge.join(name)
+            if self._group is not None:
+                self._start(fresh[name])
+        self._on_due()
+
     def _start(self, link: NodeLink) -> None:
         assert self._group is not None  # noqa: S101
-        self._health.join(link.name, now_s=time.monotonic())
-        self._group.create_task(self._keep_link(link))
+        self._watch.join(link.name)
+        self._tasks[link.name] = self._group.create_task(self._keep_link(link))
 
     async def _keep_link(self, link: NodeLink) -> None:
         """A link that fails is begun again; the others carry on."""
@@ -233,10 +248,18 @@ class NodesSource:
         # One node's only: another's may reach further, and what is history cannot be news.
         if self._history_of is None:
             self._history_of = name
-        if name == self._history_of and self._merge.last(FileKind.FILLS) is None:
-            self._market.prime(blocks)
+        if name != self._history_of or self._merge.has_begun(FileKind.FILLS):
+            return
+        self._market.prime(blocks)
+        # Live blocks follow on it, or the last trades would have a hole in them: another node's
+        # first block may be a few further.
+        for block in blocks:
+            if block.kind is FileKind.FILLS:
+                self._merge.begin_after(block.kind, block.height)
 
     def _deliver(self, name: str, blocks: list[RawBlock]) -> None:
+        if name not in self._links:
+            return
         begun_s, now_ns = time.perf_counter(), time.monotonic_ns()
         take = self._merge.take
         self._apply(
@@ -247,7 +270,13 @@ class NodesSource:
         metrics.APPLY_SECONDS.labels(self.name).observe(time.perf_counter() - begun_s)
         self._arm()
         # Only now: what follows is about the nodes, and no customer waits for it.
-        self._note(name, blocks, now_s=now_ns / 1e9)
+        now_s = now_ns / 1e9
+        self._watch.note(name, filter(self._can_be, blocks), now_s=now_s)
+        self._watch.breached(self._merge.drain_breaches(), now_s=now_s)
+
+    def _can_be(self, block: RawBlock) -> bool:
+        last = self._merge.last(block.kind)
+        return last is None or block.height <= last + FAR_BLOCKS
 
     def _on_due(self) -> None:
         self._timer = None
@@ -274,6 +303,8 @@ class NodesSource:
                 self._fail(block)
             if block.height > self._height:
                 self._height = block.height
+            if self._book_check is not None:
+                self._book_check.keep(block)
         self._publish(envelopes)
 
     def _fail(self, block: RawBlock) -> None:
@@ -283,72 +314,19 @@ class NodesSource:
             self._told.add("apply_failed")
             log.exception("block_not_applied", kind=str(block.kind), height=block.height)
         wanted = self._market.wanted
-        self._market = _fresh_market()
+        self._market = Market(epoch=self._epoch)
         for topic in wanted:
             self._market.want(topic)
 
     # --- how the nodes do -------------------------------------------------------------------------
 
-    def _note(self, name: str, blocks: list[RawBlock], *, now_s: float) -> None:
-        tops: dict[FileKind, RawBlock] = {}
-        for block in blocks:
-            metrics.BLOCKS.labels(name, block.kind).inc()
-            self._bytes[name] += sum(map(len, block.lines))
-            last = self._merge.last(block.kind)
-            if last is not None and block.height > last + FAR_BLOCKS:
-                continue
-            tops[block.kind] = block
-            # A checksum costs 0.2 ms for a block's statuses; with one node there is nothing to
-            # compare.
-            difference = self._checks.note(name, block) if len(self._links) > 1 else None
-            if difference is not None:
-                self._differ(difference, now_s=now_s)
-        for block in tops.values():
-            age_s = _block_age_s(block)
-            self._health.heard(name, block.height, now_s=now_s, block_age_s=age_s)
-        for breach in self._merge.drain_breaches():
-            self._health.broke_promise(breach.source, now_s=now_s)
-            self._count("breach")
-            log.warning(
-                "node_left_blocks_out",
-                source=breach.source,
-                file_kind=str(breach.kind),
-                height=breach.height,
-            )
-
-    def _differ(self, difference: Disagreement, *, now_s: float) -> None:
-        metrics.DISAGREEMENTS.labels(difference.kind).inc()
-        for name in (difference.first, difference.other):
-            if not self._health.judge(name, now_s=now_s).is_disagreeing:
-                log.error(
-                    "nodes_disagree",
-                    source=name,
-                    file_kind=str(difference.kind),
-                    height=difference.height,
-                    forwarded=difference.first,
-                )
-            self._health.differed(name, now_s=now_s)
-
     def _ranked(self) -> list[NodeLink]:
-        names = self._health.ranked(self._links, now_s=time.monotonic(), weights=self._weights)
+        names = self._watch.ranked(self._links, weights=self._weights)
         return [self._links[name] for name in names]
 
-    async def _watch(self) -> None:
-        """Tell when a node's marks change, and show its figures to the metrics."""
+    async def _show(self) -> None:
         while True:
-            now_s = time.monotonic()
-            for name in list(self._links):
-                verdict = self._health.judge(name, now_s=now_s)
-                metrics.HEIGHT.labels(name).set(verdict.height)
-                metrics.LAG_BLOCKS.labels(name).set(verdict.lag)
-                metrics.BLOCK_AGE.labels(name).set(verdict.block_age_s)
-                for mark in ("lagging", "stalled", "disagreeing"):
-                    metrics.MARKED.labels(name, mark).set(mark in verdict.marks)
-                if verdict.marks != self._marks.get(name, []):
-                    self._marks[name] = verdict.marks
-                    log.warning(
-                        "node_marked", source=name, marks=",".join(verdict.marks), lag=verdict.lag
-                    )
+            self._watch.show(list(self._links))
             self._export_faults()
             await asyncio.sleep(WATCH_S)
 
@@ -368,15 +346,23 @@ class NodesSource:
         for reason, count in self._merge.counts.items():
             metrics.MERGED.labels(reason).set(count)
 
+    def _doubt_books(self, now_s: float) -> None:
+        if self._must_check_at_s is None:
+            self._must_check_at_s = max(now_s, self._checked_at_s + BOOK_CHECK_EVERY_S)
+
     # --- books ------------------------------------------------------------------------------------
 
     async def _keep_books(self) -> None:
-        """Whenever the books are not in step, ask for a checkpoint and start them from it."""
+        """Whenever the books are not in step, ask for a checkpoint and start them from it; when
+        nodes disagreed, compare them with one.
+        """
         while True:
             metrics.BOOKS_READY.labels(self.name).set(self._market.is_ready)
             if not self._market.is_ready and self._market.has_diffs:
                 if not await self._sync_books():
                     await asyncio.sleep(RETRY_S)
+            elif (at_s := self._must_check_at_s) is not None and time.monotonic() >= at_s:
+                await self._check_books()
             await asyncio.sleep(WATCH_S)
 
     async def _sync_books(self) -> bool:
@@ -385,25 +371,57 @@ class NodesSource:
                 checkpoint = await link.checkpoint()
                 # In a thread: 0.4 s for BTC alone, during which blocks must go on arriving.
                 books = await asyncio.to_thread(build_books, checkpoint.coins)
-                gc.unfreeze()  # the books there were go
                 self._market.load_checkpoint(checkpoint.height, books)
-                # Books are many objects and hardly a cycle. Left to the collector, each full pass
-                # over BTC's 51,000 orders stopped the loop for 130 to 230 ms.
-                gc.freeze()
             except (CheckpointError, CheckpointTooOld) as error:
                 metrics.CHECKPOINTS.labels(link.name, type(error).__name__).inc()
                 log.warning("checkpoint_failed", source=link.name, reason=str(error))
                 continue
+            # A full collection walks every order, 0.2 s for 205,000, every some minutes. Frozen,
+            # the books are left out of it (0.1 ms), and still freed when they go.
+            gc.freeze()
             metrics.CHECKPOINTS.labels(link.name, "loaded").inc()
             log.info("books_synced", source=link.name, height=checkpoint.height, coins=len(books))
-            self._publish([self._market.snapshot(topic) for topic in self._market.wanted])
+            snapshots = (self.snapshot(topic) for topic in self._market.wanted)
+            self._publish([snapshot for snapshot in snapshots if snapshot is not None])
             return True
         return False
+
+    async def _check_books(self) -> None:
+        """Compare the books with a checkpoint, and start those anew that differ. Nothing stops
+        meanwhile.
+        """
+        self._must_check_at_s, self._checked_at_s = None, time.monotonic()
+        for link in self._ranked():
+            self._book_check = BookCheck(self._market)
+            try:
+                checkpoint = await link.checkpoint()
+                books = await asyncio.to_thread(build_books, checkpoint.coins)
+                result = await self._book_check.compare(checkpoint.height, books)
+            except (CheckpointError, CheckpointTooOld) as error:
+                metrics.CHECKPOINTS.labels(link.name, type(error).__name__).inc()
+                log.warning("book_check_failed", source=link.name, reason=str(error))
+                continue
+            finally:
+                self._book_check = None
+            metrics.CHECKPOINTS.labels(link.name, "compared").inc()
+            if result.coins:
+                metrics.BOOKS_CORRECTED.inc(len(result.coins))
+                log.error(
+                    "books_corrected",
+                    source=link.name,
+                    height=result.height,
+                    coins=",".join(sorted(result.coins)[:20]),
+                )
+                self._publish(result.envelopes)
+            return
 
     # --- names ------------------------------------------------------------------------------------
 
     async def _follow_catalogue(self) -> None:
         while True:
+            if not self._links:
+                await asyncio.sleep(RETRY_S)
+                continue
             try:
                 self._catalogue = await collect_catalogue(self._ask)
             except InfoFailed as failed:
@@ -420,21 +438,3 @@ class NodesSource:
             return orjson.loads(await self.info(orjson.dumps(body)))
         except orjson.JSONDecodeError as error:
             raise InfoFailed(f"{body['type']}: not JSON") from error
-
-
-def _fresh_market() -> Market:
-    return Market(epoch=uuid.uuid4().hex[:12])
-
-
-def _block_age_s(block: RawBlock) -> float:
-    """How long after its own time the block was read; 0 when its line does not say."""
-    line = block.lines[0] if block.lines else b""
-    begin = line.find(_BLOCK_TIME, 0, 200)
-    if begin < 0:
-        return 0.0
-    begin += len(_BLOCK_TIME)
-    text = line[begin : line.find(b'"', begin, begin + 40)].decode("ascii", "replace")
-    try:
-        return (block.read_ns - parse_time_ns(text)) / 1e9
-    except (ValueError, OverflowError):
-        return 0.0

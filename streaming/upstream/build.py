@@ -1,0 +1,72 @@
+"""From the operator's list of upstreams to the sources of one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from streaming.upstream.links import build_link
+from streaming.upstream.sources.base import Source
+from streaming.upstream.sources.nodes import NODE_FILES, NodeLink, NodesSource
+from streaming.upstream.sources.public import PublicSource
+from streaming.upstream.spec import UpstreamKind, UpstreamSpec
+
+NODE_UPSTREAMS = frozenset({UpstreamKind.NODE, UpstreamKind.GATEWAY})
+
+
+def named(specs: Sequence[UpstreamSpec]) -> dict[str, UpstreamSpec]:
+    """The upstreams of a list by names made of their places in it, the same in every worker."""
+    names: dict[str, UpstreamSpec] = {}
+    nodes = [spec for spec in specs if spec.kind in NODE_UPSTREAMS]
+    for number, spec in enumerate(nodes):
+        names[f"{spec.kind}{number}"] = spec
+    for number, spec in enumerate(spec for spec in specs if spec.kind is UpstreamKind.PUBLIC):
+        names[f"public{number}"] = spec
+    return names
+
+
+class Upstreams:
+    """The sources of one worker. `nodes` lives as long as the worker, whatever the list says;
+    `build_owned` makes the others, which run in one worker at a time.
+    """
+
+    def __init__(self, specs: Mapping[str, UpstreamSpec], *, scratch: Path) -> None:
+        """`specs` by name; `scratch` must be this process's own."""
+        self.specs = dict(specs)
+        self._scratch = scratch
+        self._links = self._linked({})
+        self.nodes = NodesSource(list(self._links.values()), weights=self._weights())
+
+    def use(self, specs: Mapping[str, UpstreamSpec]) -> bool:
+        """Read these from now on: what stays as it was goes on undisturbed. Returns whether the
+        owned sources must be made anew.
+        """
+        before, self.specs = self.specs, dict(specs)
+        kept = {n: link for n, link in self._links.items() if before[n] == self.specs.get(n)}
+        if kept.keys() != self._links.keys():
+            # Under the same name another address may be meant now: the old one goes first.
+            self.nodes.use(list(kept.values()), weights={})
+        self._links = self._linked(kept)
+        self.nodes.use(list(self._links.values()), weights=self._weights())
+        return _owned(before) != _owned(self.specs)
+
+    def build_owned(self) -> list[Source]:
+        """The sources that run in one worker at a time, made anew for each owner."""
+        return [PublicSource(spec, name=name) for name, spec in _owned(self.specs).items()]
+
+    def _linked(self, kept: Mapping[str, NodeLink]) -> dict[str, NodeLink]:
+        return {
+            name: kept.get(name)
+            or build_link(spec, name=name, scratch=self._scratch, kinds=NODE_FILES)
+            for name, spec in self._nodes().items()
+        }
+
+    def _weights(self) -> dict[str, int]:
+        return {name: spec.weight for name, spec in self._nodes().items()}
+
+    def _nodes(self) -> dict[str, UpstreamSpec]:
+        return {name: spec for name, spec in self.specs.items() if spec.kind in NODE_UPSTREAMS}
+
+
+def _owned(specs: Mapping[str, UpstreamSpec]) -> dict[str, UpstreamSpec]:
+    return {name: spec for name, spec in specs.items() if spec.kind is UpstreamKind.PUBLIC}

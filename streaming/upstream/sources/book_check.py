@@ -1,0 +1,135 @@
+"""Books compared with a checkpoint while blocks go on arriving, and replaced where they differ.
+
+A checkpoint is some blocks old when it is here. The changes since are kept from before it was asked
+for and applied to it, so that both sides stand at the same block when they are compared. Compared
+are the 100 best levels of each coin; that holds the loop for about 0.3 ms a coin, once in a
+disagreement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.book.l4 import L4Book
+from streaming.core.books import Books
+from streaming.core.envelope import Envelope, Position, Role, end_of
+from streaming.core.market import CheckpointTooOld, Market
+from streaming.core.topic import MAX_LEVELS, Kind, Topic
+
+#: Changes kept while a checkpoint is made: 120 s of all coins' at 1 MiB/s.
+KEPT_BYTES = 120 * 1024 * 1024
+#: Blocks applied before the loop gets its turn.
+SLICE_BLOCKS = 20
+#: A node may be ahead of what has been merged; for longer than this it is something else.
+CATCH_UP_S = 5.0
+LOOK_S = 0.02
+
+CORRECTED = b"The book was corrected from a checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class BookCheckResult:
+    """Where the books stood, the coins that differed, and what to publish for them."""
+
+    height: int
+    coins: frozenset[str] = frozenset()
+    envelopes: list[Envelope] = field(default_factory=list)
+
+
+class BookCheck:
+    """One comparison. Make it before the checkpoint is asked for, and `keep` every block from
+    then on.
+    """
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self._kept: list[RawBlock] = []
+        self._kept_bytes = 0
+        self._is_broken = False
+
+    def keep(self, block: RawBlock) -> None:
+        """Take note of a block that the market has just taken in."""
+        if block.kind is not FileKind.DIFFS or self._is_broken:
+            return
+        self._is_broken = bool(self._kept) and block.previous is None
+        self._kept_bytes += sum(map(len, block.lines))
+        self._is_broken = self._is_broken or self._kept_bytes > KEPT_BYTES
+        self._kept.append(block)
+
+    async def compare(self, height: int, books: dict[str, L4Book]) -> BookCheckResult:
+        """Bring the books of a checkpoint up to the market's block, and the market's to theirs
+        where they differ.
+
+        Raises CheckpointTooOld when the two cannot be brought together: changes in between were
+        lost, or not enough blocks come.
+        """
+        fresh = Books(Counter())
+        fresh.load_checkpoint(height, books)
+        done = await self._catch_up(fresh, height)
+        market = self._market
+        if self._is_broken or not market.is_ready or market.height != fresh.height:
+            raise CheckpointTooOld(
+                f"checkpoint of block {height} came to {fresh.height} in {done} blocks,"
+                f" the books are at {market.height}"
+            )
+        other = Market(epoch="")
+        other.load_checkpoint(fresh.height, fresh.by_coin)
+        coins = fresh.by_coin.keys() | market.coins()
+        differing = frozenset(c for c in coins if _levels(market, c) != _levels(other, c))
+        if not differing:
+            return BookCheckResult(fresh.height)
+        market.load_checkpoint(fresh.height, fresh.by_coin)
+        return BookCheckResult(fresh.height, differing, list(self._news(differing)))
+
+    async def _catch_up(self, fresh: Books, height: int) -> int:
+        """Apply what is kept until nothing is left and the market is there too; returns how many
+        blocks that were.
+        """
+        done, loop = 0, asyncio.get_running_loop()
+        deadline_s = loop.time() + CATCH_UP_S
+        while not self._is_broken:
+            for block in self._kept[done : done + SLICE_BLOCKS]:
+                done += 1
+                if block.height <= height:
+                    continue
+                if fresh.height == height and (block.previous is None or block.previous > height):
+                    raise CheckpointTooOld(
+                        f"checkpoint of block {height}, oldest change kept is of {block.height}"
+                    )
+                fresh.apply(block)
+            is_level = done == len(self._kept) and self._market.height >= fresh.height
+            if is_level or loop.time() > deadline_s:
+                break
+            await asyncio.sleep(0 if done < len(self._kept) else LOOK_S)
+        return done
+
+    def _news(self, coins: frozenset[str]) -> list[Envelope]:
+        """States are shown anew; whoever follows changes is told to start again."""
+        envelopes = []
+        height = self._market.height
+        for topic in self._market.wanted:
+            state = topic.kind in (Kind.L2_BOOK, Kind.BBO) and topic.coin in coins
+            if not state and not topic.is_chained:
+                continue
+            snapshot = self._market.snapshot(topic)
+            if topic.is_chained:
+                snapshot = Envelope(
+                    topic.name,
+                    snapshot.epoch,
+                    end_of(height),
+                    Position(height),
+                    Role.GAP,
+                    CORRECTED,
+                    snapshot.times,
+                )
+            envelopes.append(snapshot)
+        return envelopes
+
+
+def _levels(market: Market, coin: str) -> bytes:
+    """The coin's best levels as they are rendered, without the time."""
+    topic = Topic(Kind.L2_BOOK, coin, n_levels=MAX_LEVELS)
+    return market.snapshot(topic).payload.partition(b'"levels"')[2]

@@ -1,0 +1,192 @@
+"""One connection to the exchange's WebSocket: kept up, subscribed to what it should carry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+import structlog
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from streaming.core.envelope import Envelope
+from streaming.core.public import PublicFeed
+from streaming.core.topic import Topic
+from streaming.upstream import metrics
+from streaming.upstream.budget import PublicBudget
+
+log = structlog.get_logger(__name__)
+
+#: The exchange closes after 60 s of its own silence; a pong resets that.
+PING_EVERY_S = 20.0
+#: No frame for this long, pongs included: half-open.
+SILENCE_LIMIT_S = 45.0
+RETRY_MIN_S, RETRY_MAX_S = 0.5, 30.0
+#: A full `allDexsAssetCtxs` frame is 177 KB; the largest snapshot we ask for is below 1 MB.
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+
+
+def subscription_of(topic: Topic) -> dict[str, Any]:
+    """The subscription object that asks the exchange for `topic`. `nLevels` is not a public
+    field."""
+    subscription: dict[str, Any] = {"type": topic.kind.value}
+    for field in ("coin", "user", "interval", "dex"):
+        if value := getattr(topic, field):
+            subscription[field] = value
+    if topic.n_sig_figs is not None:
+        subscription["nSigFigs"] = topic.n_sig_figs
+    if topic.mantissa is not None:
+        subscription["mantissa"] = topic.mantissa
+    if topic.fast:
+        subscription["fast"] = True
+    if topic.aggregate:
+        subscription["aggregateByTime"] = True
+    return subscription
+
+
+class PublicLink:
+    """One upstream connection and what is subscribed on it.
+
+    `on_frame(link, data)` gets every frame, `publish` what a reconnect makes known: gaps.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        feed: PublicFeed,
+        budget: PublicBudget,
+        on_frame: Callable[[PublicLink, bytes], None],
+        publish: Callable[[Iterable[Envelope]], None],
+        on_unserved: Callable[[Topic], None] = lambda topic: None,
+    ) -> None:
+        self.name = name
+        self.feed = feed
+        self.topics: dict[Topic, None] = {}
+        self.heard_at_s = 0.0
+        self.is_up = False
+        self._url = url
+        self._budget = budget
+        self._on_frame, self._publish, self._on_unserved = on_frame, publish, on_unserved
+        self._asked: set[Topic] = set()
+        self._wake = asyncio.Event()
+
+    def add(self, topic: Topic) -> None:
+        """Subscribe as soon as the connection allows."""
+        self.topics[topic] = None
+        self.feed.subscribed(topic)
+        self._wake.set()
+
+    def remove(self, topic: Topic) -> None:
+        """Unsubscribe."""
+        del self.topics[topic]
+        self.feed.unsubscribed(topic)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Stay connected while anything is subscribed, until cancelled."""
+        retry_s = RETRY_MIN_S
+        while True:
+            if not self.topics:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._wait_for(self._budget.connect)
+            began_s = time.monotonic()
+            try:
+                await self._connected()
+            except (OSError, TimeoutError, WebSocketException) as error:
+                if not self.topics:
+                    retry_s = RETRY_MIN_S
+                    continue  # we hung up: nobody wants anything
+                log.warning("upstream_lost", link=self.name, reason=str(error))
+            except Exception:
+                # Nothing an upstream sends may end the link for good.
+                log.exception("upstream_link_failed", link=self.name)
+            finally:
+                self.is_up = False
+            if time.monotonic() - began_s > RETRY_MAX_S:
+                retry_s = RETRY_MIN_S
+            # Jitter, or every relay behind one address comes back at once and spends its 30
+            # connects a minute.
+            await asyncio.sleep(retry_s * random.uniform(0.5, 1.5))  # noqa: S311
+            retry_s = min(retry_s * 2, RETRY_MAX_S)
+
+    async def _wait_for(self, allowance: Callable[..., float]) -> None:
+        while (wait_s := allowance(now_s=time.monotonic())) > 0:  # noqa: ASYNC110 - time is all we wait for
+            await asyncio.sleep(wait_s)
+
+    async def _connected(self) -> None:
+        async with connect(
+            self._url,
+            max_size=MAX_FRAME_BYTES,
+            max_queue=64,
+            open_timeout=10,
+            ping_interval=None,
+            compression=None,
+            user_agent_header="hl-relay",
+        ) as socket:
+            metrics.CONNECTS.labels(self.name.partition(":")[0]).inc()
+            self._asked.clear()
+            if gaps := self.feed.reconnected():
+                self._publish(gaps)
+            self.heard_at_s = time.monotonic()
+            self.is_up = True
+            keepers = [
+                asyncio.ensure_future(self._subscribe(socket)),
+                asyncio.ensure_future(self._ping(socket)),
+            ]
+            try:
+                await self._read(socket)
+            finally:
+                for keeper in keepers:
+                    keeper.cancel()
+                await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def _read(self, socket: ClientConnection) -> None:
+        while self.topics:
+            limit_s = self.heard_at_s + SILENCE_LIMIT_S - time.monotonic()
+            async with asyncio.timeout(max(limit_s, 0.01)):
+                data = await socket.recv(decode=False)
+            self.heard_at_s = time.monotonic()
+            self._on_frame(self, data)
+
+    async def _subscribe(self, socket: ClientConnection) -> None:
+        while True:
+            self._wake.clear()
+            for topic in [t for t in self._asked if t not in self.topics]:
+                self._asked.discard(topic)
+                await self._say(socket, "unsubscribe", topic)
+            for topic in [t for t in self.topics if t not in self._asked]:
+                if topic in self.topics:
+                    self._asked.add(topic)
+                    await self._say(socket, "subscribe", topic)
+            if not self.topics:
+                await socket.close()
+                return
+            await self._wake.wait()
+
+    async def _say(self, socket: ClientConnection, method: str, topic: Topic) -> None:
+        await self._wait_for(self._budget.say)
+        frame = {"method": method, "subscription": subscription_of(topic)}
+        await socket.send(orjson.dumps(frame).decode())
+
+    async def _ping(self, socket: ClientConnection) -> None:
+        while True:
+            before = frozenset(self._asked)
+            await asyncio.sleep(PING_EVERY_S)
+            await self._wait_for(self._budget.say)
+            with contextlib.suppress(WebSocketException):
+                await socket.send('{"method":"ping"}')
+            # Asked for a while ago and never acknowledged: refused, or lost. Ask again.
+            for topic in before & self._asked:
+                if topic in self.topics and not self.feed.is_served(topic):
+                    self._asked.discard(topic)
+                    self._on_unserved(topic)
+                    self._wake.set()

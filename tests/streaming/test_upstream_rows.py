@@ -1,0 +1,89 @@
+"""The operator's list changes while the worker runs: only what changed is touched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+from streaming.core.envelope import Envelope, Role
+from streaming.core.topic import Kind, Topic
+from streaming.upstream.build import Upstreams, named
+from streaming.upstream.spec import UpstreamSpec, parse_upstreams
+from tests.core.node_events import fill, line
+from tests.streaming.node_lines import BY_BLOCK, FILLS, NodeDirectory
+
+DEADLINE_S = 10.0
+TRADES = Topic(Kind.TRADES, "BTC")
+
+
+def specs(**folders: Path) -> dict[str, UpstreamSpec]:
+    return {
+        name: spec
+        for name, folder in folders.items()
+        for spec in parse_upstreams(f"node://{folder}")
+    }
+
+
+class Taken:
+    """What was published, as heights."""
+
+    def __init__(self) -> None:
+        self.heights: list[int] = []
+        self.came = asyncio.Event()
+
+    def __call__(self, envelopes: Iterable[Envelope]) -> None:
+        self.heights += [e.position.height for e in envelopes if e.role is Role.UPDATE]
+        self.came.set()
+
+    async def reach(self, height: int, node: NodeDirectory, write_from: int) -> None:
+        """Write blocks to `node` until one at or above `height` was published."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not self.heights or self.heights[-1] < height:
+                self.came.clear()
+                trade(node, write_from)
+                write_from += 1
+                try:
+                    async with asyncio.timeout(0.1):
+                        await self.came.wait()
+                except TimeoutError:
+                    continue
+
+
+def trade(node: NodeDirectory, height: int) -> None:
+    sides = [fill(height, "A", crossed=True), fill(height, "B")]
+    node.write(FILLS, BY_BLOCK, line(height, sides) + b"\n")
+
+
+async def test_a_node_is_exchanged_for_another_under_the_same_name(tmp_path: Path) -> None:
+    first, second = NodeDirectory(tmp_path / "first"), NodeDirectory(tmp_path / "second")
+    for node in (first, second):
+        node.root.mkdir()
+    upstreams = Upstreams(specs(one=first.root), scratch=tmp_path / "scratch")
+    upstreams.nodes.want(TRADES)
+    taken = Taken()
+    task = asyncio.ensure_future(upstreams.nodes.run(taken))
+    try:
+        await taken.reach(100, first, 100)
+        assert not upstreams.use(specs(one=second.root, two=first.root))
+        states = upstreams.nodes.states()
+        assert states["one"]["address"] == str(second.root)
+        assert states["two"]["address"] == str(first.root)
+        await taken.reach(600, second, 600)
+        upstreams.use(specs(one=second.root))
+        assert set(upstreams.nodes.states()) == {"one"}
+        upstreams.use({})
+        assert not upstreams.nodes.serves(TRADES)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert taken.heights == sorted(set(taken.heights))
+
+
+def test_only_a_changed_public_upstream_makes_the_owned_sources_anew(tmp_path: Path) -> None:
+    public = named(parse_upstreams("wss://api.hyperliquid.xyz/ws"))
+    upstreams = Upstreams(public, scratch=tmp_path)
+    assert [source.name for source in upstreams.build_owned()] == ["public0"]
+    assert not upstreams.use(public | specs(one=tmp_path))
+    assert upstreams.use(specs(one=tmp_path))
+    assert upstreams.build_owned() == []

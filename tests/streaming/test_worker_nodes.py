@@ -1,0 +1,317 @@
+"""Several nodes behind one source: what one lacks the other gives, and differences are found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+
+from streaming.core.blocks import RawBlock
+from streaming.core.envelope import Envelope, Role
+from streaming.core.topic import Kind, Topic
+from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, CoinOrders
+from streaming.upstream.sources.info import InfoFailed
+from streaming.upstream.sources.nodes import NodesSource
+from tests.core.node_events import ADA, block, diffs, fill, fills, new, order
+
+DEADLINE_S = 10.0
+TRADES = Topic(Kind.TRADES, "BTC")
+L2_BOOK = Topic(Kind.L2_BOOK, "BTC")
+
+
+class FakeLink:
+    """A node in the test's hand. Blocks vouch for the height below them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.checkpoints: list[Checkpoint] = []
+        self.runs = 0
+        self.asked = 0
+        self._deliver: Callable[[list[RawBlock]], None]
+        self._deliver_history: Callable[[list[RawBlock]], None]
+        self._failed: asyncio.Future[None]
+        self.is_running = asyncio.Event()
+
+    async def run(
+        self,
+        deliver: Callable[[list[RawBlock]], None],
+        *,
+        deliver_history: Callable[[list[RawBlock]], None],
+    ) -> None:
+        self.runs += 1
+        self._deliver, self._deliver_history = deliver, deliver_history
+        self._failed = asyncio.get_running_loop().create_future()
+        self.is_running.set()
+        await self._failed
+
+    def fail(self) -> None:
+        self.is_running.clear()
+        self._failed.set_exception(RuntimeError("broken on purpose"))
+
+    def give(self, *blocks: RawBlock, previous: bool = True) -> None:
+        self._deliver([vouching(b, previous=previous) for b in blocks])
+
+    def give_history(self, *blocks: RawBlock) -> None:
+        self._deliver_history(list(blocks))
+
+    async def checkpoint(self) -> Checkpoint:
+        self.asked += 1
+        if not self.checkpoints:
+            raise CheckpointError("none on purpose")
+        return self.checkpoints[0]
+
+    async def info(self, payload: bytes) -> bytes:
+        if orjson.loads(payload)["type"] == "meta":
+            return b'{"universe":[{"name":"BTC"}]}'
+        raise InfoFailed("unknown")
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": "fake", "address": self.name}
+
+
+def vouching(made: RawBlock, *, previous: bool = True) -> RawBlock:
+    before = made.height - 1 if previous else None
+    return RawBlock(made.kind, made.height, made.lines, made.read_ns, before)
+
+
+def trade(height: int) -> RawBlock:
+    return fills(height, fill(height, "B", crossed=True), fill(height, "A"))
+
+
+class Out:
+    """What was published, with a way to wait for more."""
+
+    def __init__(self) -> None:
+        self.envelopes: list[Envelope] = []
+        self._wake = asyncio.Event()
+
+    def __call__(self, envelopes: Iterable[Envelope]) -> None:
+        self.envelopes += envelopes
+        self._wake.set()
+
+    async def until(self, is_so: Callable[[], Any]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not is_so():
+                self._wake.clear()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), 0.02)
+                except TimeoutError:
+                    continue  # not everything that is waited for is published
+
+    def heights(self, topic: Topic) -> list[int]:
+        return [
+            e.position.height
+            for e in self.envelopes
+            if e.topic == topic.name and e.role is Role.UPDATE
+        ]
+
+
+@asynccontextmanager
+async def nodes(*names: str) -> AsyncIterator[tuple[NodesSource, list[FakeLink], Out]]:
+    links, out = [FakeLink(name) for name in names], Out()
+    source = NodesSource(links, epoch="n-test")
+    source.want(TRADES)
+    task = asyncio.ensure_future(source.run(out))
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            for link in links:
+                await link.is_running.wait()
+        yield source, links, out
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_each_block_once_from_whoever_is_first() -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        a.give(trade(10), previous=False)
+        b.give(trade(10), trade(11))
+        a.give(trade(11), trade(12))
+        assert out.heights(TRADES) == [10, 11, 12]
+        assert source.tip[0] == 12
+        assert source.state()["merge"] == {"late_copy": 2}
+
+
+async def test_a_hole_waits_for_the_other_node_and_then_goes_on() -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        a.give(trade(10), previous=False)
+        b.give(trade(10))
+        a.give(trade(12), previous=False)
+        assert out.heights(TRADES) == [10]
+        b.give(trade(11))
+        assert out.heights(TRADES) == [10, 11, 12]
+        a.give(trade(14), previous=False)
+        await out.until(lambda: out.heights(TRADES) == [10, 11, 12, 14])  # by the timer
+        assert source.state()["merge"]["gap"] == 1
+
+
+async def test_a_failed_link_begins_again_and_the_other_carries_on() -> None:
+    async with nodes("a", "b") as (_, (a, b), out):
+        a.give(trade(10), previous=False)
+        a.fail()
+        b.give(trade(10), previous=False)
+        b.give(trade(11))
+        assert out.heights(TRADES) == [10, 11]
+        async with asyncio.timeout(DEADLINE_S):
+            await a.is_running.wait()
+        a.give(trade(12), previous=False)
+        assert (a.runs, out.heights(TRADES)) == (2, [10, 11, 12])
+
+
+async def test_history_is_taken_once_and_only_before_the_first_block() -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        a.give_history(trade(8), trade(9))
+        b.give_history(trade(10))  # further than the other's: would swallow a live block
+        b.give(trade(10), previous=False)
+        a.give_history(trade(11))
+        a.give(trade(11))
+        assert out.heights(TRADES) == [10, 11]
+        snapshot = source.snapshot(TRADES)
+        assert snapshot is not None
+        assert len(orjson.loads(snapshot.payload)["data"]) == 4
+
+
+async def test_nodes_that_differ_are_marked_and_the_first_copy_goes_on() -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        a.give(trade(10), previous=False)
+        other = fills(10, fill(77, "B", crossed=True), fill(77, "A"))
+        b.give(other, previous=False)
+        states = source.states()
+        assert [states[name]["marks"] for name in ("a", "b")] == [["disagreeing"]] * 2
+        assert states["a"]["differing"] == 1
+        assert [e.position.height for e in out.envelopes] == [10]
+        assert orjson.loads(out.envelopes[0].payload)["data"][0]["tid"] == 10
+        # local_time alone is no difference
+        a.give(trade(11))
+        late = trade(11)
+        b.give(RawBlock(late.kind, 11, [late.lines[0].replace(b".339", b".999")], 0))
+        assert source.states()["a"]["differing"] == 1
+
+
+async def test_a_broken_promise_marks_and_restarts_continuity() -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        a.give(trade(10), previous=False)
+        a._deliver([RawBlock(trade(15).kind, 15, trade(15).lines, 0, previous=10)])
+        b.give(trade(12), previous=False)
+        assert source.states()["a"]["breaches"] == 1
+        assert source.states()["a"]["disagreeing"]
+        assert not source.states()["b"]["disagreeing"]
+        assert out.heights(TRADES) == [10, 15]
+
+
+async def test_a_stalled_node_is_shown_and_the_others_go_on() -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        a.give(trade(10), previous=False)
+        for height in range(10, 50):
+            b.give(trade(height), previous=height > 10)
+        states = source.states()
+        assert (states["a"]["lag"], states["a"]["marks"]) == (39, ["lagging"])
+        assert states["b"]["marks"] == []
+        assert len(out.heights(TRADES)) == 40
+        await out.until(lambda: "stalled" in source.states()["a"]["marks"])
+
+
+async def test_a_height_that_cannot_be_marks_nobody() -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        a.give(trade(10), previous=False)
+        b.give(trade(10), previous=False)
+        a.give(trade(10**15), previous=False)
+        a.give(trade(11))
+        assert out.heights(TRADES) == [10, 11]
+        assert source.states()["b"]["marks"] == []
+        assert source.tip[0] == 11
+
+
+def resting(*oids: int, sz: str = "1.0") -> list[CoinOrders]:
+    return [CoinOrders("BTC", [order(oid, sz) | {"user": ADA} for oid in oids], [])]
+
+
+def quiet(height: int) -> RawBlock:
+    """A block in which no book changed."""
+    return diffs(height)
+
+
+async def test_the_checkpoint_comes_from_the_healthiest_that_has_one() -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        source.want(L2_BOOK)
+        b.checkpoints = [Checkpoint(10, resting(1))]
+        a.give(quiet(10), previous=False)
+        b.give(quiet(10), previous=False)
+        await out.until(lambda: source.state()["books_ready"])
+        assert b.asked == 1
+        assert [e.topic for e in out.envelopes if e.role is Role.SNAPSHOT]
+
+
+async def test_books_are_compared_with_a_checkpoint_after_a_difference() -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        source.want(L2_BOOK)
+        a.checkpoints = [Checkpoint(10, resting(1))]
+        b.checkpoints = [Checkpoint(10, resting(1))]
+        a.give(quiet(10), previous=False)
+        b.give(quiet(10), previous=False)
+        await out.until(lambda: source.state()["books_ready"])
+        # The first copy is the wrong one: it goes on, and the checkpoint says otherwise.
+        truth = Checkpoint(11, [*resting(1, 2)])
+        a.checkpoints = b.checkpoints = [truth]
+        a.give(diffs(11, new(2, "5.0")))
+        b.give(diffs(11, new(2, "1.0")))
+        assert book_size(source) == "6.0"
+        asked = a.asked + b.asked
+        await out.until(lambda: a.asked + b.asked > asked)
+        a.give(quiet(12))
+        await out.until(lambda: book_size(source) == "2.0")
+        assert source.state()["books_ready"]
+        shown = [e for e in out.envelopes if e.topic == L2_BOOK.name][-1]
+        assert orjson.loads(shown.payload)["data"]["levels"][0][0]["sz"] == "2.0"
+
+
+def book_size(source: NodesSource) -> str:
+    snapshot = source.snapshot(L2_BOOK)
+    assert snapshot is not None
+    return str(orjson.loads(snapshot.payload)["data"]["levels"][0][0]["sz"])
+
+
+async def test_the_list_of_nodes_may_change_while_running() -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        a.give(trade(10), previous=False)
+        b.give(trade(10), previous=False)
+        a.give(trade(12), previous=False)  # waits for b
+        c = FakeLink("c")
+        source.use([a, c], weights={"c": 2})
+        async with asyncio.timeout(DEADLINE_S):
+            await c.is_running.wait()
+        c.give(trade(11))
+        assert out.heights(TRADES) == [10, 11, 12]
+        b.give(trade(13))
+        assert out.heights(TRADES) == [10, 11, 12]
+        assert source.states().keys() == {"a", "c"}
+
+
+async def test_a_block_that_cannot_be_applied_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with nodes("a") as (source, (a,), out):
+        a.give(trade(10), previous=False)
+        broken = source._market
+
+        def explode(made: RawBlock) -> list[Envelope]:
+            raise RuntimeError("broken on purpose")
+
+        monkeypatch.setattr(type(broken), "apply", explode, raising=True)
+        a.give(trade(11))
+        monkeypatch.undo()
+        a.give(trade(12))
+        assert out.heights(TRADES) == [10, 12]
+        assert source.state()["faults"]["apply_failed"] == 1
+
+
+async def test_the_streaming_and_the_by_block_form_of_a_block_agree() -> None:
+    async with nodes("a", "b") as (source, (a, b), _):
+        events = [fill(10, "B", crossed=True), fill(10, "A")]
+        a.give(block(trade(10).kind, 10, events), previous=False)
+        b.give(block(trade(10).kind, 10, events, is_streaming=True), previous=False)
+        assert (source.state()["compared"], source.state()["differing"]) == (1, 0)
