@@ -3,6 +3,7 @@
 #   make run      start the relay here and stay in the foreground
 #   make test     the whole suite          make check   formatting, lint, types, layers, migrations
 #   make bench    print and keep numbers   make demo    watch live books from a running relay
+#   make chaos RUNS=3 [FAULT=kill9-worker] [SEED=7]     strike a whole relay, and judge what customers got
 #
 # LOCK=requirements.txt adds the MySQL driver, which needs a compiler and libmysqlclient.
 
@@ -14,10 +15,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install tools run test check bench demo lock clean
+.PHONY: help install tools run test check bench chaos demo lock proto clean
 
 help:
-	@sed -n '3,7s/^# \{0,1\}//p' Makefile
+	@sed -n '3,8s/^# \{0,1\}//p' Makefile
 
 # A stamp per lock's content: an unchanged lock costs no pip run, and a second `make run` starts at once.
 install: LOCKS := $(LOCK)
@@ -67,11 +68,18 @@ check: tools
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 	@$(BIN)/python manage.py check --fail-level WARNING
+	@$(call generate,.proto-check) && \
+	  diff -r -x __pycache__ -x __init__.py .proto-check/$(GENERATED) $(GENERATED) \
+	    || { rm -rf .proto-check; echo "generated code is stale: make proto" >&2; exit 1; }; \
+	  rm -rf .proto-check
 	@if git grep -nIE 'hlr_(live|test)_[0-9A-Za-z]{38}' -- . ':!tests' ; then \
 	  echo "an API key in the repository" >&2; exit 1; fi
 
 bench: tools
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: tools
+	@$(BIN)/python -m tests.chaos --runs $(or $(RUNS),3) $(addprefix --fault ,$(FAULT)) $(addprefix --seed ,$(SEED)) $(ARGS)
 
 demo: install
 	@$(BIN)/python manage.py watch_demo $(ARGS)
@@ -84,6 +92,16 @@ lock:
 	@$(COMPILE) --extra embedded --extra mysql -o requirements.txt
 	@$(COMPILE) --extra embedded -c requirements.txt -o requirements-embedded.txt
 	@$(COMPILE) --extra embedded --extra dev -c requirements.txt -o requirements-dev.txt
+
+# Python from the .proto files, with types; committed, so that nobody needs the compiler to run it.
+GENERATED := streaming/hl_gateway/generated
+define generate
+	mkdir -p $(1) && $(BIN)/python -m grpc_tools.protoc \
+	  -I $(GENERATED)=streaming/hl_gateway/protos --python_out=$(1) --pyi_out=$(1) \
+	  --grpc_python_out=$(1) streaming/hl_gateway/protos/hl_gateway.proto
+endef
+proto: tools
+	@$(call generate,.)
 
 # Not var/: it holds data.
 clean:

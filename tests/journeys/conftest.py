@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.environment import VAR
 from tests.support.relay import RunningRelay
+from tests.support.rig import Rig, Topology, clean
 
 
 @pytest.fixture
@@ -22,3 +23,18 @@ def start_relay() -> Iterator[Callable[..., RunningRelay]]:
     yield start
     for relay in started:
         relay.stop()
+
+
+@pytest.fixture(scope="package")
+def whole_rig() -> Iterator[Rig]:
+    """Two nodes, gateways, workers and edges, each a process that may be killed."""
+    with Rig(clean(VAR / "rig"), Topology(edges=2)) as rig:
+        yield rig
+
+
+@pytest.fixture
+def rig(whole_rig: Rig) -> Iterator[Rig]:
+    """The same, with everything well, and no customers from an earlier test."""
+    whole_rig.make_whole()
+    yield whole_rig
+    whole_rig.leave(*whole_rig.probes.all)

@@ -1,0 +1,378 @@
+"""A relay as it runs in production, small, on this machine, every part its own process:
+
+simulator → feeders (nodes A, B) → [HL Gateways] → workers → Redis → edges → [proxy] → probes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from streaming.bus import keys
+from tests.support.chaosproxy import ChaosProxy
+from tests.support.nodes import Node, NodePair
+from tests.support.oracle import Record, Verdict, judge
+from tests.support.parts import ROOT, Part
+from tests.support.probe import Mode, Probe, Probes
+from tests.support.services import Service, start_redis
+
+#: Everything together on two busy cores.
+START_DEADLINE_S = 60.0
+#: All that is in the files must be with every customer within this, once nothing is broken.
+SETTLE_DEADLINE_S = 20.0
+BLOCK_S = 0.07
+
+
+def gateways_exist() -> bool:
+    """Whether this relay has an HL Gateway."""
+    return (ROOT / "streaming/management/commands/run_hl_gateway.py").exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """How many of what. `gateways` None: wherever the relay has them."""
+
+    nodes: int = 2
+    gateways: bool | None = None
+    workers: int = 2
+    edges: int = 1
+    coins: int = 4
+    seed: int = 1
+    activity: float = 1.0
+
+    @property
+    def has_gateways(self) -> bool:
+        """Whether workers read nodes through gateways."""
+        return gateways_exist() if self.gateways is None else self.gateways
+
+
+class Rig:
+    """All of it under `var`. `start` returns once trades reach a customer."""
+
+    def __init__(self, var: Path, topology: Topology | None = None) -> None:
+        self.var = var
+        self.topology = topology or Topology()
+        self.pair = NodePair(
+            var / "nodes",
+            seed=self.topology.seed,
+            coins=self.topology.coins,
+            nodes=self.topology.nodes,
+            activity=self.topology.activity,
+        )
+        self.bus: Service
+        self.redis: redis.Redis
+        self.gateways: list[Part] = []
+        self.workers: list[Part] = []
+        self.proxies: list[ChaosProxy] = []  # one before each gateway
+        self.edges: list[Part] = []
+        self.edge_ports: list[int] = []
+        self.api_key = ""
+        self.probes = Probes()
+        #: Trades that a node was made to lie about: what customers get of them is not judged.
+        self.lies: set[str] = set()
+        self._entered = contextlib.ExitStack()
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start everything. Raises RuntimeError with the log of the part that failed."""
+        self.var.mkdir(parents=True, exist_ok=True)
+        self._entered.enter_context(self.probes)
+        self.bus = start_redis(self.var / "redis")
+        self._entered.callback(self.bus.stop)
+        self.redis = redis.Redis.from_url(self.bus.url, socket_timeout=5.0)
+        self._entered.callback(self.pair.stop)
+        self.pair.start()
+        self._seed()
+        for number, node in enumerate(self.pair.all):
+            if self.topology.has_gateways:
+                self._add_gateway(number, node)
+        for number in range(self.topology.workers):
+            self._add(self.workers, f"worker-{number}", "run_upstream")
+        for number in range(self.topology.edges):
+            port = Part.port()
+            self.edge_ports.append(port)
+            self._add(self.edges, f"edge-{number}", "run_daphne", "--port", str(port))
+        self.wait_until_serving()
+
+    def stop(self) -> None:
+        """Stop everything; what was written stays under `var`."""
+        parts = [*self.edges, *self.workers, *self.gateways]
+        for part in parts:
+            with contextlib.suppress(ProcessLookupError):
+                part.kill()
+        self._entered.close()
+
+    def __enter__(self) -> Rig:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _add(self, parts: list[Part], name: str, *command: str) -> None:
+        manage = [sys.executable, "manage.py", *command]
+        part = Part(name, manage, var=self.var / "logs", environment=self._environment())
+        parts.append(part)
+        part.start()
+
+    def _add_gateway(self, number: int, node: Node) -> None:
+        port = Part.port()
+        self._add(
+            self.gateways,
+            f"gateway-{number}",
+            "run_hl_gateway",
+            "--data",
+            str(node.directory),
+            "--info",
+            node.info_url,
+            "--listen",
+            f"127.0.0.1:{port}",
+        )
+        self.proxies.append(self._entered.enter_context(ChaosProxy(port)))
+
+    def _environment(self) -> dict[str, str]:
+        if self.topology.has_gateways:
+            upstreams = [f"gateway://127.0.0.1:{proxy.port}" for proxy in self.proxies]
+        else:
+            upstreams = [node.upstream for node in self.pair.all]
+        return {
+            "RELAY_VAR": str(self.var / "relay"),
+            "REDIS_URL": self.bus.url,
+            "RELAY_UPSTREAMS": ",".join(upstreams),
+        }
+
+    def _seed(self) -> None:
+        (self.var / "relay").mkdir(exist_ok=True)
+        environment = self._environment() | {"RELAY_UPSTREAMS": "simulator:"}
+        for command in (["migrate", "--verbosity", "0"], ["seed_demo"]):
+            part = Part(
+                command[0],
+                [sys.executable, "manage.py", *command],
+                var=self.var / "logs",
+                environment=environment,
+            )
+            part.start()
+            if part.process.wait(START_DEADLINE_S):
+                raise RuntimeError(part.log.read_text("utf-8", "replace")[-3_000:])
+        seeded = part.log.read_text("utf-8").strip().splitlines()[-1]
+        self.api_key = json.loads(seeded)["api_key"]
+        # The key is the demo tenant's of this folder only, and the folder goes with the run.
+        part.log.unlink()
+
+    def wait_until_serving(self) -> None:
+        """Until every edge delivers trades."""
+
+        def serves(number: int) -> bool:
+            for part in (*self.gateways, *self.workers):
+                if not part.is_running:
+                    raise RuntimeError(f"{part.name} died:\n{part.output[-3_000:]}")
+            return self._serves(number)
+
+        for number, edge in enumerate(self.edges):
+            edge.wait_for(lambda n=number: serves(n), deadline_s=START_DEADLINE_S)
+
+    def _serves(self, edge: int) -> bool:
+        probe = self.follow(["BTC"], edge=edge)
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < 2.0:
+            if probe.trades["BTC"]:
+                break
+            if probe.closes:
+                time.sleep(0.1)
+                break
+            time.sleep(0.02)
+        self.leave(probe)
+        return bool(probe.trades["BTC"])
+
+    # --- customers --------------------------------------------------------------------------------
+
+    def url(self, *, edge: int = 0, relay: bool = False, port: int | None = None) -> str:
+        """A customer's address; `port` is a proxy's in between."""
+        query = "?relay=1" if relay else ""
+        return f"ws://127.0.0.1:{port or self.edge_ports[edge]}/{self.api_key}/ws{query}"
+
+    def follow(
+        self,
+        coins: Sequence[str],
+        *,
+        edge: int = 0,
+        relay: bool = False,
+        port: int | None = None,
+        mode: Mode = Mode.NORMAL,
+        options: dict[str, Any] | None = None,
+    ) -> Probe:
+        """A customer who follows the trades of `coins`, each by a subscription of its own."""
+        subscriptions = [{"type": "trades", "coin": coin} for coin in coins]
+        url = self.url(edge=edge, relay=relay, port=port)
+        return self.probes.start(url, *subscriptions, mode=mode, options=options)
+
+    def leave(self, *probes: Probe) -> None:
+        """Disconnect these; what they got stays."""
+        for probe in probes:
+            self.probes.stop(probe)
+            if probe in self.probes.all:
+                self.probes.all.remove(probe)
+
+    @property
+    def coins(self) -> list[str]:
+        """The coins that trade, busiest first, that everything is judged by."""
+        self.pair.pristine.refresh()
+        trades = self.pair.pristine.trades
+        return sorted(trades, key=lambda coin: -len(trades[coin]))[: self.topology.coins]
+
+    # --- truth ------------------------------------------------------------------------------------
+
+    @property
+    def height(self) -> int:
+        """The newest height of the chain."""
+        self.pair.pristine.refresh()
+        return self.pair.pristine.height
+
+    def made_ns(self, height: int) -> int:
+        """When the chain wrote `height` (wall clock, ns)."""
+        self.pair.pristine.refresh()
+        return self.pair.pristine.made_ns[height]
+
+    def wait_blocks(self, count: int, *, deadline_s: float = 30.0) -> int:
+        """Until the chain is `count` blocks further; returns the height."""
+        end = self.height + count
+        self.probes.wait_for(
+            lambda: self.height >= end, what=f"{count} blocks", deadline_s=deadline_s
+        )
+        return end
+
+    def settle(self, probes: Sequence[Probe], *, until: int | None = None) -> int:
+        """Until each probe has got an event at or behind `until` (now) of every coin it follows;
+        returns `until`. Raises TimeoutError."""
+        until = until or self.height
+        keys_until: dict[str, set[str]] = {}
+
+        def has_passed(probe: Probe, coin: str) -> bool:
+            got = probe.trades[coin]
+            return any(getattr(r, "key", "") in keys_until[coin] for r in reversed(got))
+
+        def is_settled() -> bool:
+            self.pair.pristine.refresh()
+            for coin in {s["coin"] for probe in probes for s in probe.subscriptions}:
+                events = self.pair.pristine.trades[coin]
+                keys_until[coin] = {e.key for e in events if e.height >= until}
+            return all(
+                has_passed(probe, s["coin"]) for probe in probes for s in probe.subscriptions
+            )
+
+        self.probes.wait_for(
+            is_settled, what="what is in the files, at every customer", deadline_s=SETTLE_DEADLINE_S
+        )
+        return until
+
+    def judge(
+        self, probe: Probe, *, until: int, lost: Sequence[tuple[int, int]] = ()
+    ) -> dict[str, Verdict]:
+        """The oracle's word on each coin the probe follows."""
+        self.pair.pristine.refresh()
+        verdicts = {}
+        for subscription in probe.subscriptions:
+            coin = subscription["coin"]
+            got: list[Record] = list(probe.trades[coin])
+            expected = self.pair.pristine.trades[coin]
+            verdict = judge(expected, got, until=until, lost=lost)
+            verdict.corrupted = [key for key in verdict.corrupted if key not in self.lies]
+            verdicts[coin] = verdict
+        return verdicts
+
+    # --- what the relay says of itself ------------------------------------------------------------
+
+    def worker_states(self) -> list[dict[str, Any]]:
+        """The heartbeats of the workers that live."""
+        names = [name for part in self.workers if (name := self.worker_name(part))]
+        return [state for name in names if (state := self.heartbeat(name)) is not None]
+
+    def is_whole(self) -> bool:
+        """Whether every worker lives and reads every node, none of them marked."""
+        names = [self.worker_name(part) for part in self.workers]
+        states = [self.heartbeat(name) if name else None for name in names]
+        return all(
+            state is not None
+            and len(state["sources"]) >= len(self.pair.all)
+            and state["nodes"]["books_ready"]
+            and not any(self.marks(state).values())
+            for state in states
+        )
+
+    def worker_name(self, part: Part) -> str | None:
+        """What the process that runs now calls itself; None before it has said so."""
+        if not part.is_running:
+            return None
+        # A killed worker's heartbeat lives on for seconds: only its name tells it from a new one's.
+        said = part.output[part.begins_at :]
+        found = re.search(r"upstream worker (\w+) reads", said)
+        return found[1] if found else None
+
+    def heartbeat(self, name: str) -> dict[str, Any] | None:
+        """The last heartbeat of the worker called `name`, while it counts."""
+        text = self.redis.get(keys.WORKER.format(worker=name))
+        return json.loads(text) if text else None
+
+    @staticmethod
+    def marks(state: dict[str, Any]) -> dict[str, list[str]]:
+        """What one worker holds against each node, by its name, but for a difference it has seen:
+        that mark stays for a minute."""
+        return {
+            name: [mark for mark in source["marks"] if mark != "disagreeing"]
+            for name, source in state["sources"].items()
+            if "marks" in source
+        }
+
+    def make_whole(self) -> None:
+        """Start what died, and wait until everything is as it was."""
+        parts = [node.part for node in self.pair.all]
+        for part in (*parts, *self.gateways, *self.workers, *self.edges):
+            if part.is_running:
+                part.thaw()
+            else:
+                part.start()
+        until_true(self.is_whole, what="a whole relay again", deadline_s=START_DEADLINE_S)
+
+    def get(self, path: str, *, edge: int = 0) -> int:
+        """Status of GET at an edge; 0 when it does not answer."""
+        try:
+            url = f"http://127.0.0.1:{self.edge_ports[edge]}{path}"
+            with urllib.request.urlopen(url, timeout=5.0) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+
+def until_true(is_true: Callable[[], bool], *, what: str, deadline_s: float) -> float:
+    """Seconds until `is_true`. Raises TimeoutError."""
+    began_s = time.monotonic()
+    while not is_true():
+        if time.monotonic() - began_s > deadline_s:
+            raise TimeoutError(f"{what}: not within {deadline_s:g} s")
+        time.sleep(0.01)
+    return time.monotonic() - began_s
+
+
+def clean(var: Path) -> Path:
+    """`var`, empty."""
+    shutil.rmtree(var, ignore_errors=True)
+    return var
