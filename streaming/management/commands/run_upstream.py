@@ -85,6 +85,7 @@ class Command(BaseCommand):
             f"upstream worker {worker.name} reads "
             f"{', '.join(spec.address for spec in specs.values()) or 'nothing yet'}"
         )
+        self.stdout.flush()  # into a file it would stay here
         if not selectors.are_upstreams_fixed():
             following = asyncio.ensure_future(_follow_rows(upstreams, worker))
             task.add_done_callback(lambda _: following.cancel())
