@@ -23,13 +23,18 @@ class Service:
     """A served simulation: `step` makes a block and sends its frames, `run` does on a schedule."""
 
     def __init__(
-        self, simulator: Simulator, *, cadence: Cadence, rules: SocketRules | None
+        self,
+        simulator: Simulator,
+        *,
+        cadence: Cadence,
+        rules: SocketRules | None,
+        like_node: bool = False,
     ) -> None:
         self.simulator = simulator
         self.metrics = Metrics()
         self._feeds = ExchangeFeeds(simulator, cadence=cadence)
         self.endpoint = Endpoint(
-            ExchangeInfo(simulator),
+            ExchangeInfo(simulator, like_node=like_node),
             self._feeds,
             state=self.state,
             registry=self.metrics.registry,
@@ -114,13 +119,15 @@ async def serve(
     blocks_per_s: float | None = REAL_TIME_BLOCKS_PER_S,
     cadence: Cadence = EVERY_BLOCK,
     rules: SocketRules | None = None,
+    like_node: bool = False,
 ) -> AsyncIterator[Service]:
     """A simulation with its first block made, served on `port` (0: a free one).
 
-    With `blocks_per_s` None nothing moves until the caller says `step`. A failure of the schedule
+    With `like_node` its /info refuses what a node's own does not answer. With `blocks_per_s` None
+    nothing moves until the caller says `step`. A failure of the schedule
     (a full disk, say) surfaces when the context ends, or at once to whoever awaits `Service.run`.
     """
-    service = Service(simulator, cadence=cadence, rules=rules)
+    service = Service(simulator, cadence=cadence, rules=rules, like_node=like_node)
     async with service.listen(host=host, port=port, metrics_port=metrics_port):
         service.step()
         if blocks_per_s is None:

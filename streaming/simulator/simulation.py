@@ -13,6 +13,8 @@ from streaming.simulator.engine.block import Block
 from streaming.simulator.engine.coins import DEFAULT_PERPS, Coin, listing
 from streaming.simulator.engine.exchange import Exchange
 from streaming.simulator.engine.flow import Flow
+from streaming.simulator.engine.ledger import Ledger
+from streaming.simulator.files.replica import ReplicaWriter
 from streaming.simulator.files.resume import last_block
 from streaming.simulator.files.writer import Mode, NodeWriter
 
@@ -29,7 +31,8 @@ class Settings:
 
     `activity` multiplies how much users do. `reject_share` (0 ≤ share < 1) adds rejected orders
     until they are that share of all statuses (mainnet BTC: 0.95). `perps` is how many main perps
-    are listed.
+    are listed. `funding_every_s` is the time between two fundings (the exchange's: an hour).
+    `replica_cmds` also writes the blocks as transactions, 0.1 MB/s of them.
     """
 
     seed: int = 1
@@ -39,12 +42,16 @@ class Settings:
     reject_share: float = 0.0
     mode: Mode = Mode.BY_BLOCK
     keep_hours: int = 2
+    funding_every_s: float = 3_600.0
+    replica_cmds: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.reject_share < 1:
             raise ValueError(f"reject_share must be in [0, 1), not {self.reject_share}")
         if self.perps < 1:
             raise ValueError(f"perps must be at least 1, not {self.perps}")
+        if self.funding_every_s < 1:
+            raise ValueError(f"funding_every_s must be at least 1, not {self.funding_every_s}")
 
 
 class Simulator:
@@ -88,11 +95,22 @@ class Simulator:
             activity=self.settings.activity,
             reject_share=self.settings.reject_share,
         )
+        self._ledger = Ledger(
+            self.exchange,
+            # Its own dice: the orders of a seed are the same with and without it.
+            rng=random.Random(f"ledger:{self.settings.seed}:{self.height}"),  # noqa: S311
+            funding_ns=int(self.settings.funding_every_s * 1e9),
+        )
         self._writer = (
             NodeWriter(
                 dir, mode=self.settings.mode, now_ns=now_ns, keep_hours=self.settings.keep_hours
             )
             if dir
+            else None
+        )
+        self._replica = (
+            ReplicaWriter(dir, now_ns=now_ns, keep_hours=self.settings.keep_hours)
+            if dir and self.settings.replica_cmds
             else None
         )
         self._is_open = False
@@ -106,15 +124,20 @@ class Simulator:
         self.exchange.begin(height=self.height, time_ns=self.time_ns)
         if self._is_open:
             self._flow.run_block()
+            self._ledger.run_block()
         else:
             self._flow.open_market()
             self._is_open = True
         block = self.exchange.end()
         if self._writer is not None:
             self._writer.write(block)
+        if self._replica is not None:
+            self._replica.write(block)
         return block
 
     def close(self) -> None:
         """Close the node files."""
         if self._writer is not None:
             self._writer.close()
+        if self._replica is not None:
+            self._replica.close()

@@ -17,6 +17,13 @@ from streaming.simulator.files.snapshot import render_l4
 START_NS = 1_790_000_000_000_000_000
 HOUR_NS = 3_600_000_000_000
 STREAMS = ("node_fills", "node_raw_book_diffs", "node_order_statuses")
+#: Seldom with something in them.
+RARE_STREAMS = (
+    "misc_events",
+    "node_twap_statuses",
+    "system_and_core_writer_actions",
+    "hip3_oracle_updates",
+)
 
 
 class Clock:
@@ -81,11 +88,13 @@ def test_a_line_a_block_empty_ones_too_and_a_line_an_event(tmp_path: Path) -> No
 def test_the_hour_is_that_of_the_local_clock_and_unpadded(tmp_path: Path) -> None:
     # 2026-09-21T14:13:20 UTC is the start; the node writes it while its own clock shows 03:59:59.
     midnight_ns = START_NS - START_NS % (24 * HOUR_NS)
-    clock = Clock(midnight_ns + 4 * HOUR_NS - 5_000)
+    clock = Clock(midnight_ns + 4 * HOUR_NS - 10_000)
     run(tmp_path, 20, mode=Mode.BY_BLOCK, clock=clock, keep_hours=0)
     names = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert names == {
-        f"{stream}_by_block/hourly/20260921/{hour}" for stream in STREAMS for hour in (3, 4)
+        f"{stream}_by_block/hourly/20260921/{hour}"
+        for stream in (*STREAMS, *RARE_STREAMS)
+        for hour in (3, 4)
     }
 
 

@@ -69,6 +69,15 @@ class Command(BaseCommand):
             help="share of rejected statuses (mainnet 0.95)",
         )
         parser.add_argument(
+            "--funding-every-s",
+            type=positive,
+            default=3_600.0,
+            help="time between two fundings (the exchange's: an hour)",
+        )
+        parser.add_argument(
+            "--replica-cmds", action="store_true", help="also write blocks as transactions"
+        )
+        parser.add_argument(
             "--keep-hours", type=int, default=2, help="older hour files are deleted; 0 keeps all"
         )
         parser.add_argument(
@@ -122,6 +131,8 @@ class Command(BaseCommand):
             reject_share=options["reject_share"],
             mode=options["mode"],
             keep_hours=options["keep_hours"],
+            funding_every_s=options["funding_every_s"],
+            replica_cmds=options["replica_cmds"],
         )
         stop = stop_on_signal()
         simulator = Simulator(settings, dir=options["dir"])

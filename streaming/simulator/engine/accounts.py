@@ -17,6 +17,7 @@ PPM = 1_000_000
 USDC_DECIMALS = 6
 WEI_DECIMALS = 8
 MAX_FILLS_KEPT = 2_000  # what userFills answers at most
+MAX_ROWS_KEPT = 500  # what the other histories answer at most
 
 
 class Role(StrEnum):
@@ -29,10 +30,23 @@ class Role(StrEnum):
 
 @dataclass(slots=True)
 class Position:
-    """A perp position: signed size in the coin's scale, and its cost in micro-USDC."""
+    """A perp position: signed size in the coin's scale, and its cost in micro-USDC.
+
+    The three funding sums are micro-USDC paid (received counts down): ever, since the position was
+    opened, since its size last changed.
+    """
 
     szi: int = 0
     entry_ntl: int = 0
+    funding_ever: int = 0
+    funding_since_open: int = 0
+    funding_since_change: int = 0
+
+    def pay_funding(self, micro_usdc: int) -> None:
+        """Count a funding payment; negative when received."""
+        self.funding_ever += micro_usdc
+        self.funding_since_open += micro_usdc
+        self.funding_since_change += micro_usdc
 
 
 @dataclass(slots=True)
@@ -69,6 +83,11 @@ class Account:
     positions: dict[str, Position] = field(default_factory=dict)
     balances: dict[str, Balance] = field(default_factory=dict)
     fills: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=MAX_FILLS_KEPT))
+    # As the user feeds show them, oldest first.
+    fundings: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=MAX_ROWS_KEPT))
+    ledger: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=MAX_ROWS_KEPT))
+    twaps: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=MAX_ROWS_KEPT))
+    running_twaps: dict[int, dict[str, object]] = field(default_factory=dict)
 
     def position(self, coin: Coin) -> Position:
         """The user's position in a perp, created flat on first use."""
@@ -113,6 +132,9 @@ class Account:
             if sz > closing:
                 position.entry_ntl = px * (sz - closing)
         position.szi += delta
+        position.funding_since_change = 0
+        if start == 0 or start * position.szi < 0:
+            position.funding_since_open = 0
         # Truncated towards zero: the recorded fee of 0.00033 BTC at 81308 is 0.010866, a rebate
         # likewise.
         fee = px * sz * abs(ppm) // PPM * (1 if ppm >= 0 else -1)

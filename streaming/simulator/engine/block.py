@@ -15,6 +15,10 @@ class Stream(StrEnum):
     FILLS = "node_fills"
     DIFFS = "node_raw_book_diffs"
     STATUSES = "node_order_statuses"
+    MISC = "misc_events"
+    TWAPS = "node_twap_statuses"
+    SYSTEM = "system_and_core_writer_actions"
+    ORACLE = "hip3_oracle_updates"
 
 
 @dataclass(slots=True)
@@ -23,7 +27,8 @@ class Block:
     view of the same.
 
     `journal` is the order in which things happened, as (stream, index into that stream's list):
-    what a node that writes as it processes would write.
+    what a node that writes as it processes would write. `actions` are the orders and
+    cancels that users sent, as `(user, action)` in the exchange's wire form.
     """
 
     height: int
@@ -31,9 +36,14 @@ class Block:
     fills: list[Fill] = field(default_factory=list)
     diffs: list[Event] = field(default_factory=list)
     statuses: list[Event] = field(default_factory=list)
+    misc: list[Event] = field(default_factory=list)
+    twaps: list[Event] = field(default_factory=list)
+    system: list[Event] = field(default_factory=list)
+    oracle: list[Event] = field(default_factory=list)
     trades: dict[str, list[Event]] = field(default_factory=dict)
     journal: list[tuple[Stream, int]] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
+    actions: list[tuple[str, Event]] = field(default_factory=list)
 
     @property
     def time_ms(self) -> int:
@@ -42,9 +52,21 @@ class Block:
 
     def events(self, stream: Stream) -> list[Fill] | list[Event]:
         """All events of one stream, in order."""
-        if stream is Stream.FILLS:
-            return self.fills
-        return self.diffs if stream is Stream.DIFFS else self.statuses
+        match stream:
+            case Stream.FILLS:
+                return self.fills
+            case Stream.DIFFS:
+                return self.diffs
+            case Stream.STATUSES:
+                return self.statuses
+            case Stream.MISC:
+                return self.misc
+            case Stream.TWAPS:
+                return self.twaps
+            case Stream.SYSTEM:
+                return self.system
+            case Stream.ORACLE:
+                return self.oracle
 
     def add_fills(self, buyer: Fill, seller: Fill) -> None:
         """Record both sides of one trade."""
@@ -61,6 +83,21 @@ class Block:
         """Record one order status."""
         self.journal.append((Stream.STATUSES, len(self.statuses)))
         self.statuses.append(status)
+
+    def add_rare(self, stream: Stream, event: Event) -> None:
+        """Record an event of one of the streams with little in them: ledger, TWAPs, system actions,
+        oracle prices. Raises ValueError for the others.
+        """
+        rare = {
+            Stream.MISC: self.misc,
+            Stream.TWAPS: self.twaps,
+            Stream.SYSTEM: self.system,
+            Stream.ORACLE: self.oracle,
+        }.get(stream)
+        if rare is None:
+            raise ValueError(f"{stream} has a method of its own")
+        self.journal.append((stream, len(rare)))
+        rare.append(event)
 
 
 def iso_ns(time_ns: int) -> str:

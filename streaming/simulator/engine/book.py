@@ -14,9 +14,9 @@ class Order:
     """An order from its acceptance to its end; `sz` is what is still open, both sizes scaled by the
     coin.
 
-    `trigger_px` is 0 for a plain order; `child` is a stop that begins to
-    wait once this order is filled. `is_live` says whether it rests in a book or waits for its
-    trigger.
+    `spent` is what it has taken as taker so far: price times size, scaled. `trigger_px` is 0 for a
+    plain order; `child` is a stop that begins to wait once this order is filled. `is_live` says
+    whether it rests in a book or waits for its trigger.
     """
 
     oid: int
@@ -35,6 +35,7 @@ class Order:
     trigger_above: bool = False
     child: Order | None = None
     is_live: bool = False
+    spent: int = 0
 
     @property
     def side(self) -> str:

@@ -35,6 +35,7 @@ class Exchange:
         self.books = {coin.name: Book(coin) for coin in coins if not coin.is_delisted}
         self.tapes = {coin.name: Tape(coin) for coin in coins}
         self.accounts = accounts
+        self.asset_ids = asset_ids(coins)
         self.next_oid = first_oid
         self.last_status: OrderedDict[int, Event] = OrderedDict()
         self.block = Block(height=0, time_ns=0)
@@ -47,6 +48,11 @@ class Exchange:
         self.block = Block(height=height, time_ns=time_ns)
         self._iso = iso_ns(time_ns)
         self._action = 0
+
+    @property
+    def iso_time(self) -> str:
+        """The open block's time as node files print it."""
+        return self._iso
 
     def end(self) -> Block:
         """Close the open block and hand it over."""
@@ -86,11 +92,13 @@ class Exchange:
         """Match and rest an order; the answer is its last status of this call (`open`, `filled`,
         `canceled` or a rejection).
         """
+        if order.twap_id is None:
+            self.block.actions.append((order.user, self._order_action(order)))
         rejection = self._rejection(order)
         if rejection is not None:
             self._status(order, rejection)
             return rejection
-        tx_hash = ZERO_HASH if order.twap_id is not None else self._next_hash()
+        tx_hash = ZERO_HASH if order.twap_id is not None else self.next_hash()
         # A real Alo order's diff precedes its status in streaming files; one that trades announces
         # itself first.
         rests = not self.books[order.coin.name].crosses(is_buy=order.is_buy, px=order.px)
@@ -106,7 +114,7 @@ class Exchange:
         """Park a stop order beside the book until `fire` finds its price reached."""
         order.trigger_px, order.trigger_above, order.is_live = trigger_px, above, True
         self.books[order.coin.name].triggers[order.oid] = order
-        self._status(order, "open", self._next_hash())
+        self._status(order, "open", self.next_hash())
 
     def fire(self, coin: Coin, *, mark_px: int) -> None:
         """Turn every stop of the coin whose price `mark_px` has reached into a plain order and
@@ -124,13 +132,16 @@ class Exchange:
             self._status(order, "triggered")
             order.trigger_px = 0
             if book.crosses(is_buy=order.is_buy, px=order.px):
-                self._trade(order, self._next_hash())
+                self._trade(order, self.next_hash())
             else:
                 self._rest(order)
 
     def cancel(self, order: Order, status: str = "canceled") -> None:
         """Take a live order out of its book, or a stop from beside it."""
         book = self.books[order.coin.name]
+        if status == "canceled":
+            cancel = {"a": self.asset_ids[order.coin.name], "o": order.oid}
+            self.block.actions.append((order.user, {"type": "cancel", "cancels": [cancel]}))
         if order.oid in book.triggers:
             del book.triggers[order.oid]
             order.is_live = False
@@ -149,6 +160,20 @@ class Exchange:
             account, order.coin, is_buy=order.is_buy, px=px, sz=sz, tif=order.tif, cloid=order.cloid
         )
         return self.submit(successor)
+
+    def _order_action(self, order: Order) -> Event:
+        coin = order.coin
+        wire: Event = {
+            "a": self.asset_ids[coin.name],
+            "b": order.is_buy,
+            "p": coin.px_text(order.px).removesuffix(".0"),
+            "s": coin.sz_text(order.sz).removesuffix(".0"),
+            "r": False,
+            "t": {"limit": {"tif": order.tif.capitalize()}},
+        }
+        if order.cloid is not None:
+            wire["c"] = order.cloid
+        return {"type": "order", "orders": [wire], "grouping": "na"}
 
     def _rejection(self, order: Order) -> str | None:
         coin, book = order.coin, self.books[order.coin.name]
@@ -222,6 +247,7 @@ class Exchange:
 
     def _fills(self, taker: Order, maker: Order, *, sz: int, tx_hash: str) -> None:
         coin, px, time_ms = taker.coin, maker.px, self.block.time_ms
+        taker.spent += px * sz
         buy, sell = (taker, maker) if taker.is_buy else (maker, taker)
         tid = trade_id(buy.oid, sell.oid)
         rows = []
@@ -291,13 +317,30 @@ class Exchange:
         if len(self.last_status) > MAX_STATUSES_KEPT:
             self.last_status.popitem(last=False)
 
-    def _next_hash(self) -> str:
+    def next_hash(self) -> str:
+        """The hash of the open block's next action."""
         # Shaped as the real ones: the height stands in bytes 8 to 13, the action's index after it.
         self._action += 1
         noise = hashlib.blake2b(
             f"{self.block.height}:{self._action}".encode(), digest_size=24
         ).hexdigest()
         return f"0x{noise[:20]}{self.block.height:010x}{self._action:06x}{noise[20:48]}"
+
+
+def asset_ids(coins: tuple[Coin, ...]) -> dict[str, int]:
+    """The number by which an action names each coin, for at most one builder dex.
+
+    Source: official docs, asset ids.
+    """
+    ids: dict[str, int] = {}
+    counts = {"": 0}
+    for coin in coins:
+        if coin.is_spot:
+            ids[coin.name] = 10_000 + coin.spot_index
+            continue
+        index = counts.get(coin.dex, 110_000)
+        ids[coin.name], counts[coin.dex] = index, index + 1
+    return ids
 
 
 def trade_id(buy_oid: int, sell_oid: int) -> int:

@@ -12,6 +12,7 @@ from streaming.simulator.engine.accounts import Account, Role
 from streaming.simulator.engine.book import Book, Order
 from streaming.simulator.engine.coins import Coin
 from streaming.simulator.engine.exchange import Exchange
+from streaming.simulator.engine.twaps import SLICES, TwapDesk
 
 STEP_SHARE = (
     0.00004  # a rung of the ladder: 0.4 basis points of the price, or one tick where that is wider
@@ -72,8 +73,8 @@ class Flow:
         self._reject_share = reject_share
         self._makers = [a for a in exchange.accounts.values() if a.role is Role.MAKER]
         self._takers = [a for a in exchange.accounts.values() if a.role is Role.TAKER]
-        self._twapper = next(a for a in exchange.accounts.values() if a.role is Role.TWAP)
-        self._twap_id = 1_790_000
+        twapper = next(a for a in exchange.accounts.values() if a.role is Role.TWAP)
+        self._twaps = TwapDesk(exchange, twapper)
         self._blocks = 0
         self.desks = {
             name: Desk(book.coin, book, start, start)
@@ -282,21 +283,16 @@ class Flow:
         self._submit(desk, account, is_buy=is_buy, px=px, sz=self._size(desk, px, 6_000), tif="Alo")
 
     def _twap_slice(self) -> None:
-        desk = self._rng.choice(list(self.desks.values()))
-        is_buy = self._rng.random() < 0.5
-        if self._blocks % (TWAP_EVERY_BLOCKS * 20) == 0:
-            self._twap_id += 1
-        px = self._limit(desk, is_buy=is_buy, rungs=30)
-        order = self._exchange.new_order(
-            self._twapper,
-            desk.coin,
-            is_buy=is_buy,
-            px=px,
-            sz=self._size(desk, px, 200),
-            tif="Ioc",
-            twap_id=self._twap_id,
-        )
-        self._exchange.submit(order)
+        twap = self._twaps.running
+        if twap is None:
+            desk = self._rng.choice(list(self.desks.values()))
+            is_buy = self._rng.random() < 0.5
+            px = self._limit(desk, is_buy=is_buy, rungs=30)
+            sz = self._size(desk, px, 200) * SLICES
+            self._twaps.begin(desk.coin, is_buy=is_buy, sz=sz)
+        else:
+            desk, is_buy = self.desks[twap.coin.name], twap.is_buy
+        self._twaps.slice(px=self._limit(desk, is_buy=is_buy, rungs=30))
 
     def _reject(self) -> None:
         """Post-only orders through the book until their rejections make up the wanted share of the

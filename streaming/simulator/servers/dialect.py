@@ -29,7 +29,12 @@ USER_TYPES = frozenset(
         "userTwapHistory",
     }
 )
-USER_FEEDS = USER_TYPES | {"userFills"}
+#: User feeds that take a dex.
+DEX_TYPES = frozenset({"openOrders", "clearinghouseState", "twapStates"})
+STATE_TYPES = frozenset(
+    {"spotState", "allDexsClearinghouseState", "webData2", "webData3", *DEX_TYPES}
+)
+USER_FEEDS = USER_TYPES | STATE_TYPES | {"userFills", "activeAssetData"}
 
 Subscription = dict[str, object]
 
@@ -124,6 +129,13 @@ def normalise(raw: object) -> Subscription:
         user: Subscription = {"type": kind, "user": _address(given["user"])}
         if kind == "userFills":
             user["aggregateByTime"] = bool(_optional(given, "aggregateByTime", bool))
+        elif kind == "activeAssetData":
+            user["coin"] = _text(given["coin"])
+        elif kind in DEX_TYPES and "dex" in given:
+            # Whatever was sent is repeated: strict clients wait for an ack with all their fields.
+            user["dex"] = _optional(given, "dex", str)
+        elif kind == "spotState" and "ignorePortfolioMargin" in given:
+            user["ignorePortfolioMargin"] = _optional(given, "ignorePortfolioMargin", bool)
         return user
     raise ValueError("unknown subscription type")
 

@@ -8,23 +8,15 @@ from typing import Protocol
 
 import orjson
 
-from streaming.simulator.engine.block import Block, Event
+from streaming.simulator.engine.block import Block
 from streaming.simulator.engine.levels import FAST_LEVELS, bbo_levels
 from streaming.simulator.engine.tape import candle_span
-from streaming.simulator.servers import market_info, user_info
+from streaming.simulator.servers import market_info, user_feeds, user_info
 from streaming.simulator.servers.dialect import USER_FEEDS, Subscription, is_valid_grouping
 from streaming.simulator.simulation import Simulator
 
 TRADES_REPLAYED = 30  # the first trades frame after a subscribe
 BLOCKS_PER_S = 14
-#: User feeds that begin with a snapshot here, with the key their items stand under.
-EMPTY_SNAPSHOTS = {
-    "userFundings": "fundings",
-    "userNonFundingLedgerUpdates": "nonFundingLedgerUpdates",
-    "userHistoricalOrders": "orderHistory",
-    "userTwapSliceFills": "twapSliceFills",
-    "userTwapHistory": "history",
-}
 
 Frame = tuple[str, bytes]
 
@@ -57,6 +49,7 @@ class Cadence:
     all_mids: int = BLOCKS_PER_S
     candle: int = 1
     asset_ctx: int = BLOCKS_PER_S
+    user_state: int = BLOCKS_PER_S
 
 
 #: A push on every block: what a node's operator could serve.
@@ -78,6 +71,7 @@ class ExchangeFeeds:
         self._exchange = simulator.exchange
         self._cadence = cadence
         self._bbo: dict[str, tuple[tuple[int, int, int] | None, ...]] = {}
+        self._shown: dict[str, object] = {}  # the last state of each user feed that is one
 
     def is_known(self, subscription: Subscription) -> bool:
         """Exact coin names and valid aggregations only."""
@@ -85,7 +79,10 @@ class ExchangeFeeds:
         if kind == "allMids":
             return subscription.get("dex", "") in ("", "xyz")
         if kind in USER_FEEDS:
-            return True
+            coin = self._exchange.coins.get(str(subscription.get("coin")))
+            if kind == "activeAssetData" and (coin is None or coin.is_spot):
+                return False
+            return (subscription.get("dex") or "") in user_feeds.DEXES
         if kind == "l2Book" and not is_valid_grouping(
             subscription["nSigFigs"], subscription["mantissa"]
         ):
@@ -100,13 +97,13 @@ class ExchangeFeeds:
         """The current state of a state feed, the last 30 trades, the snapshot of a user feed."""
         kind = str(subscription["type"])
         now_ms = self._exchange.block.time_ms
-        if kind in EMPTY_SNAPSHOTS:
-            data = {"isSnapshot": True, "user": subscription["user"], EMPTY_SNAPSHOTS[kind]: []}
+        if kind in user_feeds.ITEMS:
+            user = str(subscription["user"])
+            rows = user_feeds.snapshot_rows(self._exchange, kind, user)
+            data = {"isSnapshot": True, "user": user, user_feeds.ITEMS[kind]: rows}
             return [frame(kind, data)]
-        if kind == "userFills":
-            account = self._exchange.accounts.get(str(subscription["user"]))
-            fills = user_info.user_fills(account)
-            return [frame(kind, {"isSnapshot": True, "user": subscription["user"], "fills": fills})]
+        if kind in user_feeds.STATES:
+            return [frame(kind, user_feeds.state(self._exchange, subscription, now_ms))]
         if kind == "trades":
             recent = list(self._exchange.tapes[str(subscription["coin"])].recent)[-TRADES_REPLAYED:]
             return [frame(kind, recent)] if recent else []
@@ -120,10 +117,23 @@ class ExchangeFeeds:
     ) -> Iterator[Frame]:
         """The frames of one block for the routes that somebody follows."""
         moved = self._bbo_moves(block)
+        followed = set()
         for route, subscription in wanted:
-            encoded = self._after(block, subscription, moved)
-            if encoded is not None:
-                yield route, encoded
+            kind = str(subscription["type"])
+            if kind in user_feeds.STATES:
+                followed.add(route)
+                if block.height % self._cadence.user_state == 0:
+                    yield from self._user_state(route, subscription, block.time_ms)
+            elif kind in USER_FEEDS:
+                user = str(subscription["user"])
+                for encoded in self._user_frames(block, kind, user):
+                    yield route, encoded
+            else:
+                after = self._after(block, subscription, moved)
+                if after is not None:
+                    yield route, after
+        for route in self._shown.keys() - followed:
+            del self._shown[route]
 
     def _after(self, block: Block, subscription: Subscription, moved: set[str]) -> bytes | None:
         kind = str(subscription["type"])
@@ -146,7 +156,7 @@ class ExchangeFeeds:
             case "activeAssetCtx":
                 due = block.height % self._cadence.asset_ctx == 0
             case _:
-                return self._user_frame(block, kind, str(subscription["user"]))
+                return None
         return self._state(subscription, block.time_ms) if due else None
 
     def _state(self, subscription: Subscription, now_ms: int) -> bytes | None:
@@ -207,21 +217,26 @@ class ExchangeFeeds:
             return None  # nothing traded in this interval yet
         return frame("candle", row[-1].as_dict(self._exchange.coins[name], interval))
 
-    def _user_frame(self, block: Block, kind: str, user: str) -> bytes | None:
-        if kind in ("userFills", "userEvents"):
-            fills = [user_info.api_fill(row) for address, row in block.fills if address == user]
-            if not fills:
-                return None
-            return (
-                frame(kind, {"user": user, "fills": fills})
-                if kind == "userFills"
-                else frame("user", {"fills": fills})
-            )
-        if kind == "orderUpdates":
-            updates: list[Event] = [
-                user_info.order_update(status, block.time_ms)
-                for status in block.statuses
-                if status["user"] == user
-            ]
-            return frame("orderUpdates", updates) if updates else None
-        return None
+    def _user_state(self, route: str, subscription: Subscription, now_ms: int) -> Iterator[Frame]:
+        data = user_feeds.state(self._exchange, subscription, now_ms)
+        shown = user_feeds.without_clocks(data)
+        if self._shown.get(route) != shown:
+            self._shown[route] = shown
+            yield route, frame(str(subscription["type"]), data)
+
+    def _user_frames(self, block: Block, kind: str, user: str) -> Iterator[bytes]:
+        if kind == "userEvents":
+            for data in user_feeds.user_events(self._exchange, block, user):
+                yield frame("user", data)
+            return
+        if kind == "notification":
+            # What a user is told of: the exchange has no list of it; fills of stops are among it.
+            for row in block.statuses:
+                if row["user"] == user and row["status"] == "triggered":
+                    yield frame(kind, {"notification": user_info.notification(row)})
+            return
+        rows = user_feeds.block_rows(self._exchange, block, kind, user)
+        if not rows:
+            return
+        key = user_feeds.ITEMS.get(kind)
+        yield frame(kind, rows if key is None else {"user": user, key: rows})

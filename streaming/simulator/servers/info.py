@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,14 +10,34 @@ import orjson
 
 from streaming.simulator.engine.accounts import Account
 from streaming.simulator.engine.block import Event
+from streaming.simulator.engine.exchange import ZERO_HASH
 from streaming.simulator.engine.tape import INTERVALS_MS
 from streaming.simulator.files.snapshot import render_l4
-from streaming.simulator.servers import market_info, user_info
+from streaming.simulator.servers import market_info, user_feeds, user_info
 from streaming.simulator.servers.dialect import ADDRESS, is_valid_grouping
 from streaming.simulator.simulation import Simulator
 
 UNPROCESSABLE = b"Failed to deserialize the JSON body into the target type"
 RECENT_TRADES = 30
+MAX_ROWS = 500  # of a range of time
+#: Source: the list of what `--serve-info` serves; the public API has more.
+NOT_AT_NODES = (
+    "allMids",
+    "l2Book",
+    "metaAndAssetCtxs",
+    "spotMetaAndAssetCtxs",
+    "candleSnapshot",
+    "recentTrades",
+    "fundingHistory",
+    "userFills",
+    "userFillsByTime",
+    "userFunding",
+    "userNonFundingLedgerUpdates",
+    "historicalOrders",
+    "orderStatus",
+    "userTwapSliceFills",
+    "twapHistory",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +83,12 @@ def unprocessable() -> Refused:
 class ExchangeInfo:
     """Answers /info from a running simulation."""
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._sim = simulator
+    def __init__(self, simulator: Simulator, *, like_node: bool = False) -> None:
+        """With `like_node` it refuses what a node's own /info does not answer: market data,
+        contexts and histories.
+        """
         self._exchange = simulator.exchange
+        self._like_node = like_node
         self._handlers: dict[str, Callable[[Event], object]] = {
             "meta": lambda r: market_info.meta(self._exchange, self._dex(r)),
             "allPerpMetas": lambda r: [
@@ -90,10 +113,9 @@ class ExchangeInfo:
                 self._exchange, self._account(r)
             ),
             "openOrders": lambda r: user_info.open_orders(self._exchange, address(r), self._dex(r)),
-            "frontendOpenOrders": lambda r: [
-                order.as_dict()
-                for order in user_info.orders_of(self._exchange, address(r), self._dex(r))
-            ],
+            "frontendOpenOrders": lambda r: user_info.frontend_orders(
+                self._exchange, address(r), self._dex(r)
+            ),
             "orderStatus": lambda r: user_info.order_status(
                 self._exchange, address(r), r.get("oid")
             ),
@@ -107,14 +129,27 @@ class ExchangeInfo:
             "userFees": lambda r: user_info.user_fees(self._account(r)),
             "userRateLimit": lambda r: user_info.user_rate_limit(self._account(r)),
             "userAbstraction": lambda r: "default",
-            "userFunding": lambda r: [],
-            "userNonFundingLedgerUpdates": lambda r: [],
-            "historicalOrders": self._historical_orders,
+            "userFunding": self._fundings,
+            "userNonFundingLedgerUpdates": self._ledger,
+            "historicalOrders": lambda r: user_info.historical_orders(self._exchange, address(r)),
+            "userTwapSliceFills": lambda r: user_feeds.snapshot_rows(
+                self._exchange, "userTwapSliceFills", address(r)
+            ),
+            "twapHistory": lambda r: user_feeds.snapshot_rows(
+                self._exchange, "userTwapHistory", address(r)
+            ),
+            "activeAssetData": self._active_asset_data,
+            "webData2": self._web_data2,
+            # Ours alone, so that a test finds somebody who trades: makers, then takers, then TWAPs.
+            "simUsers": lambda r: list(self._exchange.accounts),
             "extraAgents": lambda r: [],
             "subAccounts": lambda r: None,
             "userVaultEquities": lambda r: [],
             "delegations": lambda r: [],
         }
+        if like_node:
+            for kind in NOT_AT_NODES:
+                del self._handlers[kind]
 
     @property
     def _now_ms(self) -> int:
@@ -199,14 +234,43 @@ class ExchangeInfo:
             raise Refused(Answer(b"null", status=500))
         return list(tape.recent)[: -RECENT_TRADES - 1 : -1]
 
-    def _historical_orders(self, request: Event) -> object:
+    def _active_asset_data(self, request: Event) -> object:
+        coin = self._exchange.coins.get(text(request, "coin"))
+        if coin is None or coin.is_spot:
+            raise Refused(Answer(b"null", status=500))
         user = address(request)
-        rows = [
-            user_info.order_status(self._exchange, user, oid)["order"]
-            for oid, event in reversed(self._exchange.last_status.items())
-            if event["user"] == user
+        return user_info.active_asset_data(
+            self._exchange, self._exchange.accounts.get(user), user, coin
+        )
+
+    def _web_data2(self, request: Event) -> object:
+        data = user_feeds.web_data2(self._exchange, {"user": address(request)}, self._now_ms)
+        if self._like_node:
+            del data["assetCtxs"], data["spotAssetCtxs"]
+        return data
+
+    def _fundings(self, request: Event) -> object:
+        account = self._account(request)
+        return [
+            {
+                "time": row["time"],
+                "hash": ZERO_HASH,
+                "delta": {"type": "funding"} | {k: v for k, v in row.items() if k != "time"},
+            }
+            for row in _between(request, account.fundings if account else ())
         ]
-        return rows[:2_000]
+
+    def _ledger(self, request: Event) -> object:
+        account = self._account(request)
+        return _between(request, account.ledger if account else ())
+
+
+def _between(request: Event, rows: Iterable[Event]) -> list[Event]:
+    """The rows of the requested time, oldest first, 500 at most. Raises Refused."""
+    start_ms = optional_integer(request, "startTime") or 0
+    end_ms = optional_integer(request, "endTime")
+    until = 1 << 62 if end_ms is None else end_ms
+    return [row for row in rows if start_ms <= int(str(row["time"])) <= until][:MAX_ROWS]
 
 
 def known_request(body: object, handlers: dict[str, Callable[[Event], object]]) -> Event:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
-
 from streaming.simulator.engine.block import Event
 from streaming.simulator.engine.book import Book
 from streaming.simulator.engine.coins import Coin, decimal_text
 from streaming.simulator.engine.exchange import Exchange
 from streaming.simulator.engine.levels import l2_levels, spread_text
+from streaming.simulator.engine.prices import FUNDING_DECIMALS, funding_rate, mark_px, oracle_px
 
 USDC_TOKEN: Event = {
     "name": "USDC",
@@ -39,7 +38,6 @@ BUILDER_DEX: Event = {
     "assetToFundingMultiplier": [],
     "assetToFundingInterestRate": [],
 }
-FUNDING_DECIMALS = 10
 
 
 def perps(exchange: Exchange, dex: str) -> list[Coin]:
@@ -106,13 +104,6 @@ def spot_meta(exchange: Exchange) -> Event:
     return {"universe": pairs, "tokens": tokens}
 
 
-def mark_px(exchange: Exchange, coin: Coin) -> int:
-    """The price positions are valued at: the mid rounded to a tick, else the last trade."""
-    book = exchange.books.get(coin.name)
-    twice = book.mid_twice if book else None
-    return exchange.tapes[coin.name].last_px if twice is None else coin.snap_down(twice / 2)
-
-
 def mid_text(exchange: Exchange, coin: Coin) -> str:
     """The mid to half a tick, or the last trade when a side is empty."""
     book = exchange.books.get(coin.name)
@@ -155,12 +146,10 @@ def _perp_ctx(exchange: Exchange, coin: Coin, now_ms: int) -> Event:
     if book is None:
         return still_ctx(coin.px_text(mark), mid=None)
     notional, base = tape.day_volume(now_ms)
-    # The oracle wanders within ±3 bp of the mark, slowly: one of 61 steps a minute, by coin.
-    shift = zlib.crc32(f"{coin.name}{now_ms // 60_000}".encode()) % 61 - 30
-    oracle = coin.snap_down(mark * (1 + shift / 100_000))
+    oracle = oracle_px(exchange, coin, now_ms)
     bid, ask = book.bids.best, book.asks.best
     return {
-        "funding": decimal_text(125_000 - shift * 2_000, FUNDING_DECIMALS),
+        "funding": decimal_text(funding_rate(coin, now_ms), FUNDING_DECIMALS),
         "openInterest": coin.sz_text(open_interest(exchange, coin)),
         "prevDayPx": coin.px_text(tape.prev_day_px(now_ms)),
         "dayNtlVlm": decimal_text(notional, 6),

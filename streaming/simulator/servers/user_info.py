@@ -9,11 +9,13 @@ from typing import cast
 from streaming.simulator.engine.accounts import PPM, USDC_DECIMALS, WEI_DECIMALS, Account
 from streaming.simulator.engine.block import Event
 from streaming.simulator.engine.book import Order
-from streaming.simulator.engine.coins import decimal_text
+from streaming.simulator.engine.coins import Coin, decimal_text
 from streaming.simulator.engine.exchange import Exchange
-from streaming.simulator.servers.market_info import TOKENS, mark_px, perps, spots
+from streaming.simulator.engine.prices import mark_px
+from streaming.simulator.servers.market_info import TOKENS, perps, spots
 
 BUILDER_DEX_USDC = 1_000_000 * PPM  # what every account is taken to hold on a builder dex
+MAX_ORDERS_SHOWN = 2_000
 NODE_ONLY_FILL_KEYS = ("builder", "deployerFee")
 ORDER_UPDATE_KEYS = ("coin", "side", "limitPx", "sz", "oid", "timestamp", "origSz")
 
@@ -52,7 +54,11 @@ def clearinghouse_state(
                     "liquidationPx": None,
                     "marginUsed": _usdc(used),
                     "maxLeverage": coin.max_leverage,
-                    "cumFunding": {"allTime": "0.0", "sinceOpen": "0.0", "sinceChange": "0.0"},
+                    "cumFunding": {
+                        "allTime": _usdc(position.funding_ever),
+                        "sinceOpen": _usdc(position.funding_since_open),
+                        "sinceChange": _usdc(position.funding_since_change),
+                    },
                 },
             }
         )
@@ -131,6 +137,55 @@ def open_orders(exchange: Exchange, address: str, dex: str) -> list[Event]:
     return rows
 
 
+def frontend_orders(exchange: Exchange, address: str, dex: str) -> list[Event]:
+    """`frontendOpenOrders`: the long form."""
+    return [order.as_dict() for order in orders_of(exchange, address, dex)]
+
+
+def historical_orders(exchange: Exchange, address: str) -> list[Event]:
+    """`historicalOrders`: the last status of each of a user's orders, newest first, 2,000 at
+    most.
+    """
+    rows = [
+        {
+            "order": event["order"],
+            "status": event["status"],
+            "statusTimestamp": _status_ms(event),
+        }
+        for event in reversed(exchange.last_status.values())
+        if event["user"] == address
+    ]
+    return rows[:MAX_ORDERS_SHOWN]
+
+
+def active_asset_data(
+    exchange: Exchange, account: Account | None, address: str, coin: Coin
+) -> Event:
+    """`activeAssetData` of a perp: sizes and USDC that buying and selling could still use."""
+    mark = mark_px(exchange, coin)
+    free, szi = 0, 0
+    if account is not None:
+        held = clearinghouse_state(exchange, account, dex=coin.dex, now_ms=0)
+        free = _micro(str(held["withdrawable"]))
+        szi = account.positions[coin.name].szi if coin.name in account.positions else 0
+    most = free * coin.max_leverage // max(mark, 1)
+    # Against a position one may trade back through it.
+    buy, sell = most + max(0, -szi), most + max(0, szi)
+    return {
+        "user": address,
+        "coin": coin.name,
+        "leverage": {"type": "cross", "value": coin.max_leverage},
+        "maxTradeSzs": [coin.sz_text(buy), coin.sz_text(sell)],
+        "availableToTrade": [_usdc(free), _usdc(free)],
+        "markPx": coin.px_text(mark),
+    }
+
+
+def _micro(usdc: str) -> int:
+    whole, _, part = usdc.partition(".")
+    return int(f"{whole}{part:0<{USDC_DECIMALS}}")
+
+
 def order_update(status: Event, time_ms: int) -> Event:
     """A status row as the orderUpdates feed shows it."""
     order = cast("Event", status["order"])
@@ -138,6 +193,13 @@ def order_update(status: Event, time_ms: int) -> Event:
     if order["cloid"] is not None:
         short["cloid"] = order["cloid"]
     return {"order": short, "status": status["status"], "statusTimestamp": time_ms}
+
+
+def notification(status: Event) -> str:
+    """What a user is told when one of their stops is reached."""
+    order = cast("Event", status["order"])
+    side = "Buy" if order["side"] == "B" else "Sell"
+    return f"{side} stop order for {order['sz']} {order['coin']} triggered"
 
 
 def order_status(exchange: Exchange, address: str, oid: object) -> Event:
@@ -155,15 +217,19 @@ def order_status(exchange: Exchange, address: str, oid: object) -> Event:
                 break
     if event is None or event["user"] != address:
         return {"status": "unknownOid"}
-    at = datetime.fromisoformat(str(event["time"])[:23]).replace(tzinfo=UTC)
     return {
         "status": "order",
         "order": {
             "order": event["order"],
             "status": event["status"],
-            "statusTimestamp": round(at.timestamp() * 1_000),
+            "statusTimestamp": _status_ms(event),
         },
     }
+
+
+def _status_ms(event: Event) -> int:
+    at = datetime.fromisoformat(str(event["time"])[:23]).replace(tzinfo=UTC)
+    return round(at.timestamp() * 1_000)
 
 
 def api_fill(row: Event) -> Event:
