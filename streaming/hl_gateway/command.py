@@ -18,8 +18,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from streaming.core.blocks import FileKind
-from streaming.hl_gateway.server import CannotListen, Gateway, GatewayConfig, Tls
-from streaming.hl_gateway.service import STALLED_S
+from streaming.hl_gateway.config import STALLED_S, CannotListen, GatewayConfig, Tls
 
 MIN_MEMORY_MIB = 8
 
@@ -99,6 +98,8 @@ def run(options: dict[str, Any], *, say: Callable[[str], object]) -> None:
 
 
 async def _serve(config: GatewayConfig, say: Callable[[str], object]) -> None:
+    from streaming.hl_gateway.server import Gateway  # with gRPC's threads: see config.py
+
     gateway = Gateway(config)
     task = asyncio.ensure_future(gateway.run())
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -7,8 +7,6 @@ import re
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -19,9 +17,10 @@ from prometheus_client import Counter
 from streaming.core.blocks import FileKind, RawBlock
 from streaming.core.node_lines import parse_time_ns
 from streaming.hl_gateway import metrics
+from streaming.hl_gateway.config import CannotListen, GatewayConfig, Tls
 from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
 from streaming.hl_gateway.ring import Ring
-from streaming.hl_gateway.service import STALLED_S, GatewayService
+from streaming.hl_gateway.service import GatewayService
 from streaming.hl_gateway.tail import NodeTail
 
 log = structlog.get_logger(__name__)
@@ -43,47 +42,6 @@ _OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 _BLOCK_TIME = re.compile(rb'"block_time": ?"([^"]{1,40})"')
-
-
-class CannotListen(Exception):
-    """The address or the TLS files are no good; one line for the operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """PEM files. With `client_ca`, only callers whose certificate it signed come in."""
-
-    cert: Path
-    key: Path
-    client_ca: Path | None = None
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """Raises CannotListen."""
-        try:
-            pair = (self.key.read_bytes(), self.cert.read_bytes())
-            ca = self.client_ca.read_bytes() if self.client_ca else None
-        except OSError as error:
-            raise CannotListen(f"TLS file {error.filename}: {error.strerror}") from error
-        return grpc.ssl_server_credentials(
-            [pair], root_certificates=ca, require_client_auth=ca is not None
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayConfig:
-    """What an operator decides. `memory_bytes` bounds the blocks held; the process needs about
-    120 MB besides. `scratch` must be a folder that the node can write to.
-    """
-
-    data_dir: Path
-    listen: str
-    scratch: Path
-    info_url: str | None = None
-    evm_url: str | None = None
-    kinds: Collection[FileKind] = tuple(FileKind)
-    memory_bytes: int = 256 * 1024 * 1024
-    stalled_s: float = STALLED_S
-    tls: Tls | None = None
 
 
 class Gateway:
@@ -141,7 +99,7 @@ class Gateway:
         try:
             if self._config.tls is None:
                 return int(server.add_insecure_port(self._config.listen))
-            return int(server.add_secure_port(self._config.listen, self._config.tls.credentials()))
+            return int(server.add_secure_port(self._config.listen, _credentials(self._config.tls)))
         except RuntimeError as error:
             raise CannotListen(f"cannot listen on {self._config.listen}: {error}") from error
 
@@ -240,3 +198,15 @@ def _resident_bytes() -> int:
     except OSError:  # not Linux: the peak, then
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return pages * resource.getpagesize()
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Raises CannotListen."""
+    try:
+        pair = (tls.key.read_bytes(), tls.cert.read_bytes())
+        ca = tls.client_ca.read_bytes() if tls.client_ca else None
+    except OSError as error:
+        raise CannotListen(f"TLS file {error.filename}: {error.strerror}") from error
+    return grpc.ssl_server_credentials(
+        [pair], root_certificates=ca, require_client_auth=ca is not None
+    )

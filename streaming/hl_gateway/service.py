@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from streaming.core.blocks import FileKind
 from streaming.hl_gateway import metrics
 from streaming.hl_gateway.checkpoint import CheckpointError, request_checkpoint_file
+from streaming.hl_gateway.config import STALLED_S
 from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
 from streaming.hl_gateway.node_http import (
     MAX_REQUEST_BYTES,
@@ -33,8 +34,6 @@ log = structlog.get_logger(__name__)
 #: One response. A reader catching up needs few calls, and one that is slow holds no more than this
 #: (and one block) of memory of its own.
 RESPONSE_BYTES = 1024 * 1024
-#: A reader that takes no response for this long is cut.
-STALLED_S = 10.0
 #: An empty response after this much quiet, so that a reader tells a quiet node from a dead gateway.
 #: (Keepalive pings of the transport did not find a stopped process within 30 s.)
 BEAT_S = 1.0

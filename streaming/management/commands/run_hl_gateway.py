@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from streaming.hl_gateway import command
-from streaming.hl_gateway.server import CannotListen
+from streaming.hl_gateway.config import CannotListen
 
 
 class Command(BaseCommand):
