@@ -562,7 +562,7 @@ class Hub:
         counted.
         """
         if feed.topic.is_state:
-            return envelope.payload, True
+            return envelope.payload or None, True
         if not isinstance(feed.snapshot, snapshots.TradesSnapshot):
             return None, True
         return feed.snapshot.missing(envelope.payload)

@@ -15,30 +15,62 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar, Protocol
 
-import orjson
-
-from streaming.core import node_lines
+from streaming.core import l2_diffs
 from streaming.core.block_pairs import BlockPairs, Pair
 from streaming.core.blocks import FileKind, RawBlock
-from streaming.core.book import frames, l4_statuses
+from streaming.core.book import frames
 from streaming.core.book.l2 import Best, Grouping, View
 from streaming.core.book.l4 import L4Book
 from streaming.core.book.statuses import find_details
 from streaming.core.books import BUFFER_BYTES, Books, Changes, CheckpointBooks, CheckpointTooOld
 from streaming.core.decimals import render_mid
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times, end_of
+from streaming.core.l2_diffs import L2Diffs
+from streaming.core.l4_feeds import L4_KINDS, L4Feeds
+from streaming.core.raw_feeds import RawFeeds
 from streaming.core.topic import FAST_LEVELS, Kind, Topic
-from streaming.core.trades import Tape
+from streaming.core.trade_feeds import TradeFeeds
+from streaming.core.user_feeds import UserFeeds
 
 __all__ = ["NOT_READY", "CheckpointTooOld", "Market"]
 
-LOST_FILLS = "no node has the fills"
-LOST_STATUSES = "no node has the order statuses"
 NOT_READY = "Order book not ready for streaming (waiting for snapshot)"
 
-L4Status = l4_statuses.Status | dict[str, Any]
+#: What is made of the books.
+BOOK_KINDS = frozenset({Kind.L2_BOOK, Kind.BBO, Kind.ALL_MIDS, Kind.L2_DIFF}) | L4_KINDS
+
+
+class Room(Protocol):
+    """Topics made of blocks alone. `epoch` goes into every envelope."""
+
+    epoch: str
+    KINDS: ClassVar[frozenset[Kind]]
+    FILES: ClassVar[frozenset[FileKind]]
+
+    def can_serve(self, topic: Topic) -> bool:
+        """Whether there is, or could be, a frame of the topic now."""
+
+    def want(self, topic: Topic) -> None:
+        """Publish the topic's frames from the next block on; idempotent."""
+
+    def unwant(self, topic: Topic) -> None:
+        """Stop."""
+
+    def prime(self, blocks: Iterable[RawBlock]) -> None:
+        """Take in older blocks for what opens a topic; nothing is published."""
+
+    def apply(self, block: RawBlock) -> list[Envelope]:
+        """The frames of one block of one kind, in order."""
+
+    def lost(self, kind: FileKind, height: int) -> list[Envelope]:
+        """Blocks of `kind` up to `height` are missing: the gaps that makes."""
+
+    def snapshot(self, topic: Topic) -> Envelope:
+        """What a late joiner gets."""
+
+
 _TopBest = tuple[Best | None, Best | None]
 
 
@@ -67,19 +99,28 @@ class Market:
         self._epoch = epoch
         self._books = Books(self.faults, buffer_bytes=buffer_bytes)
         self._books.every_block = every_block
-        self._tape = Tape(self.faults)
+        self._trades = TradeFeeds(self.faults)
         self._pairs = BlockPairs()
-        self._fills_seen = 0
-        self._told_from: Position | None = None  # trades after this were published, if wanted
+        rooms: tuple[Room, ...] = (
+            self._trades, UserFeeds(self.faults), RawFeeds(self.faults),
+        )  # fmt: skip
+        self._room_of = {kind: room for room in rooms for kind in room.KINDS}
+        self._rooms_on = {
+            file: tuple(room for room in rooms if file in room.FILES) for file in FileKind
+        }
+        self._rooms = rooms
+        for room in rooms:
+            room.epoch = epoch
+        self._seen: dict[FileKind, int] = {}
         self._vouched: set[FileKind] = set()  # whose last block came with a `previous`
         self._wanted: dict[Topic, None] = {}
         self._wanted_of: dict[str, dict[Topic, None]] = {}  # by coin, without trades
         self._tracks: dict[str, _Track] = {}
         self._mids_position = ORIGIN
         self._mids_second = 0
-        self._l4_positions: dict[str, Position] = {}  # by wanted coin
-        self._l4_from = 0
-        self._l4_hole: tuple[int, int] | None = None  # blocks whose statuses no node has
+        self._l4 = L4Feeds(self.faults, self._books)
+        self._l2_diffs = L2Diffs()
+        self._l4.epoch = self._l2_diffs.epoch = epoch
         self._coins: frozenset[str] = frozenset()
 
     # --- state ------------------------------------------------------------------------------------
@@ -94,12 +135,19 @@ class Market:
         """Whether changes have been seen: a checkpoint asked for from now on joins them."""
         return self._books.seen > 0
 
+    def can_serve(self, topic: Topic) -> bool:
+        """Whether the topic is made here, and what it is made of is there: nodes are run without
+        some of the files.
+        """
+        room = self._room_of.get(topic.kind)
+        return topic.kind in BOOK_KINDS if room is None else room.can_serve(topic)
+
     @property
     def has_fills(self) -> bool:
         """Whether there is a block of fills from which on all are known: before that a snapshot of
         trades says nothing.
         """
-        return self._told_from is not None
+        return self._trades.has_begun
 
     @property
     def height(self) -> int:
@@ -114,35 +162,43 @@ class Market:
     def coins(self) -> frozenset[str]:
         """Every coin that has shown a book or a trade."""
         if not self._books.by_coin.keys() <= self._coins or not self._coins.issuperset(
-            self._tape.coins
+            self._trades.tape.coins
         ):
-            self._coins = self._coins.union(self._books.by_coin, self._tape.coins)
+            self._coins = self._coins.union(self._books.by_coin, self._trades.tape.coins)
         return self._coins
 
     def set_epoch(self, epoch: str) -> None:
         """Everything from now on carries `epoch`; places go on."""
-        self._epoch = epoch
+        self._epoch = self._l4.epoch = self._l2_diffs.epoch = epoch
+        for room in self._rooms:
+            room.epoch = epoch
 
     def want(self, topic: Topic) -> None:
         """Publish the topic's frames from the next block on; idempotent."""
         if topic in self._wanted:
             return
         self._wanted[topic] = None
-        if topic.kind is not Kind.TRADES:
-            self._wanted_of.setdefault(topic.coin, {})[topic] = None
-        if topic.kind is Kind.L4_BOOK:
-            known = max(self._pairs.done, self._l4_from - 1)
-            self._l4_positions[topic.coin] = end_of(known)
+        if room := self._room_of.get(topic.kind):
+            room.want(topic)
+            return
+        self._wanted_of.setdefault(topic.coin, {})[topic] = None
+        if topic.kind in L4_KINDS:
+            self._l4.want(topic, done=self._pairs.done)
+        elif topic.kind is Kind.L2_DIFF:
+            self._begin_diff(topic)
 
     def unwant(self, topic: Topic) -> None:
         """Stop."""
         if topic not in self._wanted:
             return
         del self._wanted[topic]
-        if topic.kind is Kind.L4_BOOK:
-            del self._l4_positions[topic.coin]
-        if topic.kind is Kind.TRADES:
+        if room := self._room_of.get(topic.kind):
+            room.unwant(topic)
             return
+        if topic.kind in L4_KINDS:
+            self._l4.unwant(topic)
+        elif topic.kind is Kind.L2_DIFF:
+            self._l2_diffs.unwant(topic)
         others = self._wanted_of[topic.coin]
         del others[topic]
         if not others:
@@ -154,28 +210,30 @@ class Market:
 
     def apply(self, block: RawBlock) -> list[Envelope]:
         """The frames that one file's closed block makes, in order."""
+        if block.height <= self._seen.get(block.kind, 0):
+            self.faults["old_block"] += 1
+            return []
+        is_behind_a_hole = self._is_behind_a_hole(block)
+        self._seen[block.kind] = block.height
+        out: list[Envelope] = []
         match block.kind:
-            case FileKind.FILLS:
-                return self._apply_fills(block)
             case FileKind.DIFFS:
-                return self._apply_diffs(block)
+                out = self._apply_diffs(block)
             case FileKind.STATUSES:
-                return self._apply_statuses(block)
-        return []
+                out = self._apply_statuses(block, is_behind_a_hole=is_behind_a_hole)
+        for room in self._rooms_on[block.kind]:
+            if is_behind_a_hole:
+                out += room.lost(block.kind, block.height - 1)
+            out += room.apply(block)
+        self.block_time_ns = max(self.block_time_ns, self._trades.block_time_ns)
+        return out
 
     def prime(self, blocks: Iterable[RawBlock]) -> None:
-        """Take in older fills for the trades history; nothing is published."""
-        for raw in blocks:
-            if raw.kind is not FileKind.FILLS or self._told_from is not None:
-                continue
-            if raw.height <= self._fills_seen:
-                continue
-            block = node_lines.decode(raw, self.faults)
-            if block is not None:
-                self._follow_history(raw)
-                self._fills_seen = raw.height
-                self._note_time(block.times)
-                self._tape.apply(block.height, block.events)
+        """Take in older fills for what opens a topic; nothing is published."""
+        blocks = list(blocks)
+        for room in self._rooms:
+            room.prime(blocks)
+        self.block_time_ns = max(self.block_time_ns, self._trades.block_time_ns)
 
     def covers_from(self, height: int) -> None:
         """Promise that every change from block `height` on will be handed in (default: from the
@@ -191,9 +249,11 @@ class Market:
         between are lost.
         """
         self._books.load_checkpoint(height, books)
-        self._l4_from = self._books.height + 1
         here = end_of(self._books.height)
-        self._l4_positions = dict.fromkeys(self._l4_positions, here)
+        self._l4.restart(self._books.height)
+        for topic in self._wanted:
+            if topic.kind is Kind.L2_DIFF:
+                self._begin_diff(topic)
         self._mids_position = here
         self._mids_second = self._books.times.block_ns // 1_000_000_000
         self._tracks = {
@@ -202,55 +262,8 @@ class Market:
 
     def finish(self) -> list[Envelope]:
         """The frames still waiting for another file: no more will come."""
-        self._tape.finish()
+        self._trades.tape.finish()
         return self._join(self._pairs.finish())
-
-    # --- fills ------------------------------------------------------------------------------------
-
-    def _apply_fills(self, raw: RawBlock) -> list[Envelope]:
-        if raw.height <= self._fills_seen:
-            self.faults["old_block"] += 1
-            return []
-        block = node_lines.decode(raw, self.faults)
-        if block is None:
-            return []
-        out: list[Envelope] = []
-        is_behind_a_hole = self._is_behind_a_hole(raw)
-        if self._told_from is None:
-            self._told_from = end_of(raw.height - 1)
-            self._follow_history(raw)
-        elif is_behind_a_hole:
-            self.faults["missing_fills"] += 1
-            trades = [topic for topic in self._wanted if topic.kind is Kind.TRADES]
-            out += [
-                self._gap(t, self._tape.place(t.coin), raw.height - 1, LOST_FILLS) for t in trades
-            ]
-            self._tape.lost(raw.height - 1)
-        self._fills_seen = raw.height
-        self._note_time(block.times)
-        for tape_print in self._tape.apply(block.height, block.events):
-            topic = Topic(Kind.TRADES, tape_print.coin)
-            if topic in self._wanted:
-                out.append(
-                    Envelope(
-                        topic.name,
-                        self._epoch,
-                        tape_print.position,
-                        tape_print.previous,
-                        Role.UPDATE,
-                        tape_print.payload,
-                        block.times,
-                    )
-                )
-        return out
-
-    def _follow_history(self, raw: RawBlock) -> None:
-        """What opens a trades subscription has no hole: history that does not reach up to this
-        block is forgotten.
-        """
-        is_next = raw.height == self._fills_seen + 1
-        if not is_next and (raw.previous is None or raw.previous > self._fills_seen):
-            self._tape.lost(raw.height - 1)
 
     # --- book changes -----------------------------------------------------------------------------
 
@@ -259,9 +272,7 @@ class Market:
         changes = self._books.apply(raw)
         out: list[Envelope] = []
         if was_ready and not self._books.is_ready:
-            out += [
-                self._not_ready(topic) for topic in self._wanted if topic.kind is not Kind.TRADES
-            ]
+            out += [self._not_ready(topic) for topic in self._wanted if topic.kind in BOOK_KINDS]
         if changes is None:
             return out
         self._note_time(changes.block.times)
@@ -288,7 +299,13 @@ class Market:
                 out.append(self._update(topic, here, before, changes.block.times))
             elif topic.kind is Kind.BBO and is_new_best:
                 out.append(self._update(topic, here, bbo_before, changes.block.times))
-            elif topic.kind is Kind.L4_BOOK and coin in changes.listed:
+            elif topic.kind is Kind.L2_DIFF:
+                diff = self._l2_diffs.changed(
+                    topic, book, self._view(book, topic), height=here.height,
+                    times=changes.block.times,
+                )  # fmt: skip
+                out += [diff] if diff else []
+            elif topic.kind in L4_KINDS and coin in changes.listed:
                 out.append(self.snapshot(topic))  # nobody could be given one before
         return out
 
@@ -308,14 +325,10 @@ class Market:
 
     # --- statuses ---------------------------------------------------------------------------------
 
-    def _apply_statuses(self, raw: RawBlock) -> list[Envelope]:
-        if raw.height <= self._pairs.statuses_seen:
-            self.faults["old_block"] += 1
-            return []
-        if self._is_behind_a_hole(raw) and self._pairs.statuses_seen:
+    def _apply_statuses(self, raw: RawBlock, *, is_behind_a_hole: bool) -> list[Envelope]:
+        if is_behind_a_hole and self._pairs.statuses_seen:
             self.faults["missing_statuses"] += 1
-            from_height = self._l4_hole[0] if self._l4_hole else self._pairs.statuses_seen + 1
-            self._l4_hole = (from_height, raw.height - 1)
+            self._l4.lost(self._pairs.statuses_seen + 1, raw.height - 1)
         return self._join(self._pairs.add_statuses(raw))
 
     def _join(self, pairs: Iterable[Pair]) -> list[Envelope]:
@@ -324,82 +337,8 @@ class Market:
             if pair.changes is not None and pair.status_lines is not None:
                 details = find_details(pair.status_lines, [oid for _, oid in pair.changes.news])
                 self._books.add_details(pair.changes, details)
-            out += self._pass_l4_hole(pair)
-            if self._l4_positions and self._books.is_ready and pair.height >= self._l4_from:
-                out += self._l4_frames(pair)
+            out += self._l4.apply(pair)
         return out
-
-    def _pass_l4_hole(self, pair: Pair) -> list[Envelope]:
-        """The gaps to tell before the first block behind a hole in the statuses."""
-        if self._l4_hole is None or pair.height <= self._l4_hole[1]:
-            return []
-        (_, last), self._l4_hole = self._l4_hole, None
-        return [
-            self._gap(Topic(Kind.L4_BOOK, coin), before, last, LOST_STATUSES)
-            for coin, before in self._l4_positions.items()
-        ]
-
-    def _l4_frames(self, pair: Pair) -> list[Envelope]:
-        if self._l4_hole is not None and self._l4_hole[0] <= pair.height:
-            return []  # without its statuses a frame would be half of one
-        statuses, times = self._statuses_by_coin(pair)
-        diffs = pair.changes.coins if pair.changes else {}
-        if pair.changes is not None:
-            times = pair.changes.block.times
-        here = Position(pair.height)
-        out: list[Envelope] = []
-        for coin, before in list(self._l4_positions.items()):
-            if coin not in self._books.by_coin or not (coin in statuses or coin in diffs):
-                continue
-            payload = frames.l4_updates(
-                time_ms=times.block_ns // 1_000_000,
-                height=pair.height,
-                statuses=statuses.get(coin, ()),
-                diffs=diffs.get(coin, ()),
-            )
-            self._l4_positions[coin] = here
-            name = Topic(Kind.L4_BOOK, coin).name
-            out.append(Envelope(name, self._epoch, here, before, Role.UPDATE, payload, times))
-        return out
-
-    def _statuses_by_coin(self, pair: Pair) -> tuple[dict[str, list[L4Status]], Times]:
-        """The statuses of the coins whose l4Book is wanted."""
-        if pair.status_lines is None:
-            self.faults["block_without_statuses"] += 1
-            return {}, Times()
-        # In `_streaming` files a line is one event, and most are of other coins: left undecoded.
-        needles = [b'"coin":%b' % orjson.dumps(coin) for coin in self._l4_positions]
-        lines = [line for line in pair.status_lines if any(needle in line for needle in needles)]
-        if not lines:
-            return {}, Times()
-        by_coin: dict[str, list[L4Status]] = {}
-        times = Times()
-        for line in lines:
-            try:
-                body = l4_statuses.read(line, pair.height)
-                times = times if times.block_ns else _times(body.block_time, body.local_time)
-                for event in body.events:
-                    if event.order.coin in self._l4_positions:
-                        by_coin.setdefault(event.order.coin, []).append(event)
-            except ValueError:
-                slow = self._statuses_patiently(line, pair.height, by_coin)
-                times = times if times.block_ns else slow
-        return by_coin, times
-
-    def _statuses_patiently(
-        self, line: bytes, height: int, by_coin: dict[str, list[L4Status]]
-    ) -> Times:
-        """One event that is not an order status must not cost the others of its line."""
-        block = node_lines.decode(RawBlock(FileKind.STATUSES, height, [line], 0), self.faults)
-        for event in block.events if block else ():
-            try:
-                coin = event["order"]["coin"]
-                if coin in self._l4_positions:
-                    status = l4_statuses.from_event(event)
-                    by_coin.setdefault(coin, []).append(status)
-            except (AttributeError, KeyError, TypeError):
-                self.faults["bad_status"] += 1
-        return block.times if block else Times()
 
     # --- output -----------------------------------------------------------------------------------
 
@@ -407,19 +346,16 @@ class Market:
         """The topic's whole state as of the last block applied, or NOT_READY with the reason as
         payload.
         """
-        if topic.kind is Kind.TRADES:
-            position, payload = self._tape.recent(topic.coin)
-            position = max(position, self._told_from or ORIGIN)
-            times = Times(block_ns=self.block_time_ns)
-            return Envelope(
-                topic.name, self._epoch, position, ORIGIN, Role.SNAPSHOT, payload, times
-            )
+        if room := self._room_of.get(topic.kind):
+            return room.snapshot(topic)
         if not self._books.is_ready:
             return self._not_ready(topic)
         times, here = self._books.times, Position(self._books.height)
         payload = self._payload(topic, times)
-        is_l4 = topic.kind is Kind.L4_BOOK
-        before = self._l4_positions.get(topic.coin, ORIGIN) if is_l4 else ORIGIN
+        before = ORIGIN
+        if topic.is_chained:
+            feeds = self._l4 if topic.kind in L4_KINDS else self._l2_diffs
+            before = feeds.place(topic)
         return Envelope(topic.name, self._epoch, here, before, Role.SNAPSHOT, payload, times)
 
     def _update(self, topic: Topic, here: Position, before: Position, times: Times) -> Envelope:
@@ -435,14 +371,6 @@ class Market:
         self._vouched.discard(raw.kind)
         return was_vouched
 
-    def _gap(self, topic: Topic, before: Position, height: int, why: str) -> Envelope:
-        """Tells that what `topic` had after `before`, up to block `height`, is lost."""
-        if topic.kind is Kind.L4_BOOK:
-            self._l4_positions[topic.coin] = end_of(height)
-        times = Times(block_ns=self.block_time_ns)
-        place = end_of(height)
-        return Envelope(topic.name, self._epoch, place, before, Role.GAP, why.encode(), times)
-
     def _not_ready(self, topic: Topic) -> Envelope:
         why = NOT_READY.encode()
         return Envelope(topic.name, self._epoch, ORIGIN, ORIGIN, Role.NOT_READY, why)
@@ -455,8 +383,13 @@ class Market:
         book = self._books.by_coin.get(topic.coin) or L4Book(topic.coin, self.faults)
         if topic.kind is Kind.BBO:
             return frames.bbo(book, time_ms=time_ms)
-        if topic.kind is Kind.L4_BOOK:
-            return frames.l4_snapshot(book, time_ms=time_ms, height=self._books.height)
+        height = self._books.height
+        if topic.kind in L4_KINDS:
+            channel = topic.kind.value
+            return frames.l4_snapshot(book, channel=channel, time_ms=time_ms, height=height)
+        if topic.kind is Kind.L2_DIFF:
+            view = self._view(book, topic)
+            return l2_diffs.snapshot(topic, book, view, height=height, times=times)
         return frames.l2_book(
             book,
             self._view(book, topic),
@@ -464,6 +397,12 @@ class Market:
             n_levels=min(topic.n_levels, FAST_LEVELS) if topic.fast else topic.n_levels,
             is_fast=topic.fast,
         )
+
+    def _begin_diff(self, topic: Topic) -> None:
+        """The topic's next frame is the difference to the book as it is now."""
+        book = self._books.by_coin.get(topic.coin)
+        view = book.l2.view(_grouping(topic)) if book else None
+        self._l2_diffs.want(topic, view, height=self._books.height)
 
     def _view(self, book: L4Book, topic: Topic) -> View:
         view = book.l2.view(_grouping(topic))
@@ -483,17 +422,13 @@ class Market:
         for coin, book in self._books.by_coin.items():
             if coin.startswith(prefix) if dex else ":" not in coin:
                 bid, ask = _best(book)
-                mid = render_mid(bid.px, ask.px) if bid and ask else self._tape.last_px(coin)
+                mid = render_mid(bid.px, ask.px) if bid and ask else self._trades.tape.last_px(coin)
                 if mid is not None:
                     mids[coin] = mid
         return mids
 
     def _note_time(self, times: Times) -> None:
         self.block_time_ns = max(self.block_time_ns, times.block_ns)
-
-
-def _times(block_time: str, local_time: str) -> Times:
-    return Times(node_lines.parse_time_ns(block_time), node_lines.parse_time_ns(local_time))
 
 
 def _best(book: L4Book) -> _TopBest:

@@ -24,8 +24,8 @@ class StateSnapshot:
         self._payload: bytes | None = None
 
     def start(self, payload: bytes) -> None:
-        """Begin from a snapshot frame."""
-        self._payload = payload
+        """Begin from a snapshot frame; an empty one says that there is none yet."""
+        self._payload = payload or None
 
     def extend(self, payload: bytes) -> None:
         """Take the topic's next frame."""

@@ -31,6 +31,8 @@ class Trade:
 
     coin: str
     px: str
+    sz: str
+    time_ms: int
     first: int
     last: int
     json: bytes
@@ -138,7 +140,9 @@ def _trade(one: _Side, other: _Side) -> Trade:
         "users": [buyer.user, seller.user],
     }
     first = one.index if one.height == other.height else other.index
-    return Trade(fill["coin"], fill["px"], first, other.index, orjson.dumps(body))
+    return Trade(
+        fill["coin"], fill["px"], fill["sz"], fill["time"], first, other.index, orjson.dumps(body)
+    )
 
 
 @dataclass(slots=True)
@@ -151,13 +155,14 @@ class _Coin:
 @dataclass(frozen=True, slots=True)
 class Print:
     """The trades of one coin in one block: one frame, its place, and the place of the coin's frame
-    before.
+    before. `trades` in the frame's order.
     """
 
     coin: str
     position: Position
     previous: Position
     payload: bytes
+    trades: Sequence[Trade] = ()
 
 
 class Tape:
@@ -199,7 +204,7 @@ class Tape:
         previous = max(state.position, self._since)
         state.position = Position(height, max(trade.last for trade in trades))
         payload = render_trades(trade.json for trade in trades)
-        return Print(coin, state.position, previous, payload)
+        return Print(coin, state.position, previous, payload, trades)
 
     def place(self, coin: str) -> Position:
         """Where the coin's newest trade stands, or the last loss if that is later."""

@@ -55,21 +55,20 @@ def all_mids(mids: Mapping[str, str], *, dex: str) -> bytes:
     )
 
 
-def l4_snapshot(book: L4Book, *, time_ms: int, height: int) -> bytes:
+def l4_snapshot(book: L4Book, *, channel: str = "l4Book", time_ms: int, height: int) -> bytes:
     """Every order of a coin."""
-    return (
-        b'{"channel":"l4Book","data":{"Snapshot":{"coin":%b,"time":%d,"height":%d,"levels":%b}}}'
-        % (
-            book.coin_json,
-            time_ms,
-            height,
-            book.json(),
-        )
+    return b'{"channel":"%b","data":{"Snapshot":{"coin":%b,"time":%d,"height":%d,"levels":%b}}}' % (
+        channel.encode(),
+        book.coin_json,
+        time_ms,
+        height,
+        book.json(),
     )
 
 
 def l4_updates(
     *,
+    channel: str = "l4Book",
     time_ms: int,
     height: int,
     statuses: Iterable[l4_statuses.Status | dict[str, Any]],
@@ -84,7 +83,7 @@ def l4_updates(
         "order_statuses": list(statuses),
         "book_diffs": [_diff(event) for event in diffs],
     }
-    return _encoder.encode({"channel": "l4Book", "data": {"Updates": updates}})
+    return _encoder.encode({"channel": channel, "data": {"Updates": updates}})
 
 
 _encoder = msgspec.json.Encoder()
