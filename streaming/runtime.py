@@ -133,10 +133,10 @@ class Runtime:
         sources = [
             source for worker in self.workers.values() for source in worker["sources"].values()
         ]
-        if not any(source["books_ready"] for source in sources):
+        if not any(source.get("books_ready") for source in sources):
             return "books wait for a checkpoint"
         # A public source is silent while nobody subscribes; only a node writes a block every 70 ms.
-        ages = [s["silent_s"] for s in sources if s["kind"] == "node"]
+        ages = [s["silent_s"] for s in sources if s.get("kind") == "node"]
         if ages and all(age is None or age > STALE_S for age in ages):
             return f"no node wrote a block for {STALE_S:g} s"
         return None

@@ -70,7 +70,7 @@ def _source(worker: str, name: str, state: dict[str, Any]) -> LiveSource:
     kind = str(state.get("via") or state.get("kind") or "")
     silent_s = _number(state.get("silent_s"))
     marks = [str(mark) for mark in state.get("marks") or ()]
-    is_node = state.get("kind") != "public"
+    is_node = state.get("kind") not in ("public", "polled")
     if "marks" not in state and is_node and (silent_s is None or silent_s > STALL_S):
         marks.append("stalled")
     if state.get("books_ready") is False and is_node:

@@ -8,6 +8,7 @@ from pathlib import Path
 from streaming.upstream.links import build_link
 from streaming.upstream.sources.base import Source
 from streaming.upstream.sources.nodes import NODE_FILES, NodeLink, NodesSource
+from streaming.upstream.sources.polled import PolledSource
 from streaming.upstream.sources.public import PublicSource
 from streaming.upstream.spec import UpstreamKind, UpstreamSpec
 
@@ -42,17 +43,25 @@ class Upstreams:
         owned sources must be made anew.
         """
         before, self.specs = self.specs, dict(specs)
+        had_nodes = bool(self._links)
         kept = {n: link for n, link in self._links.items() if before[n] == self.specs.get(n)}
         if kept.keys() != self._links.keys():
             # Under the same name another address may be meant now: the old one goes first.
             self.nodes.use(list(kept.values()), weights={})
         self._links = self._linked(kept)
         self.nodes.use(list(self._links.values()), weights=self._weights())
-        return _owned(before) != _owned(self.specs)
+        return had_nodes != bool(self._links) or _owned(before) != _owned(self.specs)
 
     def build_owned(self) -> list[Source]:
-        """The sources that run in one worker at a time, made anew for each owner."""
-        return [PublicSource(spec, name=name) for name, spec in _owned(self.specs).items()]
+        """The sources that run in one worker at a time, made anew for each owner: what the nodes'
+        `/info` gives before what the public feeds do.
+        """
+        nodes = self.nodes
+        polled = PolledSource(nodes.info, catalogue=lambda: nodes.catalogue)
+        public: list[Source] = [
+            PublicSource(spec, name=name) for name, spec in _owned(self.specs).items()
+        ]
+        return [polled, *public] if self._links else public
 
     def _linked(self, kept: Mapping[str, NodeLink]) -> dict[str, NodeLink]:
         return {

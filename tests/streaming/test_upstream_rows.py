@@ -84,6 +84,8 @@ def test_only_a_changed_public_upstream_makes_the_owned_sources_anew(tmp_path: P
     public = named(parse_upstreams("wss://api.hyperliquid.xyz/ws"))
     upstreams = Upstreams(public, scratch=tmp_path)
     assert [source.name for source in upstreams.build_owned()] == ["public0"]
-    assert not upstreams.use(public | specs(one=tmp_path))
+    assert upstreams.use(public | specs(one=tmp_path))  # now there is an /info to poll
+    assert [source.name for source in upstreams.build_owned()] == ["polled", "public0"]
+    assert not upstreams.use(public | specs(one=tmp_path, two=tmp_path / "two"))
     assert upstreams.use(specs(one=tmp_path))
-    assert upstreams.build_owned() == []
+    assert [source.name for source in upstreams.build_owned()] == ["polled"]

@@ -218,7 +218,7 @@ async def test_both_publish_the_same(tmp_path: Path, redis_url: str) -> None:
             assert ours.epoch.startswith("n-")
         await listener.until(lambda: set(listener.tips.values()) == {twins.height})
         states = await _heartbeats(listener, epoch=one[common[0]].epoch)
-        assert all(set(worker["sources"]) == {"node0", "node1"} for worker in states)
+        assert all({"node0", "node1"} <= set(worker["sources"]) for worker in states)
         assert not any(e.role is Role.NOT_READY for e in listener.others[list(workers)[1]])
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
+from streaming.core.blocks import FileKind, RawBlock
 from streaming.core.books import build_books
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import Envelope
@@ -45,9 +45,8 @@ WATCH_S = 0.1
 #: After nodes disagreed on book changes the books are compared with a checkpoint, at most this
 #: often.
 BOOK_CHECK_EVERY_S = 30.0
-#: The files that are read of every node, and what is made of them.
-NODE_FILES = MARKET_KINDS
-NODE_KINDS = frozenset({Kind.TRADES, Kind.L2_BOOK, Kind.BBO, Kind.L4_BOOK, Kind.ALL_MIDS})
+#: The files that are read of every node.
+NODE_FILES = tuple(FileKind)
 
 
 class NodeLink(Protocol):
@@ -132,7 +131,7 @@ class NodesSource:
 
     def serves(self, topic: Topic) -> bool:
         """Whether node files hold the topic and the nodes know its coin."""
-        return bool(self._links) and topic.kind in NODE_KINDS and self.catalogue.knows(topic)
+        return bool(self._links) and self._market.can_serve(topic) and self.catalogue.knows(topic)
 
     def want(self, topic: Topic) -> bool:
         """Publish the topic from the next block on."""
