@@ -65,7 +65,7 @@ def node_command() -> list[str]:
 
 
 def node_environment(name: str) -> Path:
-    """The folder of the client `name` with its packages. Raises Missing."""
+    """The folder of the client `name` with its packages and scripts. Raises Missing."""
     node_command()
     folder, source = ENVIRONMENTS / name, HERE / name
     lock = source / "package-lock.json"
@@ -77,7 +77,8 @@ def node_environment(name: str) -> Path:
         _run(npm, cwd=folder, deadline_s=INSTALL_DEADLINE_S)
         _stamp(folder, lock).touch()
     # node looks for packages beside the script.
-    shutil.copy(source / "client.mjs", folder / "client.mjs")
+    for script in source.glob("*.mjs"):
+        shutil.copy(script, folder / script.name)
     return folder
 
 

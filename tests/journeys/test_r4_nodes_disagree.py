@@ -49,7 +49,8 @@ def test_one_value_is_forwarded_and_the_alarm_rings(rig: Rig, liar: int) -> None
 
 def sources(rig: Rig) -> list[dict]:  # type: ignore[type-arg]
     """Every node as every worker sees it."""
-    return [source for state in rig.worker_states() for source in state["sources"].values()]
+    states = (s for state in rig.worker_states() for s in state["sources"].values())
+    return [source for source in states if source["kind"] == "node"]
 
 
 def total_differing(rig: Rig) -> int:

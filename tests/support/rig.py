@@ -310,7 +310,7 @@ class Rig:
         states = [self.heartbeat(name) if name else None for name in names]
         return all(
             state is not None
-            and len(state["sources"]) >= len(self.pair.all)
+            and sum(s["kind"] == "node" for s in state["sources"].values()) >= len(self.pair.all)
             and state["nodes"]["books_ready"]
             and not any(self.marks(state).values())
             for state in states

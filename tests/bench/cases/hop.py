@@ -24,10 +24,14 @@ BOOKS_READY_S = 30.0
 
 
 class Hop:
-    """Diffs line written → `l2Book` frame read, one client; worker and edge share one core."""
+    """Diffs line written → `l2Book` frame read, one client; worker and edge share one core, and so
+    does the HL Gateway where there is one between."""
 
-    name = "hop"
     subjects: tuple[str, ...] = ("relay",)
+
+    def __init__(self, *, has_gateway: bool = False) -> None:
+        self.name = "gateway-hop" if has_gateway else "hop"
+        self._has_gateway = has_gateway
 
     def measure(self, bench: Bench, subject: Subject) -> Iterator[Measurement]:
         """Median and 99th percentile at each block rate."""
@@ -41,13 +45,15 @@ class Hop:
 
     def _latencies(self, bench: Bench, relay: Relay, *, stage: Stage, offered: int) -> list[float]:
         folder = stage.temporary / f"node-{offered}"
-        writer = _writer(stage, folder, offered=offered)
+        writer = start_writer(stage, folder, offered=offered)
         info_port = writer.line(timeout_s=15)
         running = relay.start(stage)
-        worker = relay.start_worker(
-            stage, upstreams=f"node://{folder}?info=http://127.0.0.1:{info_port}"
-        )
-        _wait_for_books(bench, stage, running, worker=worker)
+        info = f"http://127.0.0.1:{info_port}"
+        upstreams = f"node://{folder}?info={info}"
+        if self._has_gateway:
+            upstreams = f"gateway://{relay.start_gateway(stage, data=folder, info=info)}"
+        worker = relay.start_worker(stage, upstreams=upstreams)
+        wait_for_books(bench, stage, running, worker=worker)
         client = bench.load.start("trace", stage=stage, running=running)
         client.line(timeout_s=OPEN_S)
         from_ns = time.monotonic_ns() + int(bench.warmup_s * 1e9)
@@ -78,12 +84,13 @@ def joined(lines: Iterable[str], stamps: Mapping[int, int], *, from_ns: int) -> 
             yield (int(read_ns) - written_ns) / 1e6
 
 
-def _writer(stage: Stage, folder: Path, *, offered: int) -> Child:
+def start_writer(stage: Stage, folder: Path, *, offered: int) -> Child:
+    """Writes a node's files; its first line is the port of its `/info`."""
     argv = [sys.executable, "-m", "tests.bench.node_writer", str(folder), "--rate", str(offered)]
     return stage.family.start(argv, name="node-writer", core=stage.cores.load, cwd=ROOT)
 
 
-def _wait_for_books(bench: Bench, stage: Stage, running: Running, *, worker: Child) -> None:
+def wait_for_books(bench: Bench, stage: Stage, running: Running, *, worker: Child) -> None:
     """Return once a customer gets book frames. Raises Failed when none come in time."""
     deadline_s = time.monotonic() + BOOKS_READY_S
     while time.monotonic() < deadline_s:

@@ -41,6 +41,17 @@ class Relay:
         env = self.environment(stage, port=free_port()) | {"RELAY_UPSTREAMS": upstreams}
         return self._command(stage, "run_upstream", env)
 
+    def start_gateway(self, stage: Stage, *, data: Path, info: str) -> str:
+        """An HL Gateway on the same core; its address."""
+        port = free_port()
+        command = [sys.executable, "-m", "streaming.hl_gateway", "--data", str(data)]
+        command += ["--info", info, "--listen", f"127.0.0.1:{port}"]
+        child = stage.family.start(
+            command, name="relay-gateway", core=stage.cores.server, env={}, cwd=ROOT
+        )
+        child.wait_for_port(port)
+        return f"127.0.0.1:{port}"
+
     def environment(self, stage: Stage, *, port: int) -> dict[str, str | None]:
         """The settings of each of its processes; the caller's own RELAY_* settings stay out."""
         var = stage.temporary / "relay"
