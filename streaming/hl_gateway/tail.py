@@ -25,6 +25,7 @@ from streaming.hl_gateway.assemble import (
 from streaming.hl_gateway.file_tail import FileTail, Start, TailLimits, TailState
 from streaming.hl_gateway.inotify import LAYOUT, Inotify, Mask
 from streaming.hl_gateway.node_files import KIND_RANK, NodeFiles, NoNodeFiles, read_directory
+from streaming.hl_gateway.replica_tail import ReplicaTail
 
 __all__ = [
     "Fault",
@@ -91,7 +92,13 @@ class NodeTail:
         self._tails = [
             FileTail(self.files, kind, start=start, back_bytes=back.get(kind, 0), limits=limits)
             for kind in sorted(kinds, key=KIND_RANK.__getitem__)
+            if kind is not FileKind.BLOCKS
         ]
+        self._replica = (
+            ReplicaTail(Path(data_dir), max_line_bytes=max_line_bytes)
+            if FileKind.BLOCKS in kinds
+            else None
+        )
         self.joined = asyncio.Event()
         """Set once all history is delivered and everything from then on is live."""
         self._quiet_ns, self._rescan_s = round(quiet_s * 1e9), rescan_s
@@ -109,7 +116,7 @@ class NodeTail:
     def faults(self) -> dict[str, int]:
         """How often each reason occurred, over all kinds."""
         total: Counter[str] = Counter()
-        for tail in self._tails:
+        for tail in self._all():
             total.update({str(reason): count for reason, count in tail.faults.counts.items()})
         return dict(total)
 
@@ -120,16 +127,19 @@ class NodeTail:
         """
         return {
             tail.kind: {str(reason): count for reason, count in tail.faults.counts.items()}
-            for tail in self._tails
+            for tail in self._all()
         }
 
     def drain_faults(self) -> list[Fault]:
         """The first sample of each kind and reason not handed out before: one log line each."""
-        return [fault for tail in self._tails for fault in tail.faults.drain()]
+        return [fault for tail in self._all() for fault in tail.faults.drain()]
 
     def state(self) -> dict[FileKind, TailState]:
         """File, offset, height, last growth, mode and backlog of each kind, for metrics."""
-        return {tail.kind: tail.state() for tail in self._tails}
+        return {tail.kind: tail.state() for tail in self._all()}
+
+    def _all(self) -> list[FileTail | ReplicaTail]:
+        return [*self._tails, *([self._replica] if self._replica else [])]
 
     def open(self) -> None:
         """Find the files and fix the joining point; blocking, but only directory listings."""
@@ -167,6 +177,7 @@ class NodeTail:
             raise ValueError("tail_back_bytes needs deliver_history")
         self._loop, self._deliver = asyncio.get_running_loop(), deliver
         self._failed = self._loop.create_future()
+        replica: asyncio.Future[None] | None = None
         try:
             self.open()
             if deliver_history is not None:
@@ -175,11 +186,21 @@ class NodeTail:
             if self._inotify is not None:
                 self._loop.add_reader(self._inotify.fileno(), self._guarded, self._on_inotify)
             self._guarded(self._on_rescan)
+            if self._replica is not None:
+                replica = asyncio.ensure_future(self._replica.run(deliver))
+                replica.add_done_callback(self._on_replica_end)
             await self._failed
         finally:
+            if replica is not None:
+                replica.cancel()
+                await asyncio.gather(replica, return_exceptions=True)
             if self._inotify is not None:
                 self._loop.remove_reader(self._inotify.fileno())
             self.close()
+
+    def _on_replica_end(self, replica: asyncio.Future[None]) -> None:
+        if not replica.cancelled() and not self._failed.done() and (error := replica.exception()):
+            self._failed.set_exception(error)
 
     async def _read_history(self, deliver_history: Deliver) -> None:
         """Fills of all the history first, then diffs, then statuses: nobody needs it merged by
