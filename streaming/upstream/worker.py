@@ -268,7 +268,7 @@ class Worker:
                 log.warning("heartbeat_not_written", error=str(error))
             stop_if_cancelled()
             self.publisher.execute(self.log_writer.maintain(self._serving))
-            self._move_to_nodes()
+            self._move_to_better()
             self._retell()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
@@ -368,19 +368,19 @@ class Worker:
                 if topic is not None and self._source_for(topic) is not None:
                     self._want(edge, name)
 
-    def _move_to_nodes(self) -> None:
-        """What nodes can give by now is taken from the others: per block, and with heights."""
-        if self._nodes is None:
-            return
+    def _move_to_better(self) -> None:
+        """What a better source can give by now is taken from the one that has it: nodes before what
+        is polled, that before the public feeds. So is what its source can no longer give.
+        """
         for name, source in list(self._serving.items()):
-            if source is self._nodes:
-                continue
             topic = parse_name(name)
-            if self._nodes.serves(topic):
-                del self._serving[name]
-                source.unwant(topic)
-                for holder in list(self.board.holders(name)):
-                    self._want(holder, name)
+            best = self._source_for(topic)
+            if best is None or best is source:
+                continue
+            del self._serving[name]
+            source.unwant(topic)
+            for holder in list(self.board.holders(name)):
+                self._want(holder, name)
 
     async def _keep_rates(self) -> None:
         await self.rates.run(self._redis, lambda: list(self._serving))
