@@ -59,12 +59,15 @@ async def watch(callback: Callable[[list[str]], Awaitable[None]]) -> None:
                 return
             channel = await layer.new_channel("relay.admission")
             await layer.group_add(GROUP, channel)
+            stop_if_cancelled()
             try:
                 pause_s = 0.5
                 while True:
                     message = await layer.receive(channel)
                     if message.get("type") == MESSAGE_TYPE:
                         await callback(list(message["digests"]))
+                    # redis-py, below both, may have swallowed what was meant for us.
+                    stop_if_cancelled()
             finally:
                 # Its failure must not replace a cancellation, which would then be taken for one.
                 with suppress(Exception):
