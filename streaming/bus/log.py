@@ -109,14 +109,15 @@ def place(id_: bytes) -> Position:
 def decode_entry(name: str, id_: bytes, fields: dict[bytes, bytes]) -> Envelope:
     """The envelope that was appended. Raises KeyError, ValueError or struct.error for what is not
     ours."""
+    role = fields.get(b"r")
     return Envelope(
-        topic=name,
-        epoch=fields[b"e"].decode(),
-        position=place(fields.get(b"i", id_)),
-        previous=place(fields[b"v"]),
-        role=Role(int(fields.get(b"r", b"0"))),
-        payload=fields[b"p"],
-        times=Times(*_TIMES.unpack(fields[b"t"])),
+        name,
+        fields[b"e"].decode(),
+        place(fields.get(b"i", id_)),
+        place(fields[b"v"]),
+        Role.UPDATE if role is None else Role(int(role)),
+        fields[b"p"],
+        Times(*_TIMES.unpack(fields[b"t"])),
     )
 
 
