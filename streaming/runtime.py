@@ -29,6 +29,7 @@ from streaming.core.catalogue import Catalogue
 from streaming.core.hub import Hub
 from streaming.sessions import SessionRegistry
 from streaming.ws.close_codes import STALL_LIMIT_S, CloseCode
+from streaming.ws.drain import let_go
 from tenants.admission.control import AdmissionControl
 from tenants.wire.cancellation import stop_if_cancelled
 
@@ -42,8 +43,6 @@ SWEEP_S = 1.0
 #: How often suspected holes are looked at, and how often the age of what is served.
 TICK_S = 0.02
 AGE_EVERY_TICKS = 5
-#: What customers are told of how long they have when this process was asked to end.
-GOING_AWAY_MS = 0
 #: What a job may take to end; what it holds ends with the process.
 STOP_S = 2.0
 CATALOGUE_S = 2.0
@@ -99,6 +98,8 @@ class Runtime:
         self._catalogue = Catalogue()
         self.workers: dict[str, dict[str, Any]] = {}
         self.redis_ok_s = 0.0
+        self.is_draining = False
+        self._all_gone = asyncio.Event()  # set while draining alone
         self.admission.on_revoked(self._revoked)
         self._tasks = [
             asyncio.ensure_future(self._forever(name, job))
@@ -126,6 +127,8 @@ class Runtime:
 
     def staleness(self) -> str | None:
         """Why what we serve is not fresh, as one line for a readiness probe; None when it is."""
+        if self.is_draining:
+            return "draining"
         if not self.feeder.connected.is_set():
             return "the bus is not connected"
         if not self.workers:
@@ -141,11 +144,29 @@ class Runtime:
             return f"no node wrote a block for {STALE_S:g} s"
         return None
 
+    def joined(self, connection: DataConsumer) -> None:
+        """A customer was let in."""
+        self.connections.add(connection)
+        self.sessions.changed(connection.session_id)
+
+    def left(self, connection: DataConsumer) -> None:
+        """A customer's connection is over. May be called twice."""
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.sessions.changed(connection.session_id)
+            if self.is_draining and not self.connections:
+                self._all_gone.set()
+
+    async def drain(self, within_s: float) -> None:
+        """Take no new connections, and close those there are, spread over `within_s` seconds."""
+        self.is_draining = True
+        log.info("drain_began", connections=len(self.connections), within_s=within_s)
+        if self.connections:
+            await let_go(list(self.connections), within_s=within_s, all_gone=self._all_gone)
+        log.info("drain_ended", connections=len(self.connections))
+
     async def stop(self) -> None:
         """Give the leases back and let the meter write what it has."""
-        for session in list(self.hub.relays.sessions):
-            session.going_away(GOING_AWAY_MS)
-        self.hub.flush()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks, timeout=STOP_S)
@@ -257,6 +278,12 @@ def current() -> Runtime:
             raise RuntimeError("streaming.runtime.configure was not called")
         _current = Runtime(_config)
     return _current
+
+
+async def drain(within_s: float) -> None:
+    """Let the process's customers go, if it was ever built; see `Runtime.drain`."""
+    if _current is not None:
+        await _current.drain(within_s)
 
 
 async def stop() -> None:

@@ -47,6 +47,9 @@ class Frame:
         """The outbox is full: whether the customer goes on without the frame (and is told)."""
         return False
 
+    def drop(self) -> None:
+        """The frame was queued for a customer who will not get it: the connection ends."""
+
 
 def wired(text: bytes) -> bytes:
     """A text with its header. RFC 6455 §5.2: FIN + text, unmasked from the server."""
@@ -131,9 +134,13 @@ class Outbox:
         self.size_bytes -= taken_bytes
         return taken
 
-    def clear(self) -> int:
-        """Forget everything; returns how many frames were dropped."""
-        dropped = len(self._frames)
+    def drop(self) -> list[Frame]:
+        """Take everything, in order, to be dropped."""
+        dropped = list(self._frames.values())
+        self.clear()
+        return dropped
+
+    def clear(self) -> None:
+        """Forget everything."""
         self._frames.clear()
         self.size_bytes = 0
-        return dropped

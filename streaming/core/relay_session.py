@@ -61,13 +61,7 @@ class RelaySession:
     @property
     def last_cursor(self) -> str:
         """How far the newest subscription that has got anything is, for operators; "" if none."""
-        for subscription in reversed(self.subscriptions.values()):
-            streams = [s for s in subscription.streams.values() if s.position > ORIGIN]
-            if streams and streams[0].feed is not None:
-                source = cursors.source_of(streams[0].feed.epoch)
-                others = {s.key: s.position for s in streams[1:]}
-                return cursors.encode(cursors.Cursor(source, streams[0].position, others))
-        return ""
+        return next(filter(None, map(_cursor, reversed(self.subscriptions.values()))), "")
 
     @property
     def is_unreadable(self) -> bool:
@@ -130,6 +124,11 @@ class RelaySession:
     def going_away(self, in_ms: int) -> None:
         """Tell the customer that this process will end."""
         self.say(relay.going_away(in_ms))
+
+    def too_slow(self) -> list[bytes]:
+        """The last frames of a customer who is cut: from where to resume each subscription."""
+        cursors_of = ((s.id_json, _cursor(s)) for s in self.subscriptions.values())
+        return [relay.slow(id_json, cursor) for id_json, cursor in cursors_of if cursor]
 
     def note_age(self, *, age_ms: float, is_silent: bool) -> None:
         """Say what has become too old, or is fresh again."""
@@ -270,6 +269,22 @@ class RelaySession:
     def _end(self, stream: Stream) -> None:
         self._hub.relays.leave(stream, now_s=self._now_s)
         self._lease.unsubscribe()
+
+
+def _cursor(subscription: Subscription) -> str:
+    """How far the customer has got; "" before the first frame, or where one cursor cannot say."""
+    places: dict[Stream, Position] = {}
+    for stream in subscription.streams.values():
+        # What was left out for want of room, and not told yet, they do not have.
+        place = stream.position if stream.lost is None else min(stream.position, stream.lost[0])
+        if place > ORIGIN:
+            places[stream] = place
+    first = next(iter(places), None)
+    if first is None or first.feed is None or len(places) > cursors.MAX_OTHERS:
+        return ""
+    others = {stream.key: place for stream, place in places.items() if stream is not first}
+    source = cursors.source_of(first.feed.epoch)
+    return cursors.encode(cursors.Cursor(source, places[first], others))
 
 
 def _id(id_json: bytes) -> dict[str, object]:

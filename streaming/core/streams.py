@@ -159,6 +159,10 @@ class Stream:
             after, until = min(after, self.lost[0]), max(until, self.lost[1])
         self.lost = (after, until)
 
+    def rewind(self, to: Position) -> None:
+        """The customer did not get what came after `to`, and will not."""
+        self.position = min(self.position, to)
+
 
 class Parts:
     """What the frames of one envelope have in common."""
@@ -260,6 +264,10 @@ class RelayFrame(Frame):
         self._stream.lose(self.after, self._parts.position)
         return True
 
+    def drop(self) -> None:
+        """The customer stands where they stood before it."""
+        self._stream.rewind(self.after)
+
 
 class GapFrame(Frame):
     """Says what a stream lacks; itself left out for want of room, it is said later."""
@@ -277,6 +285,10 @@ class GapFrame(Frame):
             return False
         self._stream.lose(*self._range)
         return True
+
+    def drop(self) -> None:
+        """They were not told: they stand before the gap."""
+        self._stream.rewind(self._range[0])
 
 
 def data_frame(

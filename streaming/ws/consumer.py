@@ -27,7 +27,7 @@ from streaming.sessions import MAX_TOPICS_TOLD, SessionRow
 from streaming.ws import close_codes, metrics, posts
 from streaming.ws.close_codes import CloseCode
 from streaming.ws.server import EXTENSION
-from tenants.admission.errors import Denied, TooManySubscriptions
+from tenants.admission.errors import Denied, Draining, TooManySubscriptions
 from tenants.admission.limiter import TokenBucket
 from tenants.admission.presented import presented_key, split_path
 from tenants.admission.principal import Principal, Scope
@@ -139,7 +139,9 @@ class DataConsumer(AsyncConsumer):
         metrics.HANDSHAKES.labels("accepted").inc()
         account = KeyAccount(self.runtime.meter, self.principal.key_id)
         sink = (
-            self.socket.attach(account) if self.socket else AsgiSink(self.base_send, account, self)
+            self.socket.attach(account, farewell=self._farewell)
+            if self.socket
+            else AsgiSink(self.base_send, account, self)
         )
         is_relay = asked_for or _asks_for_relay(self.scope.get("query_string", b""))
         self.session = (RelaySession if is_relay else Session)(
@@ -156,10 +158,11 @@ class DataConsumer(AsyncConsumer):
         self.refused = 0
         self.opened_ms = time.time_ns() // 1_000_000
         self.session_id = self.runtime.sessions.new_id()
-        self.runtime.connections.add(self)
-        self.runtime.sessions.changed(self.session_id)
+        self.runtime.joined(self)
 
     async def _admit(self) -> Lease:
+        if self.runtime.is_draining:  # over a connection that was there before
+            raise Draining
         path_key, _ = split_path(self.scope["path"])
         raw_key = presented_key(path_key, self.scope["headers"])
         admission = self.runtime.admission
@@ -250,6 +253,20 @@ class DataConsumer(AsyncConsumer):
 
     # --- end ---
 
+    def going_away(self, in_ms: int) -> None:
+        """Implements `drain.Customer`."""
+        if isinstance(self.session, RelaySession) and not self.is_ended:
+            self.session.going_away(in_ms)
+            self.runtime.hub.flush()
+
+    def go_away(self) -> None:
+        """Implements `drain.Customer`."""
+        self.end(CloseCode.GOING_AWAY, "this process ends: connect again")
+
+    def _farewell(self) -> list[bytes]:
+        """What a customer who is cut for being slow is told before the close frame."""
+        return self.session.too_slow() if isinstance(self.session, RelaySession) else []
+
     async def websocket_disconnect(self, message: Message) -> None:
         """The connection is gone."""
         metrics.CLOSED.labels(str(message.get("code", 1006))).inc()
@@ -271,9 +288,7 @@ class DataConsumer(AsyncConsumer):
             task.add_done_callback(self._posts.discard)
 
     def _release(self) -> None:
-        if self in self.runtime.connections:
-            self.runtime.connections.discard(self)
-            self.runtime.sessions.changed(self.session_id)
+        self.runtime.left(self)
         for task in self._posts:
             task.cancel()
         if self.session is not None:

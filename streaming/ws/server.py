@@ -16,6 +16,7 @@ import contextlib
 import logging
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import autobahn.websocket.protocol as autobahn_protocol
@@ -51,6 +52,7 @@ class Protocol(ws_protocol.WebSocketProtocol):
 
     writer: Writer | None = None
     _socket: socket.socket
+    _farewell: Callable[[], list[bytes]]
     _denial_status: int | None = None
     _denial_headers: tuple[tuple[bytes, bytes], ...] = ()
     _denial_body = (
@@ -61,8 +63,10 @@ class Protocol(ws_protocol.WebSocketProtocol):
 
     # --- the extension: what the consumer calls ---
 
-    def attach(self, account: Account) -> Writer:
-        """The session's way out; called once, right after the handshake was accepted."""
+    def attach(self, account: Account, *, farewell: Callable[[], list[bytes]]) -> Writer:
+        """The session's way out; called once, right after the handshake was accepted. `farewell`
+        gives the last texts of a customer who is cut for being slow."""
+        self._farewell = farewell
         self.writer = Writer(self, account=account, on_overflow=self.cut_slow)
         transport = self.transport
         if transport is not None:
@@ -94,6 +98,8 @@ class Protocol(ws_protocol.WebSocketProtocol):
         """Close a customer who does not keep up; what has not begun to leave is dropped."""
         if self.writer is not None and not self.writer.is_closing:
             self.writer.drop_waiting()
+            for text in self._farewell():
+                self.writer.control(Frame(text), is_last=True)
             self.sendCloseFrame(code=int(close_codes.CloseCode.SLOW), reasonUtf8=b"slow consumer")
             self.application_queue.put_nowait(
                 {"type": "websocket.disconnect", "code": int(close_codes.CloseCode.SLOW)}
@@ -231,6 +237,7 @@ class Server(server.Server):
     """Daphne with our protocol and without an access log (its lines would carry keys)."""
 
     def __init__(self, application: Any, endpoints: list[str], **options: Any) -> None:
+        self._ports: list[Any] = []
         # The names `run` builds its factories from.
         server.WebSocketFactory = Factory
         server.HTTPFactory = bodies.Factory
@@ -245,6 +252,16 @@ class Server(server.Server):
             server_name="hlrelay",
             **options,
         )
+
+    def stop_listening(self) -> None:
+        """Take no new connections; those there are go on."""
+        for port in self._ports:
+            port.stopListening()
+
+    def listen_success(self, port: Any) -> None:
+        """Remember the port: Daphne keeps its address alone."""
+        self._ports.append(port)
+        super().listen_success(port)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Offer the socket itself to WebSocket applications."""

@@ -75,7 +75,7 @@ class Writer:
         """Queue one control frame (ping, pong, close) in its place among the data.
 
         Pongs to a client that asks and never reads count against its bound like everything else;
-        the close frame does not.
+        the last ones (what was lost, and the close frame) do not.
         """
         if not self.is_blocked:
             self._write(Batch((frame,)))
@@ -118,7 +118,10 @@ class Writer:
 
     def drop_waiting(self) -> None:
         """Forget what has not begun to leave; a frame cut in the middle still gets its rest."""
-        self.shed += self._outbox.clear()
+        dropped = self._outbox.drop()
+        self.shed += len(dropped)
+        for frame in dropped:
+            frame.drop()
         self.is_closing = True
 
     @property
@@ -127,13 +130,15 @@ class Writer:
         return self._outbox.size_bytes + (PIECE_BYTES if self.is_blocked else 0)
 
     def _keep(self, frames: Sequence[Frame]) -> None:
-        for frame in frames:
+        for number, frame in enumerate(frames):
             fate = self._outbox.offer(frame)
             if fate is Fate.CONFLATED:
                 self.conflated += 1
             elif fate is Fate.SHED:
                 self.shed += 1
                 if not frame.skip():
+                    for lost in frames[number:]:
+                        lost.drop()
                     self._on_overflow()
                     return
 

@@ -116,6 +116,17 @@ class Unavailable(Denied):
         self.retry_after_s = 2.0
 
 
+class Draining(Denied):
+    """This process is about to end; the others serve."""
+
+    code = "draining"
+    http_status = 503
+
+    def __init__(self) -> None:
+        super().__init__("This process is being replaced. Connect again.")
+        self.retry_after_s = 1.0
+
+
 #: Every kind an edge must be able to translate.
 KINDS: tuple[type[Denied], ...] = (
     MissingKey,
@@ -125,4 +136,5 @@ KINDS: tuple[type[Denied], ...] = (
     TooManySubscriptions,
     RateLimited,
     Unavailable,
+    Draining,
 )

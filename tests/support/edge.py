@@ -30,11 +30,20 @@ class Edge:
     """An edge with a demo tenant of its own. `publish` speaks as the upstream worker would."""
 
     def __init__(
-        self, var: Path, *, redis_url: str, upstreams: str = "ws://127.0.0.1:9/ws"
+        self,
+        var: Path,
+        *,
+        redis_url: str,
+        upstreams: str = "ws://127.0.0.1:9/ws",
+        port: int | None = None,
+        drain_s: float = 0.0,
+        options: tuple[str, ...] = (),
     ) -> None:
+        """`options` are of `run_daphne`."""
+        self._options = options
         self.var = var
         var.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = port or free_port()
         self.redis = redis.Redis.from_url(redis_url)
         self._environment = {
             name: value
@@ -45,6 +54,7 @@ class Edge:
             "REDIS_URL": redis_url,
             "RELAY_HTTP_PORT": str(self.port),
             "RELAY_UPSTREAMS": upstreams,
+            "RELAY_DRAIN_S": str(drain_s),
         }
         self.manage("migrate", "--verbosity", "0")
         self.api_key: str = json.loads(self.manage("seed_demo"))["api_key"]
@@ -61,6 +71,11 @@ class Edge:
         )
         return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
+    def share(self, other: Edge) -> None:
+        """Use the other's database, and so its tenant and key."""
+        self._environment["RELAY_VAR"] = str(other.var)
+        self.api_key = other.api_key
+
     def shell(self, code: str) -> str:
         """Run Python inside the edge's project settings, as an operator's process would."""
         return self.manage("shell", "--no-imports", "-c", code)
@@ -72,7 +87,7 @@ class Edge:
         try:
             os.environ.clear()
             os.environ.update(self._environment)
-            command = [sys.executable, str(ROOT / "manage.py"), "run_daphne"]
+            command = [sys.executable, str(ROOT / "manage.py"), "run_daphne", *self._options]
             self.process = start_process(command, log=self.log)
         finally:
             os.environ.clear()

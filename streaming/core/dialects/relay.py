@@ -472,6 +472,11 @@ def going_away(in_ms: int) -> bytes:
     return event("goingAway", inMs=in_ms)
 
 
+def slow(id_json: bytes, cursor: str) -> bytes:
+    """The connection is closed with 4008: resume there."""
+    return event("slow", id_json, cursor=cursor)
+
+
 def named(topic: Topic) -> dict[str, str]:
     """A topic's fields in an event frame."""
     fields = {"topic": topic.kind.value, "coin": topic.coin, "user": topic.user, "dex": topic.dex}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import socket
 import sys
 from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
+
+#: A storm of 2,000 reconnects waits in the kernel, not at the customers.
+BACKLOG = 4096
 
 
 class Command(BaseCommand):
@@ -20,6 +26,11 @@ class Command(BaseCommand):
         """Where to listen."""
         parser.add_argument("--host", default=settings.RELAY_HTTP_HOST)
         parser.add_argument("--port", type=int, default=settings.RELAY_HTTP_PORT)
+        parser.add_argument(
+            "--reuse-port",
+            action="store_true",
+            help="share the port with other edges: the kernel spreads connections over them",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM or SIGINT."""
@@ -31,29 +42,60 @@ class Command(BaseCommand):
         from streaming.ws.server import Server
 
         application = import_string(settings.ASGI_APPLICATION)
+        where = f"{options['host']}:{options['port']}"
+        try:
+            endpoint, held = _endpoint(options["host"], options["port"], options["reuse_port"])
+        except OSError as error:
+            raise CommandError(f"cannot listen on {where} (RELAY_HTTP_PORT): {error}") from None
+        stopping: set[asyncio.Future[None]] = set()
+
+        async def leave() -> None:
+            server.stop_listening()
+            await runtime.drain(settings.RELAY_DRAIN_S)
+            server.stop()
+
+        def on_signal() -> None:
+            if stopping:  # a second one: at once
+                server.stop()
+            else:
+                stopping.add(asyncio.ensure_future(leave()))
 
         def ready() -> None:
+            loop = asyncio.get_event_loop()
+            for name in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(name, on_signal)
             reactor.callLater(0, runtime.current)
 
         def stop() -> Any:
-            return defer.Deferred.fromCoroutine(_stop())
-
-        async def _stop() -> None:
-            import asyncio
-
-            await defer.Deferred.fromFuture(asyncio.ensure_future(runtime.stop()))
+            return defer.Deferred.fromFuture(asyncio.ensure_future(runtime.stop()))
 
         server = Server(
             application,
-            [f"tcp:{options['port']}:interface={options['host']}:backlog=4096"],
+            [endpoint],
             ready_callable=ready,
+            # Twisted's own would end the process before its customers are gone.
+            signal_handlers=False,
             # In production a proxy stands before us and sets it: deploy/nginx.conf.
             proxy_forwarded_address_header="X-Forwarded-For" if settings.IS_PRODUCTION else None,
         )
         reactor.addSystemEventTrigger("during", "shutdown", stop)
         server.run()
+        del held
         if server.abort_start or not server.listening_addresses:
-            sys.stderr.write(
-                f"cannot listen on {options['host']}:{options['port']} (RELAY_HTTP_PORT)\n"
-            )
+            sys.stderr.write(f"cannot listen on {where} (RELAY_HTTP_PORT)\n")
             sys.exit(1)
+
+
+def _endpoint(host: str, port: int, is_shared: bool) -> tuple[str, socket.socket | None]:
+    """Twisted's words for where to listen, and the socket they speak of. Raises OSError."""
+    if not is_shared:
+        return f"tcp:{port}:interface={host.replace(':', chr(92) + ':')}:backlog={BACKLOG}", None
+    if ":" in host:
+        raise OSError("--reuse-port takes an IPv4 address")  # all that Daphne's `fd:` can say
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind((host, port))
+    held.listen(BACKLOG)
+    held.setblocking(False)
+    return f"fd:fileno={held.fileno()}", held
