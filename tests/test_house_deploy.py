@@ -2,102 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import contextlib
-import http.client
-import re
 import shutil
-import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from relay_site.processes import free_port
 from tests.conftest import skip
+from tests.support.edge import DEADLINE_S, Edge
+from tests.support.front import ask, front, trusting
 from tests.support.relay import ROOT
-from tests.support.services import Missing, find_binary, start_process, wait_until
+from tests.support.services import Missing
 
+PONG = '{"channel":"pong"}'
 KEY = "hlr_live_" + "Ab3" * 12 + "xy"
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
-    """The shipped nginx.conf with the test's ports and folders: its TLS port and the folder."""
+    """The shipped nginx.conf with nobody behind: its TLS port and its folder."""
+    folder = tmp_path_factory.mktemp("nginx")
+    with _front(folder, backends=[free_port()]) as port:
+        yield port, folder
+
+
+@contextlib.contextmanager
+def _front(folder: Path, *, backends: list[int]) -> Iterator[int]:
     try:
-        binary = find_binary("nginx", package="nginx")
-        openssl = find_binary("openssl", package="openssl")
+        with front(folder, backends=backends) as port:
+            yield port
     except Missing as missing:
         skip(str(missing))
         raise
-    folder = tmp_path_factory.mktemp("nginx")
-    make = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "1",
-        "-subj",
-        "/CN=x",
-    ]
-    pair = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
-    subprocess.run([*make, *pair], check=True, capture_output=True)
-    tls, plain, backend = free_port(), free_port(), free_port()
-    text = (ROOT / "deploy" / "nginx.conf").read_text()
-    for shipped, ours in {
-        r"/etc/ssl/hl-relay/": f"{folder}/",
-        r"/var/log/nginx/": f"{folder}/",
-        r"/run/hl-relay-nginx\.pid": f"{folder}/pid",
-        r"listen \[::\].*;": "",
-        r"listen 443 ": f"listen 127.0.0.1:{tls} ",
-        r"listen 80;": f"listen 127.0.0.1:{plain};",
-        r"127\.0\.0\.1:8000": f"127.0.0.1:{backend}",
-        r"buffer=64k flush=5s": "",
-        r"worker_connections 65536": "worker_connections 64",
-        r"worker_rlimit_nofile .*;": "",
-        r"worker_processes auto": "worker_processes 1",
-        r"(?m)^http \{": f"daemon off;\nhttp {{\n    client_body_temp_path {folder}/body;\n"
-        f"    proxy_temp_path {folder}/proxy;\n    fastcgi_temp_path {folder}/f;\n"
-        f"    uwsgi_temp_path {folder}/u;\n    scgi_temp_path {folder}/s;",
-    }.items():
-        text, count = re.subn(shipped, ours, text)
-        assert count, shipped
-    (folder / "nginx.conf").write_text(text)
-    command = [binary, "-c", str(folder / "nginx.conf"), "-p", str(folder)]
-    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
-    assert tested.returncode == 0, tested.stderr
-    assert "warn" not in tested.stderr
-    log = folder / "out.log"
-    process = start_process(command, log=log)
-
-    def answers() -> bool:
-        with contextlib.suppress(OSError):
-            ask(tls, "/livez")
-            return True
-        return False
-
-    wait_until(answers, process=process, what="nginx", log=log)
-    yield tls, folder
-    process.terminate()
-    process.wait(10)
-
-
-def ask(port: int, path: str, *, referer: str = "") -> int:
-    """The status of a GET over TLS."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
-    try:
-        headers = {"Host": "relay.example.com"} | ({"Referer": referer} if referer else {})
-        connection.request("GET", path, headers=headers)
-        return connection.getresponse().status
-    finally:
-        connection.close()
 
 
 def test_nginx_writes_no_key(nginx: tuple[int, Path]) -> None:
@@ -149,3 +93,53 @@ def test_systemd_accepts_the_units(unit: Path, tmp_path: Path) -> None:
     )
     ours = [line for line in done.stderr.splitlines() if unit.stem.split("@")[0] in line]
     assert not [line for line in ours if "Unknown" in line or "Failed to parse" in line], ours
+
+
+def test_edges_behind_nginx_are_replaced_and_nobody_is_refused(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """Of two edges one is asked to end: every new socket is opened, all the time."""
+    redis_url = redis_url.removesuffix("/0") + "/8"
+    leaving = Edge(tmp_path / "var", redis_url=redis_url, drain_s=1.0)
+    staying = Edge(tmp_path / "other", redis_url=redis_url)
+    staying.share(leaving)
+    leaving.start()
+    staying.start()
+    (tmp_path / "nginx").mkdir()
+    try:
+        with _front(tmp_path / "nginx", backends=[leaving.port, staying.port]) as port:
+            url = f"wss://127.0.0.1:{port}/{leaving.api_key}/ws"
+            outcomes = asyncio.run(_while_it_leaves(url, leaving.process))
+        # `least_conn` gave each edge half of them.
+        assert sorted(outcomes) == ["1001"] * 3 + [PONG] * 3
+    finally:
+        for edge in (leaving, staying):
+            edge.process.kill()
+            edge.process.wait()
+
+
+async def _while_it_leaves(url: str, leaving: subprocess.Popen[bytes]) -> list[str]:
+    """What the six customers there before it met, when others have come all the time."""
+    async with contextlib.AsyncExitStack() as stack:
+        early = [await stack.enter_async_context(_customer(url)) for _ in range(6)]
+        leaving.terminate()
+        opened = 0
+        while leaving.poll() is None or opened < 20:
+            async with _customer(url) as late:
+                assert await _ping(late) == PONG
+            opened += 1
+        return [await _ping(customer) for customer in early]
+
+
+def _customer(url: str) -> connect:
+    # Not the threaded client: it reads and writes one TLS socket from two threads at a time.
+    return connect(url, ssl=trusting(), compression=None, open_timeout=DEADLINE_S)
+
+
+async def _ping(customer: ClientConnection) -> str:
+    try:
+        await customer.send('{"method":"ping"}')
+        async with asyncio.timeout(DEADLINE_S):
+            return str(await customer.recv())
+    except ConnectionClosed as closed:
+        return str(closed.rcvd.code) if closed.rcvd else "cut"
