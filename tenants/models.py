@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -81,6 +81,12 @@ class Quota(models.Model):
     max_connections = models.PositiveIntegerField(default=10, validators=[MinValueValidator(1)])
     max_subscriptions = models.PositiveIntegerField(
         default=1_000, validators=[MinValueValidator(1)]
+    )
+    max_lag_s = models.PositiveSmallIntegerField(
+        "lag of bulk readers, s",
+        default=5,
+        validators=[MinValueValidator(1), MaxValueValidator(60)],
+        help_text="How far behind a reader of l4Book, l4Diff or raw may fall before it is cut.",
     )
 
     class Meta:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from django.utils import timezone
 
 from tenants.admission.keys import Environment
-from tenants.admission.principal import NO_LIMITS, Limits, Principal
+from tenants.admission.principal import DEFAULT_MAX_LAG_S, NO_LIMITS, Limits, Principal
 from tenants.models import APIKey, PlanSubscription, Tenant
 
 #: Bounds the length of one `IN (…)`: SQLite builds differ (999 to 250,000 parameters), 500 fits
@@ -84,14 +84,19 @@ def _plans_of(tenant_ids: Collection[int]) -> dict[int, tuple[str, Limits]]:
             "plan__code",
             "plan__quota__max_connections",
             "plan__quota__max_subscriptions",
+            "plan__quota__max_lag_s",
         )
     )
     return {
         tenant_id: (
             code,
-            Limits(max_connections=connections or 0, max_subscriptions=subscriptions or 0),
+            Limits(
+                max_connections=connections or 0,
+                max_subscriptions=subscriptions or 0,
+                max_lag_s=float(max_lag_s or DEFAULT_MAX_LAG_S),
+            ),
         )
-        for tenant_id, code, connections, subscriptions in rows
+        for tenant_id, code, connections, subscriptions, max_lag_s in rows
     }
 
 

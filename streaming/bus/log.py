@@ -28,7 +28,7 @@ import redis.asyncio
 from streaming.bus import keys
 from streaming.bus.log_budget import LogBudget
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times
-from streaming.core.topic import STATE_KINDS, Kind
+from streaming.core.topic import BULK_KINDS, STATE_KINDS, Kind
 
 #: One Redis command, ready to be packed.
 Command = tuple[str | bytes | int, ...]
@@ -58,8 +58,6 @@ class LogClass(StrEnum):
     BULK = "bulk"
 
 
-#: 6 MB/s of l4Book for BTC, 7 MB/s of raw statuses.
-BULK_KINDS = frozenset({Kind.L4_BOOK, Kind.L4_DIFF, Kind.RAW})
 _CLASS_OF = {
     kind.value: LogClass.BULK if kind in BULK_KINDS else LogClass.EVENTS
     for kind in Kind

@@ -129,6 +129,8 @@ class Hub:
         self._dirty: list[Recipient] = []
         self._suspects: dict[str, Feed] = {}
         self._node_epoch = ""
+        self._starter = 0
+        self.now_s = 0.0  # of the newest message
         self._ended_epochs: deque[str] = deque(maxlen=64)
         self.replays = replays
         self.ledger = ledger
@@ -651,7 +653,9 @@ class Hub:
     def heard(
         self, worker: str, *, tip_height: int, tip_ns: int, now_s: float, now_ns: int
     ) -> None:
-        """A worker's message came: its highest block and that block's own time."""
+        """A worker's message came: its highest block and that block's own time. Call it before
+        the message's envelopes are published."""
+        self.now_s = now_s
         self.freshness.heard(
             worker, tip_height=tip_height, tip_ns=tip_ns, now_s=now_s, now_ns=now_ns
         )
@@ -668,7 +672,12 @@ class Hub:
 
     def _frame(self, feed: Feed, payload: bytes) -> Frame:
         topic = feed.topic
-        return Frame(payload, channel=topic.kind.value, topic=feed.name if topic.is_state else None)
+        return Frame(
+            payload,
+            channel=topic.kind.value,
+            topic=feed.name if topic.is_state else None,
+            made_s=self.now_s if topic.is_bulk else None,
+        )
 
     def _give(self, session: Recipient, frame: Frame) -> None:
         self.queue(session, frame)
@@ -685,6 +694,12 @@ class Hub:
         if not self._dirty:
             return
         dirty, self._dirty = self._dirty, []
+        if len(dirty) > 1:
+            # Somebody is first, and each time somebody else: over 200 customers the last is 1 ms
+            # behind.
+            self._starter += 1
+            begin = self._starter % len(dirty)
+            dirty = dirty[begin:] + dirty[:begin]
         # Sessions that follow the same topics get the same frames, so they share one joined buffer:
         # finding it by the frames' identity costs 0.06 µs for three frames, a join of their own 1
         # µs.

@@ -1,10 +1,18 @@
 """What waits for one customer while their socket is full: bounded in bytes, newest state wins,
-events never dropped."""
+events never dropped.
+
+Bulk (`l4Book` and raw lines, 6 MB a second for BTC alone) is bounded by its age instead. Its frames
+are the same objects for everybody who waits, so five seconds of it are 30 MB a process and not 30
+MB a customer, while 1 MiB of it would be a sixth of a second.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, auto
+
+#: How far behind a customer of bulk may fall, unless their plan says otherwise.
+MAX_LAG_S = 5.0
 
 
 class Fate(Enum):
@@ -20,12 +28,21 @@ class Frame:
 
     `channel` is the metering class, "" for what is never billed (acks, pongs, errors). `topic` is
     the conflation key of a state topic and None for everything that must not be conflated.
-    `text_bytes` is the size of the message without its WebSocket header: what is metered.
+    `text_bytes` is the size of the message without its WebSocket header: what is metered. `made_s`
+    is when a frame of bulk was made, by a monotonic clock, and None for all others.
     """
 
-    __slots__ = ("channel", "payload", "text_bytes", "topic", "wire")
+    __slots__ = ("channel", "made_s", "payload", "text_bytes", "topic", "wire")
 
-    def __init__(self, payload: bytes, *, channel: str = "", topic: str | None = None) -> None:
+    def __init__(
+        self,
+        payload: bytes,
+        *,
+        channel: str = "",
+        topic: str | None = None,
+        made_s: float | None = None,
+    ) -> None:
+        self.made_s = made_s
         self.payload = payload
         self.channel = channel
         self.topic = topic
@@ -64,13 +81,14 @@ def wired(text: bytes) -> bytes:
 
 
 class Outbox:
-    """Frames in the order they will leave, at most `max_bytes` of them (one frame is always
-    allowed)."""
+    """Frames in the order they will leave: at most `max_bytes` of what is not bulk (one frame is
+    always allowed), and of bulk what is at most `max_lag_s` old."""
 
-    __slots__ = ("_frames", "_slots", "max_bytes", "size_bytes")
+    __slots__ = ("_frames", "_slots", "max_bytes", "max_lag_s", "size_bytes")
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, max_lag_s: float = MAX_LAG_S) -> None:
         self.max_bytes = max_bytes
+        self.max_lag_s = max_lag_s
         self.size_bytes = 0
         self._frames: dict[str | int, Frame] = {}
         self._slots = 0
@@ -79,9 +97,14 @@ class Outbox:
         return len(self._frames)
 
     def offer(self, frame: Frame) -> Fate:
-        """Queue `frame`, or replace the one waiting on its topic; refuse beyond `max_bytes`."""
+        """Queue `frame`, or replace the one waiting on its topic; refuse beyond the bounds."""
         frame.keep()
         slot = self._slot(frame)
+        if frame.made_s is not None:
+            if frame.made_s - self._bulk_since_s(frame.made_s) > self.max_lag_s:
+                return Fate.SHED
+            self._frames[slot] = frame
+            return Fate.QUEUED
         replaced = self._frames.get(slot)
         size_bytes = self.size_bytes + frame.size_bytes - (replaced.size_bytes if replaced else 0)
         if size_bytes > self.max_bytes and self._frames:
@@ -97,7 +120,7 @@ class Outbox:
         """Queue the last frame of all, whatever the bound: it says why there will be no more."""
         frame.keep()
         self._frames[self._slot(frame)] = frame
-        self.size_bytes += frame.size_bytes
+        self.size_bytes += _own_bytes(frame)
 
     def give_back(self, frames: Sequence[Frame]) -> None:
         """Put drained frames back in front of what waits; a newer state that waits replaces one."""
@@ -111,7 +134,11 @@ class Outbox:
             if older is not None:
                 frame.replace(older)
             self._frames[slot] = frame
-        self.size_bytes = sum(frame.size_bytes for frame in self._frames.values())
+        self.size_bytes = sum(map(_own_bytes, self._frames.values()))
+
+    def _bulk_since_s(self, now_s: float) -> float:
+        """When the oldest bulk that waits was made."""
+        return next((f.made_s for f in self._frames.values() if f.made_s is not None), now_s)
 
     def _slot(self, frame: Frame) -> str | int:
         if frame.topic is not None:
@@ -122,7 +149,7 @@ class Outbox:
     def drain(self, limit_bytes: int) -> list[Frame]:
         """Take frames from the front: at least one, then as many as fit into `limit_bytes`."""
         taken: list[Frame] = []
-        taken_bytes = 0
+        taken_bytes = own_bytes = 0
         for slot in list(self._frames):
             frame = self._frames[slot]
             size_bytes = frame.size_bytes
@@ -130,8 +157,9 @@ class Outbox:
                 break
             taken.append(frame)
             taken_bytes += size_bytes
+            own_bytes += _own_bytes(frame)
             del self._frames[slot]
-        self.size_bytes -= taken_bytes
+        self.size_bytes -= own_bytes
         return taken
 
     def drop(self) -> list[Frame]:
@@ -144,3 +172,8 @@ class Outbox:
         """Forget everything."""
         self._frames.clear()
         self.size_bytes = 0
+
+
+def _own_bytes(frame: Frame) -> int:
+    """What a waiting frame takes of this customer's bound."""
+    return frame.size_bytes if frame.made_s is None else 0

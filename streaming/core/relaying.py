@@ -150,7 +150,9 @@ class Relays:
         if stream.lost is not None:
             lost, stream.lost = stream.lost, None
             self._gap(stream, *lost, relay.TOO_SLOW)
-        frame = data_frame(stream, parts, is_replay=is_replay, is_snapshot=is_snapshot)
+        frame = data_frame(
+            stream, parts, now_s=self._hub.now_s, is_replay=is_replay, is_snapshot=is_snapshot
+        )
         self._hub.queue(stream.session, frame)
         self._hub.counters.deliveries += 1
         return frame.size_bytes

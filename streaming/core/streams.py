@@ -196,7 +196,14 @@ class RelayFrame(Frame):
     )  # fmt: skip
 
     def __init__(
-        self, stream: Stream, parts: Parts, *, own: bytes, channel: str, after: Position
+        self,
+        stream: Stream,
+        parts: Parts,
+        *,
+        own: bytes,
+        channel: str,
+        after: Position,
+        made_s: float | None,
     ) -> None:
         subscription = stream.subscription
         self._stream = stream
@@ -209,6 +216,7 @@ class RelayFrame(Frame):
         self.after = after
         self.conflated = 0
         self.channel = channel
+        self.made_s = made_s
         is_state = stream.topic.is_state
         # One slot for each topic of each subscription.
         self.topic = (
@@ -295,6 +303,7 @@ def data_frame(
     stream: Stream,
     parts: Parts,
     *,
+    now_s: float,
     is_replay: bool = False,
     is_snapshot: bool = False,
 ) -> RelayFrame:
@@ -314,4 +323,5 @@ def data_frame(
     if is_snapshot:
         own += b',"snapshot":true'
     channel = "" if is_replay else stream.topic.kind.value
-    return RelayFrame(stream, parts, own=own, channel=channel, after=after)
+    made_s = now_s if stream.topic.is_bulk else None
+    return RelayFrame(stream, parts, own=own, channel=channel, after=after, made_s=made_s)

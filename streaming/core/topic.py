@@ -55,6 +55,8 @@ class Kind(StrEnum):
 
 #: State topics must be fresh (the newest frame replaces a waiting one); the others must be
 #: complete.
+#: Events whose bytes are another order: 6 MB/s of l4Book for BTC, 7 MB/s of raw statuses.
+BULK_KINDS = frozenset({Kind.L4_BOOK, Kind.L4_DIFF, Kind.RAW})
 STATE_KINDS = frozenset(
     {
         Kind.L2_BOOK,
@@ -113,6 +115,11 @@ class Topic(NamedTuple):
     def is_state(self) -> bool:
         """Whether a newer frame makes a waiting older one worthless."""
         return self.kind in STATE_KINDS
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether what waits for a slow customer is bound by its age and not by its bytes."""
+        return self.kind in BULK_KINDS
 
     @property
     def is_chained(self) -> bool:

@@ -139,7 +139,11 @@ class DataConsumer(AsyncConsumer):
         metrics.HANDSHAKES.labels("accepted").inc()
         account = KeyAccount(self.runtime.meter, self.principal.key_id)
         sink = (
-            self.socket.attach(account, farewell=self._farewell)
+            self.socket.attach(
+                account,
+                farewell=self._farewell,
+                max_lag_s=self.principal.limits.max_lag_s,
+            )
             if self.socket
             else AsgiSink(self.base_send, account, self)
         )

@@ -63,11 +63,13 @@ class Protocol(ws_protocol.WebSocketProtocol):
 
     # --- the extension: what the consumer calls ---
 
-    def attach(self, account: Account, *, farewell: Callable[[], list[bytes]]) -> Writer:
+    def attach(
+        self, account: Account, *, farewell: Callable[[], list[bytes]], max_lag_s: float
+    ) -> Writer:
         """The session's way out; called once, right after the handshake was accepted. `farewell`
         gives the last texts of a customer who is cut for being slow."""
         self._farewell = farewell
-        self.writer = Writer(self, account=account, on_overflow=self.cut_slow)
+        self.writer = Writer(self, account=account, on_overflow=self.cut_slow, max_lag_s=max_lag_s)
         transport = self.transport
         if transport is not None:
             self._socket = transport.socket

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from streaming.core.hub import Batch, tally
-from streaming.core.outbox import Fate, Frame, Outbox
+from streaming.core.outbox import MAX_LAG_S, Fate, Frame, Outbox
 from streaming.ws import close_codes
 
 #: What the transport gets at a time when the kernel is full. Small, because it is copied.
@@ -45,11 +45,18 @@ class Writer:
         "conflated", "is_blocked", "is_closing", "sent", "shed", "stalled_since_s",
     )  # fmt: skip
 
-    def __init__(self, wire: Wire, *, account: Account, on_overflow: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        account: Account,
+        on_overflow: Callable[[], None],
+        max_lag_s: float = MAX_LAG_S,
+    ) -> None:
         self._wire = wire
         self._account = account
         self._on_overflow = on_overflow
-        self._outbox = Outbox(close_codes.MAX_OUTBOUND_BYTES)
+        self._outbox = Outbox(close_codes.MAX_OUTBOUND_BYTES, max_lag_s=max_lag_s)
         self._on_ready: list[Callable[[], None]] = []
         # The one frame that is partly in the kernel, and how much of it has left our hands (the
         # transport's buffer included). It is shared with everybody who gets it, and not bounded.

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from tenants.admission.keys import Environment
 
+DEFAULT_MAX_LAG_S = 5.0
+
 
 class Scope(StrEnum):
     """A door a key may open."""
@@ -25,10 +27,12 @@ DEFAULT_SCOPES = (Scope.WS, Scope.INFO, Scope.GRPC)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the tenant's plan allows at one time, over all its keys."""
+    """What the tenant's plan allows at one time, over all its keys; `max_lag_s` is of each
+    connection: how far behind a reader of `l4Book` and raw streams may fall."""
 
     max_connections: int
     max_subscriptions: int
+    max_lag_s: float = DEFAULT_MAX_LAG_S
 
 
 #: A tenant without a current plan may authenticate but hold nothing open.

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tenants.admission.keys import Environment
-from tenants.admission.principal import Limits, Principal
+from tenants.admission.principal import DEFAULT_MAX_LAG_S, Limits, Principal
 from tenants.admission.quotas import Held
 
 #: After this long the database is asked again.
@@ -70,6 +70,7 @@ def encode_entry(entry: Entry) -> bytes:
             "scopes": sorted(principal.scopes),
             "max_connections": principal.limits.max_connections,
             "max_subscriptions": principal.limits.max_subscriptions,
+            "max_lag_s": principal.limits.max_lag_s,
             "expires_at": principal.expires_at.isoformat() if principal.expires_at else None,
             "digest": principal.digest,
         }
@@ -95,7 +96,12 @@ def decode_entry(data: bytes | str) -> Entry | None:
             environment=Environment(body["environment"]),
             plan_code=body["plan_code"],
             scopes=frozenset(body["scopes"]),
-            limits=Limits(body["max_connections"], body["max_subscriptions"]),
+            limits=Limits(
+                body["max_connections"],
+                body["max_subscriptions"],
+                # Edges of the version before wrote none.
+                float(body.get("max_lag_s", DEFAULT_MAX_LAG_S)),
+            ),
             expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
             digest=body["digest"],
         )

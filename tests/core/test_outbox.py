@@ -54,6 +54,37 @@ def test_one_frame_larger_than_the_bound_may_wait_alone() -> None:
     assert outbox.offer(Frame(b"x")) is Fate.SHED
 
 
+def test_bulk_is_bound_by_its_age_and_takes_no_bytes() -> None:
+    outbox = Outbox(1_000, max_lag_s=5.0)
+    for number in range(51):
+        assert outbox.offer(Frame(b"x" * 5_000, made_s=number / 10)) is Fate.QUEUED
+    assert outbox.size_bytes == 0
+    assert outbox.offer(Frame(b"state", topic="a")) is Fate.QUEUED
+    assert outbox.offer(Frame(b"x", made_s=5.2)) is Fate.SHED
+    outbox.drain(30_000)  # five of them: the oldest is now of 0.5
+    assert outbox.offer(Frame(b"x", made_s=5.5)) is Fate.QUEUED
+    assert outbox.offer(Frame(b"x", made_s=5.6)) is Fate.SHED
+    assert len(outbox.drain(10**9)) == 51 - 5 + 2
+    assert outbox.size_bytes == 0
+    assert outbox.offer(Frame(b"x", made_s=99.0)) is Fate.QUEUED
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=60), st.floats(0.5, 10))
+def test_no_bulk_waits_behind_bulk_older_than_the_lag(
+    steps: list[tuple[float, bool]], max_lag_s: float
+) -> None:
+    outbox, now_s = Outbox(10**9, max_lag_s=max_lag_s), 0.0
+    for step_s, is_drained in steps:
+        now_s += step_s
+        outbox.offer(Frame(b"x" * 100, made_s=now_s))
+        if is_drained:
+            taken = outbox.drain(250)
+            outbox.give_back(taken[1:])
+    waiting = [frame.made_s for frame in outbox.drain(10**9)]
+    assert waiting == sorted(waiting)
+    assert not waiting or waiting[-1] - waiting[0] <= max_lag_s
+
+
 @given(st.lists(frames))
 def test_every_frame_has_exactly_one_fate(offered: list[Frame]) -> None:
     outbox = Outbox(max_bytes=2_000)

@@ -99,6 +99,21 @@ def test_a_reader_who_stops_is_cut_within_the_bound() -> None:
     assert ledger.messages == 0
 
 
+def test_a_reader_of_bulk_is_cut_when_it_is_too_far_behind_and_not_before() -> None:
+    writer, kernel, ledger, cuts = build()
+    made = [Frame(b"x" * 400_000, channel="l4Book", made_s=number / 15) for number in range(90)]
+    for one in made[:60]:
+        writer.send(Batch((one,)))
+    assert not cuts
+    assert writer.held_bytes <= 64 * 1024, "shared by all who wait"
+    kernel.drain(10**9)
+    assert ledger.messages == 60
+    kernel.appetite = 0
+    for one in made:
+        writer.send(Batch((one,)))
+    assert cuts
+
+
 def test_states_conflate_and_never_overflow() -> None:
     writer, kernel, _, cuts = build()
     for number in range(5_000):

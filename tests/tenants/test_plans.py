@@ -120,10 +120,12 @@ def test_the_admin_changes_a_plans_limits(operator: Client, cast: Cast) -> None:
         "quota-0-plan": cast.small.pk,
         "quota-0-max_connections": 5,
         "quota-0-max_subscriptions": 50,
+        "quota-0-max_lag_s": 9,
     }
     assert operator.post(page, form).status_code == 302
     cast.small.quota.refresh_from_db()
     assert cast.small.quota.max_connections == 5
+    assert cast.small.quota.max_lag_s == 9
 
 
 def test_the_admin_suspends_and_resumes(operator: Client, cast: Cast) -> None:
