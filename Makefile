@@ -4,6 +4,7 @@
 #   make test     the whole suite          make check   formatting, lint, types, layers, migrations
 #   make bench    print and keep numbers   make demo    watch live books from a running relay
 #   make chaos RUNS=3 [FAULT=kill9-worker] [SEED=7]     strike a whole relay, and judge what customers got
+#   make soak MINUTES=30     whether an edge grows while customers come and go
 #
 # LOCK=requirements.txt adds the MySQL driver, which needs a compiler and libmysqlclient.
 
@@ -15,10 +16,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install tools run test check bench chaos demo lock proto clean
+.PHONY: help install tools run test check bench chaos soak demo lock proto clean
 
 help:
-	@sed -n '3,8s/^# \{0,1\}//p' Makefile
+	@sed -n '3,9s/^# \{0,1\}//p' Makefile
 
 # A stamp per lock's content: an unchanged lock costs no pip run, and a second `make run` starts at once.
 install: LOCKS := $(LOCK)
@@ -80,6 +81,9 @@ bench: tools
 
 chaos: tools
 	@$(BIN)/python -m tests.chaos --runs $(or $(RUNS),3) $(addprefix --fault ,$(FAULT)) $(addprefix --seed ,$(SEED)) $(ARGS)
+
+soak: tools
+	@$(BIN)/python -m tests.bench.soak --minutes $(or $(MINUTES),30)
 
 demo: install
 	@$(BIN)/python manage.py watch_demo $(ARGS)

@@ -3,11 +3,13 @@
  *   load fanout  open N, then count and time the stamped frames all of them get
  *   load connect open, subscribe, wait for the ack and close, C at a time, for T seconds
  *   load idle    open N, say so, hold them until stdin closes
+ *   load stall   open N, say so, and read nothing more until stdin closes
  *   load trace   open N, print each frame with the time of its read when stdin closes
  *
  * A stamped frame carries `"_b":"<19 digits>"`, the publisher's CLOCK_MONOTONIC in nanoseconds, anywhere in
  * its text. All modes print `ready` once every connection is open (and acknowledged, if --ack is given) and end with
- * one line of JSON. Anything unexpected ends the program with one line on stderr and status 1.
+ * one line of JSON. With --topics T and --each E, --send is sent E times by each connection, `%T` being another number below T
+ * each time. Anything unexpected ends the program with one line on stderr and status 1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -34,10 +36,12 @@
 #define STAMP_DIGITS 19
 /* One read takes at most this much; a frame must fit. Large enough for an l4Book snapshot of a small book. */
 #define READ_BYTES (4u << 20)
-/* Daphne listens with a backlog of 50: more half-open handshakes than this would measure SYN retries. */
+/* Stock Daphne listens with a backlog of 50: more half-open handshakes than this would measure SYN retries. */
 #define MAX_OPENING 32
+/* Frames of one run whose spread over the connections is followed. */
+#define MAX_SPREADS (1 << 20)
 
-enum mode { FANOUT, CONNECT, IDLE, TRACE };
+enum mode { FANOUT, CONNECT, IDLE, STALL, TRACE };
 enum state { FREE, CONNECTING, UPGRADING, AWAITING_ACK, OPEN, CLOSING };
 
 struct conn {
@@ -47,6 +51,8 @@ struct conn {
     size_t carry_bytes, carry_room;
     int64_t began_ns;     /* when connect() was called */
     int64_t last_stamp;
+    uint64_t frames;      /* stamped ones, so the number of the next in the run */
+    int acks;             /* that are still to come */
     bool in_message;      /* a fragmented message has begun; only its first fragment is counted */
 };
 
@@ -61,10 +67,11 @@ struct histogram {
 static struct {
     const char *host, *path, *send, *ack;
     char headers[4096];
-    int port, connections, concurrency;
+    int port, connections, concurrency, opening, topics, each;
     double seconds, warmup_s, grace_s, open_deadline_s;
     uint64_t expect;
-} opt = {.host = "127.0.0.1", .path = "/", .connections = 1, .concurrency = 16, .seconds = 3,
+} opt = {.host = "127.0.0.1", .path = "/", .connections = 1, .concurrency = 16,
+         .opening = MAX_OPENING, .each = 1, .seconds = 3,
          .warmup_s = 1, .grace_s = 1, .open_deadline_s = 60};
 
 static enum mode mode;
@@ -78,7 +85,9 @@ static size_t request_bytes;
 static int opening, open_count;
 static uint64_t total_frames, window_frames, window_bytes, unstamped, disordered, closed_by_server;
 static int64_t first_frame_ns, window_start_ns, window_end_ns;
-static struct histogram latency;
+static struct histogram latency, spread;
+/* Of each frame of a fan-out: when the first and the newest connection had it, and how many have it. */
+static struct frame { int64_t first_ns, last_ns; int have; } *spreads;
 static FILE *trace;
 static char *trace_text;
 static size_t trace_bytes;
@@ -163,6 +172,8 @@ static void start(struct conn *c) {
     c->began_ns = now_ns();
     c->carry_bytes = 0;
     c->in_message = false;
+    c->frames = 0;
+    c->acks = opt.each;
     c->state = CONNECTING;
     opening++;
     if (connect(c->fd, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
@@ -180,6 +191,7 @@ static void opened(struct conn *c) {
     opening--;
     open_count++;
     c->state = OPEN;
+    if (mode == STALL) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     if (mode != CONNECT) return;
     int64_t now = now_ns();
     if (now >= window_start_ns && now < window_end_ns) {
@@ -205,7 +217,7 @@ static int64_t stamp_of(const unsigned char *text, size_t bytes) {
 
 static void on_text(struct conn *c, const unsigned char *text, size_t bytes, int64_t read_ns) {
     if (c->state == AWAITING_ACK) {
-        if (memmem(text, bytes, opt.ack, strlen(opt.ack))) opened(c);
+        if (memmem(text, bytes, opt.ack, strlen(opt.ack)) && --c->acks <= 0) opened(c);
         return;
     }
     if (mode == TRACE) {
@@ -224,6 +236,13 @@ static void on_text(struct conn *c, const unsigned char *text, size_t bytes, int
     if (mode != FANOUT) return;
     if (stamp < c->last_stamp) disordered++;
     c->last_stamp = stamp;
+    if (c->frames < MAX_SPREADS && !opt.topics) {
+        struct frame *f = &spreads[c->frames++];
+        if (!f->have++) f->first_ns = read_ns;
+        f->last_ns = read_ns;
+        if (f->have == opt.connections && read_ns >= window_start_ns && read_ns < window_end_ns)
+            record(&spread, f->last_ns - f->first_ns);
+    }
     if (!first_frame_ns) {
         first_frame_ns = read_ns;
         window_start_ns = read_ns + (int64_t)(opt.warmup_s * 1e9);
@@ -285,6 +304,21 @@ static size_t on_frames(struct conn *c, const unsigned char *data, size_t bytes,
     return at;
 }
 
+static void say(struct conn *c) {
+    for (int k = 0; k < opt.each; k++) {
+        const char *hole = opt.topics ? strstr(opt.send, "%T") : NULL;
+        if (!hole) {
+            send_frame(c->fd, 1, opt.send, strlen(opt.send));
+            continue;
+        }
+        char text[1024];
+        int topic = ((int)(c - conns) + k * (opt.topics / opt.each)) % opt.topics;
+        int n = snprintf(text, sizeof text, "%.*s%d%s", (int)(hole - opt.send), opt.send, topic, hole + 2);
+        if (n < 0 || (size_t)n >= sizeof text) fail("--send too long");
+        send_frame(c->fd, 1, text, (size_t)n);
+    }
+}
+
 static size_t on_upgrade(struct conn *c, const unsigned char *data, size_t bytes) {
     const unsigned char *end = memmem(data, bytes, "\r\n\r\n", 4);
     if (!end) return 0;
@@ -292,7 +326,7 @@ static size_t on_upgrade(struct conn *c, const unsigned char *data, size_t bytes
     if (memcmp(data, "HTTP/1.1 101", 12))
         fail("handshake refused: %.*s", (int)strcspn((const char *)data, "\r\n"), (const char *)data);
     if (!memmem(data, head, ACCEPT, sizeof ACCEPT - 1)) fail("wrong Sec-WebSocket-Accept");
-    if (opt.send) send_frame(c->fd, 1, opt.send, strlen(opt.send));
+    if (opt.send) say(c);
     if (opt.ack) c->state = AWAITING_ACK;
     else opened(c);
     return head;
@@ -364,7 +398,7 @@ static bool turn(int timeout_ms) {
 static void open_all(void) {
     int64_t deadline = now_ns() + (int64_t)(opt.open_deadline_s * 1e9);
     for (int started = 0; open_count < opt.connections;) {
-        while (started < opt.connections && opening < MAX_OPENING) start(&conns[started++]);
+        while (started < opt.connections && opening < opt.opening) start(&conns[started++]);
         turn(100);
         if (now_ns() > deadline) fail("only %d of %d connections opened", open_count, opt.connections);
     }
@@ -379,11 +413,11 @@ static void report(void) {
                    (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
     printf("{\"connections\":%d,\"frames\":%llu,\"per_s\":%.1f,\"bytes_per_s\":%.0f,\"total_frames\":%llu,"
            "\"unstamped\":%llu,\"disordered\":%llu,\"closed_by_server\":%llu,\"p50_ms\":%.4f,\"p99_ms\":%.4f,"
-           "\"max_ms\":%.4f,\"cpu_s\":%.2f}\n",
+           "\"max_ms\":%.4f,\"spread_p99_ms\":%.4f,\"cpu_s\":%.2f}\n",
            opt.connections, (unsigned long long)window_frames, (double)window_frames / opt.seconds,
            (double)window_bytes / opt.seconds, (unsigned long long)total_frames, (unsigned long long)unstamped,
            (unsigned long long)disordered, (unsigned long long)closed_by_server, quantile_ms(&latency, 0.5),
-           quantile_ms(&latency, 0.99), (double)latency.max / 1e6, cpu_s);
+           quantile_ms(&latency, 0.99), (double)latency.max / 1e6, quantile_ms(&spread, 0.99), cpu_s);
 }
 
 static void run_fanout(void) {
@@ -424,8 +458,8 @@ static void run_until_stdin_closes(void) {
 }
 
 static void parse_options(int argc, char **argv) {
-    static const char *names[] = {"fanout", "connect", "idle", "trace"};
-    if (argc < 2) fail("usage: load fanout|connect|idle|trace --port P [--option value]...");
+    static const char *names[] = {"fanout", "connect", "idle", "stall", "trace"};
+    if (argc < 2) fail("usage: load fanout|connect|idle|stall|trace --port P [--option value]...");
     for (mode = FANOUT; mode <= TRACE; mode++)
         if (!strcmp(argv[1], names[mode])) break;
     if (mode > TRACE) fail("unknown mode %s", argv[1]);
@@ -438,6 +472,9 @@ static void parse_options(int argc, char **argv) {
         else if (!strcmp(name, "--send")) opt.send = value;
         else if (!strcmp(name, "--ack")) opt.ack = value;
         else if (!strcmp(name, "--connections")) opt.connections = atoi(value);
+        else if (!strcmp(name, "--opening")) opt.opening = atoi(value);
+        else if (!strcmp(name, "--topics")) opt.topics = atoi(value);
+        else if (!strcmp(name, "--each")) opt.each = atoi(value);
         else if (!strcmp(name, "--concurrency")) opt.concurrency = atoi(value);
         else if (!strcmp(name, "--seconds")) opt.seconds = atof(value);
         else if (!strcmp(name, "--warmup")) opt.warmup_s = atof(value);
@@ -464,6 +501,7 @@ int main(int argc, char **argv) {
     request_bytes = (size_t)n;
     if (mode == CONNECT) opt.connections = opt.concurrency;
     conns = calloc((size_t)opt.connections, sizeof *conns);
+    if (mode == FANOUT) spreads = calloc(MAX_SPREADS, sizeof *spreads);
     inbox = malloc(READ_BYTES);
     epoll_fd = epoll_create1(0);
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};

@@ -26,6 +26,7 @@ class Result(msgspec.Struct, frozen=True):
     p50_ms: float
     p99_ms: float
     max_ms: float
+    spread_p99_ms: float  # from the first connection that has a frame to the last
     cpu_s: float
 
 
@@ -36,14 +37,20 @@ class LoadClient:
     program: Path
 
     def start(
-        self, mode: str, *, stage: Stage, running: Running, options: Sequence[str] = ()
+        self,
+        mode: str,
+        *,
+        stage: Stage,
+        running: Running,
+        options: Sequence[str] = (),
+        say: str = SUBSCRIBE,
     ) -> Child:
         """Start it on the load core; it prints `ready` once all its connections are open."""
         argv = [str(self.program), mode, "--port", str(running.port), "--path", running.path]
         for header in running.headers:
             argv += ["--header", header]
         if running.has_acks:
-            argv += ["--send", SUBSCRIBE, "--ack", ACK]
+            argv += ["--send", say, "--ack", ACK]
         return stage.family.start([*argv, *options], name=f"load-{mode}", core=stage.cores.load)
 
 

@@ -1,8 +1,8 @@
 """The one publisher: the same frames, pace and Redis for all, in the form each subject reads.
 
-`python -m tests.bench.publisher --redis-port P --form plain|layer|relay --rate R --messages N`
-prints one line of JSON when done or told to stop (SIGTERM): how many it published, in what time,
-and how late the latest was.
+`python -m tests.bench.publisher --redis-port P --form plain|layer|relay|market --rate R
+--messages N --size B` prints one line of JSON when done or told to stop (SIGTERM): how many it
+published, in what time, and how late the latest was.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TypeVar
 
@@ -25,6 +25,8 @@ from tests.bench import machine, payload
 #: Plain Redis pub/sub channel of the subjects that are not ours.
 CHANNEL = "bench"
 GROUP = "bench"
+#: Of a whole market.
+COINS = 300
 #: What the load client subscribes to at the relay, as a `Topic.name`.
 TOPIC = "l2Book BTC 20 0 0 0"
 READY_S = 15.0
@@ -98,6 +100,37 @@ def relay(port: int) -> Send:
     return send
 
 
+def market(port: int) -> Send:
+    """A block of `COINS` topics in one bus message, a third of them of the size asked for and the
+    rest small."""
+    from streaming.bus import keys
+    from streaming.core.envelope import VERSION, BusMessage, Envelope, Position, Role, encode
+
+    topics = [TOPIC.replace("BTC", f"C{number}") for number in range(COINS)]
+    edge = wait_for_lease(port, edges_key=keys.EDGES, leases_key=keys.LEASES, topics=topics)
+    channel = keys.BUS_CHANNEL.format(edge=edge)
+    connection = Redis(port)
+    channel_bytes = channel.encode()
+
+    def send(frame: bytes, number: int) -> None:
+        frames = (frame, *[payload.frame(time.monotonic_ns(), size=payload.SMALL)] * 2)
+        envelopes = [
+            Envelope(
+                topic=topic,
+                epoch="n-000000000000",
+                position=Position(number + 1),
+                previous=Position(number),
+                role=Role.UPDATE,
+                payload=frames[index % 3],
+            )
+            for index, topic in enumerate(topics)
+        ]
+        message = BusMessage(VERSION, "bench", envelopes, number + 1, time.time_ns())
+        connection.publish(channel_bytes, encode(message))
+
+    return send
+
+
 def layer(port: int) -> Send:
     """`group_send` through the channel layer, as the Channels tutorial does it."""
     import asyncio
@@ -115,7 +148,12 @@ def layer(port: int) -> Send:
     return send
 
 
-FORMS: dict[str, Callable[[int], Send]] = {"plain": plain, "relay": relay, "layer": layer}
+FORMS: dict[str, Callable[[int], Send]] = {
+    "plain": plain,
+    "relay": relay,
+    "layer": layer,
+    "market": market,
+}
 
 
 def wait_for_subscriber(port: int, channel: str) -> None:
@@ -124,15 +162,18 @@ def wait_for_subscriber(port: int, channel: str) -> None:
     _wait(lambda: client.pubsub_numsub(channel)[0][1], f"nobody subscribes {channel}")
 
 
-def wait_for_lease(port: int, *, edges_key: str, leases_key: str) -> str:
-    """The edge that leases TOPIC. Raises SystemExit when there is none after READY_S."""
+def wait_for_lease(
+    port: int, *, edges_key: str, leases_key: str, topics: Sequence[str] = (TOPIC,)
+) -> str:
+    """The edge that leases `topics`. Raises SystemExit when there is none after READY_S."""
     client = redis.Redis(port=port, decode_responses=True, socket_timeout=5)
 
     def holder() -> str | None:
         edges = sorted(str(edge) for edge in client.smembers(edges_key))
-        return next((e for e in edges if client.hexists(leases_key.format(edge=e), TOPIC)), None)
+        held = ((e, client.hmget(leases_key.format(edge=e), topics)) for e in edges)
+        return next((edge for edge, leases in held if None not in leases), None)
 
-    return str(_wait(holder, f"no edge leases {TOPIC!r}"))
+    return str(_wait(holder, f"no edge leases {topics[0]!r} and the like"))
 
 
 def _wait(ask: Callable[[], T], otherwise: str) -> T:
@@ -169,6 +210,7 @@ def main() -> None:
     parser.add_argument("--form", choices=sorted(FORMS), required=True)
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--messages", type=int, required=True)
+    parser.add_argument("--size", type=int, choices=(payload.SMALL, payload.LARGE), required=True)
     options = parser.parse_args()
 
     stopped = False
@@ -187,7 +229,7 @@ def main() -> None:
     while published < options.messages and not stopped:
         pace.wait(published)
         # Stamped when handed over: a publisher that is held up shows as a rate below the offered.
-        send(payload.frame(time.monotonic_ns()), published)
+        send(payload.frame(time.monotonic_ns(), size=options.size), published)
         published += 1
     seconds = (time.monotonic_ns() - pace.start_ns) / 1e9
     json.dump(

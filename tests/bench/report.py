@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-FANOUT = "fanout-1600b"
+#: Cases whose subjects stand side by side.
+FANOUTS = ("fanout-1600b", "fanout-200b")
 OURS = "relay"
 #: A subject keeps up when at least this share of the offer arrives within the measured window.
 KEEPS_UP = 0.99
@@ -73,8 +74,8 @@ class Report:
 
     def table(self) -> str:
         """Everything measured, aligned, with the remarks below."""
-        parts = [_fanout([m for m in self.measurements if m.case == FANOUT])]
-        parts.append(_plain([m for m in self.measurements if m.case != FANOUT]))
+        parts = [_fanout([m for m in self.measurements if m.case == case]) for case in FANOUTS]
+        parts.append(_plain([m for m in self.measurements if m.case not in FANOUTS]))
         parts.append("\n".join(self.remarks))
         return "\n\n".join(part for part in parts if part)
 
@@ -98,7 +99,7 @@ def _side_by_side(measurements: list[Measurement], rates: list[int]) -> str:
     columns = f"{'frames/s':>11} {'p50 ms':>9} {'p99 ms':>9} {'relay is':>9}   "
     rows = [
         (" " * 13 + "".join(f"{title:-^41}   " for title in titles)).rstrip(),
-        (f"{FANOUT:13}" + columns * len(rates)).rstrip(),
+        (f"{measurements[0].case:13}" + columns * len(rates)).rstrip(),
     ]
     for subject in subjects:
         row = f"{subject:13}"

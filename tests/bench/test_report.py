@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.bench.report import FANOUT, Measurement, Report
+from tests.bench.report import FANOUTS, Measurement, Report
 
 
 def fanout(subject: str, offered: int, delivered: float) -> list[Measurement]:
     values = {"deliveries_per_s": delivered, "p50_ms": 0.5123, "p99_ms": 12.5}
     return [
-        Measurement(FANOUT, subject, metric, value, "x", offered, 200)
+        Measurement(FANOUTS[0], subject, metric, value, "x", offered, 200)
         for metric, value in values.items()
     ]
 

@@ -33,6 +33,8 @@ START_DEADLINE_S = 60.0
 #: All that is in the files must be with every customer within this, once nothing is broken.
 SETTLE_DEADLINE_S = 20.0
 BLOCK_S = 0.07
+#: What an edge takes to let its customers go.
+DRAIN_S = 1.5
 
 
 def gateways_exist() -> bool:
@@ -156,6 +158,7 @@ class Rig:
             "RELAY_VAR": str(self.var / "relay"),
             "REDIS_URL": self.bus.url,
             "RELAY_UPSTREAMS": ",".join(upstreams),
+            "RELAY_DRAIN_S": str(DRAIN_S),
         }
 
     def _seed(self) -> None:
@@ -349,6 +352,14 @@ class Rig:
             else:
                 part.start()
         until_true(self.is_whole, what="a whole relay again", deadline_s=START_DEADLINE_S)
+
+    def restart_redis(self, *, blocks: int) -> None:
+        """Redis goes, with all it held, and comes back `blocks` later at the same address."""
+        port = int(self.bus.url.rpartition(":")[2].partition("/")[0])
+        self.bus.stop()
+        self.wait_blocks(blocks)
+        self.bus = start_redis(self.var / "redis", port=port)
+        self._entered.callback(self.bus.stop)
 
     def get(self, path: str, *, edge: int = 0) -> int:
         """Status of GET at an edge; 0 when it does not answer."""

@@ -7,16 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tests.bench import load, machine, report
+from tests.bench import load, machine, payload, report
 from tests.bench.cases.contract import OPEN_S, Bench
 from tests.bench.machine import ROOT
 from tests.bench.processes import Child, Failed
 from tests.bench.report import Measurement
 from tests.bench.subjects.contract import Running, Stage, Subject
 
-#: At 1,500 the quick ones deliver all there is, so ratios end at what is offered; 5,000 (a million
-#: frames a second, 1.6 GB) shows who could do more.
-OFFERED = (50, 400, 1_500, 5_000)
+#: Messages a second by the size of a frame. Of 1.6 KB, the quick ones deliver all of 1,500, so
+#: ratios end at what is offered; 5,000 (a million frames a second, 1.6 GB) shows who could do more.
+OFFERED = {payload.LARGE: (50, 400, 1_500, 5_000), payload.SMALL: (6_000,)}
 CLIENTS = 200
 #: After the measured window: long enough for the last frames of whoever keeps up to arrive.
 GRACE_S = 1.0
@@ -28,9 +28,8 @@ SERVER_FULL = 0.75
 
 
 class Fanout:
-    """Publisher → Redis → server → 200 sockets, 1.6 KB a frame; a fresh server for each rate."""
+    """Publisher → Redis → server → 200 sockets; a fresh server for each rate."""
 
-    name = report.FANOUT
     subjects: tuple[str, ...] = (
         "relay",
         "channels",
@@ -41,9 +40,13 @@ class Fanout:
         "c-loop",
     )
 
+    def __init__(self, *, size: int = payload.LARGE) -> None:
+        self.name = f"fanout-{size}b"
+        self._size = size
+
     def measure(self, bench: Bench, subject: Subject) -> Iterator[Measurement]:
         """Deliveries per second and latency at each offered rate."""
-        for offered in OFFERED:
+        for offered in OFFERED[self._size]:
             with bench.stage() as stage:
                 yield from self._at(bench, subject, stage=stage, offered=offered)
 
@@ -54,8 +57,10 @@ class Fanout:
         messages = round(offered * (bench.warmup_s + bench.seconds + OVERHANG_S))
         client = self._client(bench, stage, running, expect=messages * CLIENTS)
         began_s, used_s = time.monotonic(), machine.cpu_s(running.pid)
-        publisher = _publisher(stage, form=running.form, offered=offered, messages=messages)
-        result = load.result_of(_last_line(bench, client, publisher))
+        publisher = start_publisher(
+            stage, form=running.form, size=self._size, offered=offered, messages=messages
+        )
+        result = load.result_of(last_line(bench, client, publisher))
         busy = (machine.cpu_s(running.pid) - used_s) / (time.monotonic() - began_s)
         publisher.process.terminate()
         published = json.loads(publisher.line(timeout_s=5))
@@ -105,14 +110,16 @@ class Fanout:
             )
 
 
-def _publisher(stage: Stage, *, form: str, offered: int, messages: int) -> Child:
+def start_publisher(stage: Stage, *, form: str, size: int, offered: int, messages: int) -> Child:
+    """Publishes `messages` frames of `size` bytes in the form the subject reads."""
     argv = [sys.executable, "-m", "tests.bench.publisher", "--redis-port", str(stage.redis_port)]
     argv += ["--form", form, "--rate", str(offered), "--messages", str(messages)]
+    argv += ["--size", str(size)]
     return stage.family.start(argv, name="publisher", core=stage.cores.load, cwd=ROOT)
 
 
-def _last_line(bench: Bench, client: Child, publisher: Child) -> str:
-    """The client's result, or the publisher's reason for there being none."""
+def last_line(bench: Bench, client: Child, publisher: Child) -> str:
+    """The load client's result, or the publisher's reason for there being none."""
     patience_s = bench.warmup_s + bench.seconds + GRACE_S + 20
     try:
         return client.line(timeout_s=patience_s)

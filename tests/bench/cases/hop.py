@@ -24,13 +24,14 @@ BOOKS_READY_S = 30.0
 
 
 class Hop:
-    """Diffs line written → `l2Book` frame read, one client; worker and edge share one core, and so
-    does the HL Gateway where there is one between."""
+    """Diffs line written → `l2Book` frame read by one of `clients`; worker and edge share one core,
+    and so does the HL Gateway where there is one between."""
 
     subjects: tuple[str, ...] = ("relay",)
 
-    def __init__(self, *, has_gateway: bool = False) -> None:
-        self.name = "gateway-hop" if has_gateway else "hop"
+    def __init__(self, *, has_gateway: bool = False, clients: int = 1) -> None:
+        self.name = "gateway-hop" if has_gateway else "hop" if clients == 1 else f"hop-{clients}"
+        self._clients = clients
         self._has_gateway = has_gateway
 
     def measure(self, bench: Bench, subject: Subject) -> Iterator[Measurement]:
@@ -41,7 +42,9 @@ class Hop:
                 latencies_ms = sorted(self._latencies(bench, subject, stage=stage, offered=offered))
             for metric, share in (("p50_ms", 0.5), ("p99_ms", 0.99)):
                 value = latencies_ms[int(share * len(latencies_ms))]
-                yield Measurement(self.name, subject.name, metric, value, "ms", offered, 1)
+                yield Measurement(
+                    self.name, subject.name, metric, value, "ms", offered, self._clients
+                )
 
     def _latencies(self, bench: Bench, relay: Relay, *, stage: Stage, offered: int) -> list[float]:
         folder = stage.temporary / f"node-{offered}"
@@ -54,6 +57,11 @@ class Hop:
             upstreams = f"gateway://{relay.start_gateway(stage, data=folder, info=info)}"
         worker = relay.start_worker(stage, upstreams=upstreams)
         wait_for_books(bench, stage, running, worker=worker)
+        if self._clients > 1:
+            # They read, so that they are a load and no slow customers.
+            options = ["--connections", str(self._clients - 1)]
+            others = bench.load.start("idle", stage=stage, running=running, options=options)
+            others.line(timeout_s=OPEN_S)
         client = bench.load.start("trace", stage=stage, running=running)
         client.line(timeout_s=OPEN_S)
         from_ns = time.monotonic_ns() + int(bench.warmup_s * 1e9)

@@ -9,28 +9,33 @@ from tests.bench.cases.contract import OPEN_S, Bench
 from tests.bench.machine import rss_bytes
 from tests.bench.processes import Child, Failed
 from tests.bench.report import Measurement
-from tests.bench.subjects.contract import Running, Stage, Subject
+from tests.bench.subjects.contract import SUBSCRIBE, Running, Stage, Subject
 
 #: Memory is compared between this many connections and twice as many: what a process needs once
 #: is left out.
 STEP = 1_000
+#: The load client puts a number in: 300 coins.
+MANY_TOPICS = '{"method":"subscribe","subscription":{"type":"l2Book","coin":"C%T"}}'
 SETTLED_BYTES = 64 * 1024
 SETTLE_S = 10.0
 
 
 class Idle:
-    """Authenticated and subscribed to one quiet topic: the server's bytes per connection."""
+    """Authenticated and subscribed to quiet topics: the server's bytes per connection."""
 
-    name = "idle"
-    subjects: tuple[str, ...] = ("relay", "channels")
+    def __init__(self, *, topics: int = 1) -> None:
+        self.name = "idle" if topics == 1 else f"idle-{topics}"
+        #: The textbook server has one topic.
+        self.subjects: tuple[str, ...] = ("relay", "channels") if topics == 1 else ("relay",)
+        self._options = ["--topics", "300", "--each", str(topics)] if topics > 1 else []
 
     def measure(self, bench: Bench, subject: Subject) -> Iterator[Measurement]:
         """Resident bytes between the first and the second thousand, divided by a thousand."""
         with bench.stage() as stage:
             running = subject.start(stage)
-            clients = [_hold(bench, stage, running)]
+            clients = [self._hold(bench, stage, running)]
             first = _settled_rss(running.pid)
-            clients.append(_hold(bench, stage, running))
+            clients.append(self._hold(bench, stage, running))
             second = _settled_rss(running.pid)
             for client in clients:
                 if client.process.poll() is not None:
@@ -40,12 +45,12 @@ class Idle:
             self.name, subject.name, "bytes_per_connection", value, "B", None, 2 * STEP
         )
 
-
-def _hold(bench: Bench, stage: Stage, running: Running) -> Child:
-    options = ["--connections", str(STEP)]
-    client = bench.load.start("idle", stage=stage, running=running, options=options)
-    client.line(timeout_s=OPEN_S)
-    return client
+    def _hold(self, bench: Bench, stage: Stage, running: Running) -> Child:
+        options = ["--connections", str(STEP), *self._options]
+        say = MANY_TOPICS if self._options else SUBSCRIBE
+        client = bench.load.start("idle", stage=stage, running=running, options=options, say=say)
+        client.line(timeout_s=OPEN_S)
+        return client
 
 
 def _settled_rss(pid: int) -> int:
