@@ -60,7 +60,7 @@ def test_every_client_gets_every_message_once(stage: Stage, name: str, tmp_path:
         publish = ["--form", running.form, "--rate", str(RATE), "--messages", str(messages)]
         family.start(
             [
-                *(sys.executable, "-m", "tests.bench.publisher", *publish),
+                *(sys.executable, "-m", "tests.bench.publisher", *publish, "--size", "1600"),
                 *("--redis-port", str(stage.redis_port)),
             ],
             name="publisher",
