@@ -148,6 +148,8 @@ class Runtime:
         """A customer was let in."""
         self.connections.add(connection)
         self.sessions.changed(connection.session_id)
+        if self.is_draining:  # its handshake had passed the door before
+            asyncio.get_running_loop().call_soon(connection.go_away)
 
     def left(self, connection: DataConsumer) -> None:
         """A customer's connection is over. May be called twice."""

@@ -7,6 +7,7 @@ doorbell costs at most `RECONCILE_S`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Container
 from typing import Any
 
@@ -57,7 +58,14 @@ class EdgeLeases:
 
     async def run(self) -> None:
         """Write changes at once and refresh the whole lease every few seconds, until cancelled."""
+        loop = asyncio.get_running_loop()
+        whole_at_s = loop.time() + REFRESH_S
         while True:
+            if loop.time() >= whole_at_s:
+                # Everything again, however busy it is: after a flush of Redis the hash is gone, and
+                # nobody would tell.
+                self._changed = {**self._wanted, **self._changed}
+                whole_at_s = loop.time() + REFRESH_S
             try:
                 await self._write()
             except (RedisError, OSError) as error:
@@ -66,12 +74,9 @@ class EdgeLeases:
                 await asyncio.sleep(0.2)
                 continue
             stop_if_cancelled()
-            try:
-                async with asyncio.timeout(REFRESH_S):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(whole_at_s):
                     await self._wake.wait()
-            except TimeoutError:
-                # Everything again: after a flush of Redis the hash is gone and nobody would tell.
-                self._changed.update(self._wanted)
 
     async def _write(self) -> None:
         self._wake.clear()
@@ -81,7 +86,8 @@ class EdgeLeases:
             async with self._client.pipeline(transaction=True) as pipe:
                 leased = {name: asked for name, asked in changed.items() if asked is not None}
                 dropped = [name for name, asked in changed.items() if asked is None]
-                fields: dict[Any, Any] = {ALIVE_FIELD: 1, **leased}
+                # How many there are, so that a hash that lost some shows it.
+                fields: dict[Any, Any] = {ALIVE_FIELD: len(self._wanted), **leased}
                 pipe.sadd(keys.EDGES, self._edge)
                 pipe.hset(self._key, mapping=fields)
                 if dropped:
@@ -186,16 +192,17 @@ class LeaseBoard:
         for edge in members:
             fields = await self._client.hgetall(keys.LEASES.format(edge=edge))
             if fields:
-                alive[edge] = {
-                    _text(k): int(v) for k, v in fields.items() if _text(k) != ALIVE_FIELD
-                }
+                alive[edge] = {_text(k): int(v) for k, v in fields.items()}
             else:
                 await self._client.srem(keys.EDGES, edge)
-        self._forget_the_gone(alive)
+        # Fewer than the edge says: Redis was emptied since. It writes them all within seconds.
+        torn = {edge for edge, leases in alive.items() if leases.pop(ALIVE_FIELD, 0) > len(leases)}
+        self._forget_the_gone(alive.keys() - torn)
         for edge, leases in alive.items():
             self.edges.setdefault(edge, {})
-            for name in [name for name in self.edges.get(edge, {}) if name not in leases]:
-                self._drop(edge, name)
+            if edge not in torn:
+                for name in [name for name in self.edges[edge] if name not in leases]:
+                    self._drop(edge, name)
             for name, asked in leases.items():
                 self._want(edge, name, asked)
         metrics.LEASED_TOPICS.set(len(self._holders))

@@ -99,7 +99,12 @@ class Feeder:
         )
         publish = hub.publish
         for envelope in message.envelopes:
-            publish(envelope, worker)
+            try:
+                publish(envelope, worker)
+            except Exception:
+                # One topic's fault must not cost the others theirs, nor the process its bus.
+                metrics.BUS_BAD_ENVELOPES.inc()
+                log.exception("envelope_failed", topic=envelope.topic)
 
     def _on_burst_end(self) -> None:
         self._hub.flush()

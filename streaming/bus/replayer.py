@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 #: Entries per read; the hub asks again for more. 15,000 frames of a 30 s absence are 15 reads.
 PAGE = 1_000
+#: Of bulk, where an entry is up to 0.5 MB: 16 MB.
+BULK_PAGE = 32
 #: Reads at a time, and how many may wait for their turn.
 READERS = 8
 MAX_WAITING = 10_000
@@ -78,6 +80,10 @@ class Replayer:
             found = await self._reader.resolve_ms(topic, question.since_ms, epoch=question.epoch)
             after = ORIGIN if found is None else found
         read = await self._reader.read(
-            topic, after, until=question.until, limit=PAGE, epoch=question.epoch
+            topic,
+            after,
+            until=question.until,
+            limit=BULK_PAGE if topic.is_bulk else PAGE,
+            epoch=question.epoch,
         )
         return Replay(entries=read.entries, oldest=read.oldest, is_whole=read.is_whole, after=after)

@@ -22,7 +22,8 @@ class Feed:
     """One topic at this process. Everything up to `position` has been delivered."""
 
     __slots__ = (
-        "covers", "ended_epochs", "epoch", "held", "idle_since_s", "is_overdue", "joined_at",
+        "asked_s", "covers", "ended_epochs", "epoch", "held", "idle_since_s", "is_overdue",
+        "joined_at",
         "live", "name", "opening", "position", "snapshot", "streams", "topic", "waiting",
         "watchers", "why_not",
     )  # fmt: skip
@@ -46,6 +47,7 @@ class Feed:
         self.ended_epochs: list[str] = []
         self.why_not: str | None = None
         self.idle_since_s: float | None = None
+        self.asked_s = -1.0  # when its snapshot was last asked for
         self.is_overdue = False  # somebody waited for a first frame at the last sweep already
         self.watchers: list[Callable[[], None]] = []  # called once, at the next sign of life
 

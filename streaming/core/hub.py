@@ -43,6 +43,7 @@ LINGER_S = 30.0
 ASK_LOG_S = 0.02
 HOLD_S = 0.1
 HOLD_MAX_S = 1.0
+ASK_AGAIN_S = 1.0
 #: Blocks beyond a hole's end that a worker must have taken in before its silence about the hole
 #: means that nothing was there: its files of one block do not come at once.
 MARGIN_BLOCKS = 3
@@ -165,7 +166,7 @@ class Hub:
             is_asked = is_new or self._is_awaited(feed)
             feed.waiting[session] = None
             if feed.opening is Opening.WORKER and not is_asked:
-                self._demand.want(feed.name)
+                self.want(feed)
         if feed.why_not is not None:
             session.refuse(topic, feed.why_not)
 
@@ -213,7 +214,13 @@ class Hub:
             self._demand.want(feed.name)
 
     def want(self, feed: Feed) -> None:
-        """Ask for the topic's snapshot again."""
+        """Ask for the topic's snapshot again: now, or at the next sweep when it was asked for less
+        than `ASK_AGAIN_S` ago. A snapshot of BTC's `l4Book` is 19 MB, and whoever subscribes and
+        unsubscribes in a loop must not have one each time."""
+        if 0 <= self.now_s - feed.asked_s < ASK_AGAIN_S:
+            feed.is_overdue = True
+            return
+        feed.asked_s = self.now_s
         self._demand.want(feed.name)
 
     def feed(self, topic: Topic) -> Feed:

@@ -29,7 +29,8 @@ class RelaySession:
     """The relay dialect's counterpart of `Session`; the hub's queue takes both."""
 
     __slots__ = (
-        "_catalogue", "_hub", "_is_silent", "_lease", "_now_s", "_numbers", "_warned",
+        "_catalogue", "_hub", "_is_silent", "_is_to_be_told", "_lease", "_now_s", "_numbers",
+        "_warned",
         "bad_in_row", "is_closed", "is_waiting_for_sink", "pending", "resuming",
         "sink", "subscriptions",
     )  # fmt: skip
@@ -43,6 +44,7 @@ class RelaySession:
         self._numbers = 0
         self._warned: set[str] = set()
         self._is_silent = False
+        self._is_to_be_told = False
         self._now_s = 0.0
         self.sink = sink
         self.subscriptions: dict[bytes, Subscription] = {}
@@ -125,6 +127,17 @@ class RelaySession:
         """Tell the customer that this process will end."""
         self.say(relay.going_away(in_ms))
 
+    def lost_something(self) -> None:
+        """A frame was left out for want of room: tell it as soon as there is some."""
+        if not self._is_to_be_told:
+            self._is_to_be_told = True
+            self.sink.when_ready(self._tell_lost)
+
+    def _tell_lost(self) -> None:
+        self._is_to_be_told = False
+        if not self.is_closed:
+            self._hub.relays.tell_lost(self)
+
     def too_slow(self) -> list[bytes]:
         """The last frames of a customer who is cut: from where to resume each subscription."""
         cursors_of = ((s.id_json, _cursor(s)) for s in self.subscriptions.values())
@@ -178,8 +191,10 @@ class RelaySession:
         self._warn(request.ignored, id_json)
         subscription.is_resuming = request.start is not None
         since_ms = request.start.since_ms if request.start else None
+        cursor = request.start.cursor if request.start else None
+        source = cursor.source if cursor is not None else ""
         for topic, stream in list(subscription.streams.items()):
-            self._hub.relays.join(stream, after=starts.get(topic), since_ms=since_ms)
+            self._hub.relays.join(stream, after=starts.get(topic), source=source, since_ms=since_ms)
 
     def _refuse_repeated(self, request: relay.Subscribe) -> None:
         held = self.subscriptions.get(request.id_json)
@@ -275,10 +290,8 @@ def _cursor(subscription: Subscription) -> str:
     """How far the customer has got; "" before the first frame, or where one cursor cannot say."""
     places: dict[Stream, Position] = {}
     for stream in subscription.streams.values():
-        # What was left out for want of room, and not told yet, they do not have.
-        place = stream.position if stream.lost is None else min(stream.position, stream.lost[0])
-        if place > ORIGIN:
-            places[stream] = place
+        if stream.told > ORIGIN:
+            places[stream] = stream.told
     first = next(iter(places), None)
     if first is None or first.feed is None or len(places) > cursors.MAX_OTHERS:
         return ""

@@ -46,10 +46,15 @@ class Relays:
     # --- joining and leaving ---
 
     def join(
-        self, stream: Stream, *, after: Position | None = None, since_ms: int | None = None
+        self,
+        stream: Stream,
+        *,
+        after: Position | None = None,
+        source: str = "",
+        since_ms: int | None = None,
     ) -> None:
-        """Follow the stream's topic: from its opening on, or from the place after `after` (or the
-        block time `since_ms`)."""
+        """Follow the stream's topic: from its opening on, or from the place after `after` (of the
+        cursor's `source`), or from the block time `since_ms`."""
         hub = self._hub
         is_new = stream.topic.name not in hub.feeds
         feed = stream.feed = hub.feed(stream.topic)
@@ -61,6 +66,7 @@ class Relays:
             stream.state = StreamState.REPLAYING
             stream.position = after or ORIGIN
             stream.since_ms = since_ms
+            stream.source = source
             hub.counters.resumes += 1
             stream.session.resuming.append(stream)
             self._resuming[stream.session] = None
@@ -73,7 +79,7 @@ class Relays:
             stream.position = feed.position
             self._arrive(stream)
         elif feed.epoch and feed.opening is not Opening.WORKER:
-            self._begin(stream, feed, feed.snapshot.frame(), feed.position)
+            self._begin(stream, _opening(feed, feed.snapshot.frame()), feed.position)
         else:
             stream.state = StreamState.WAITING
             if feed.opening is Opening.WORKER and not is_awaited:
@@ -124,14 +130,15 @@ class Relays:
     def start(self, feed: Feed, payload: bytes | None, *, at: Position | None = None) -> None:
         """Start those who wait, from a snapshot at `at` (the feed's place)."""
         position = feed.position if at is None else at
+        # Once for all: BTC's l4Book is 19 MB.
+        parts = _opening(feed, payload, at=position) if self.is_awaited(feed) else None
         for stream in feed.streams:
             if stream.state is StreamState.WAITING:
-                self._begin(stream, feed, payload, position)
+                self._begin(stream, parts, position)
 
-    def _begin(self, stream: Stream, feed: Feed, payload: bytes | None, position: Position) -> None:
+    def _begin(self, stream: Stream, parts: Parts | None, position: Position) -> None:
         stream.position = position
-        if payload is not None:
-            parts = Parts(payload, epoch=feed.epoch, position=position, times=Times())
+        if parts is not None:
             self._give(stream, parts, is_snapshot=True)
         self._arrive(stream)
 
@@ -149,6 +156,7 @@ class Relays:
     ) -> int:
         if stream.lost is not None:
             lost, stream.lost = stream.lost, None
+            stream.subscription.lost.pop(stream, None)
             self._gap(stream, *lost, relay.TOO_SLOW)
         frame = data_frame(
             stream, parts, now_s=self._hub.now_s, is_replay=is_replay, is_snapshot=is_snapshot
@@ -159,6 +167,16 @@ class Relays:
 
     def _say(self, stream: Stream, payload: bytes) -> None:
         self._hub.queue(stream.session, Frame(payload))
+
+    def tell_lost(self, session: RelaySession) -> None:
+        """The socket takes frames again: say what was left out meanwhile."""
+        for subscription in session.subscriptions.values():
+            for stream in list(subscription.lost):
+                if stream.lost is not None:
+                    lost, stream.lost = stream.lost, None
+                    self._gap(stream, *lost, relay.TOO_SLOW)
+            subscription.lost.clear()
+        self._hub.flush()
 
     def refuse(self, feed: Feed, why: str) -> None:
         """Tell those who wait that there is nothing to give."""
@@ -208,24 +226,27 @@ class Relays:
         """The feed has a new epoch with places of its own. `is_lost`: what lies between the two is
         not known."""
         source = cursors.source_of(old_epoch)
-        for stream in feed.streams:
-            after, stream.position = stream.position, ORIGIN
+        for stream in list(feed.streams):  # who fails, leaves
             if stream.state is StreamState.REPLAYING:
                 self._fail(stream, relay.SOURCE_BEGAN_AGAIN, None)
-                continue
-            if is_lost and stream.state is StreamState.LIVE:
-                begin = cursors.encode(Cursor(source, after)), after
-                payload = relay.gap(
-                    stream.subscription.id_json,
-                    stream.topic,
-                    begin=begin,
-                    end=None,
-                    reason=relay.SOURCE_BEGAN_AGAIN,
-                )
-                self._say(stream, payload)
-            self._resync(stream, feed.epoch, relay.SOURCE_BEGAN_AGAIN)
-            if feed.opening is Opening.WORKER:
-                stream.state = StreamState.WAITING
+            else:
+                self._leap(stream, feed, source, is_lost=is_lost)
+
+    def _leap(self, stream: Stream, feed: Feed, source: str, *, is_lost: bool) -> None:
+        after, stream.position = stream.position, ORIGIN
+        if is_lost and stream.state is StreamState.LIVE:
+            begin = cursors.encode(Cursor(source, after)), after
+            payload = relay.gap(
+                stream.subscription.id_json,
+                stream.topic,
+                begin=begin,
+                end=None,
+                reason=relay.SOURCE_BEGAN_AGAIN,
+            )
+            self._say(stream, payload)
+        self._resync(stream, feed.epoch, relay.SOURCE_BEGAN_AGAIN)
+        if feed.opening is Opening.WORKER:
+            stream.state = StreamState.WAITING
 
     def _resync(self, stream: Stream, epoch: str, reason: str) -> None:
         if stream.state is not StreamState.LIVE:
@@ -243,6 +264,10 @@ class Relays:
         """The topic's first sign of life: the log can be compared with it now."""
         for stream in list(feed.streams):
             if stream.state is StreamState.LIVE and not stream.is_proven:
+                if self._is_of_another(stream, feed):
+                    stream.is_proven = True
+                    self._leap(stream, feed, stream.source, is_lost=True)
+                    continue
                 # It went live on the log's word alone, and now there is more to compare with.
                 if feed.opening is Opening.TRADES and feed.position > stream.position:
                     stream.state = StreamState.REPLAYING
@@ -335,11 +360,22 @@ class Relays:
             self._fail(stream, "this relay keeps no replay log", None)
             self._pump(stream.session)
             return
+        if self._is_of_another(stream, feed):
+            self._fail(stream, relay.SOURCE_BEGAN_AGAIN, None)
+            self._pump(stream.session)
+            return
         stream.is_asking = True
         question = Question(
             feed.name, feed.epoch or "n-", stream.position, since_ms=stream.since_ms
         )
         replays.ask(question, lambda replay: self._answered(stream, replay))
+
+    def _is_of_another(self, stream: Stream, feed: Feed) -> bool:
+        """Whether the stream's cursor is of another source than the topic has now: a place there
+        says nothing here. Nothing of a public link outlives it, so one that shows no sign of life
+        is another."""
+        now = cursors.source_of(feed.epoch) if feed.epoch else cursors.NODE
+        return bool(stream.source) and stream.source != now
 
     def _answered(self, stream: Stream, replay: Replay) -> None:
         stream.is_asking = False
@@ -427,3 +463,11 @@ def _parts(feed: Feed, envelope: Envelope) -> Parts:
     return Parts(
         envelope.payload, epoch=feed.epoch, position=envelope.position, times=envelope.times
     )
+
+
+def _opening(feed: Feed, payload: bytes | None, *, at: Position | None = None) -> Parts | None:
+    """A snapshot for those who begin; None when there is nothing to show yet."""
+    if payload is None:
+        return None
+    position = feed.position if at is None else at
+    return Parts(payload, epoch=feed.epoch, position=position, times=Times())

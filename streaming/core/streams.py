@@ -7,6 +7,7 @@ holes where a waiting state was replaced by a newer one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ class Subscription:
     """What one subscribe asked for: one id and one numbering for all its topics."""
 
     __slots__ = (
-        "_ahead", "_behind", "_height", "echo", "era", "id_json", "is_resuming", "is_stale",
+        "_ahead", "_behind", "_height", "echo", "era", "id_json", "is_resuming", "is_stale", "lost",
         "max_age_ms", "on_slow", "session", "streams",
     )  # fmt: skip
 
@@ -77,6 +78,7 @@ class Subscription:
         self.on_slow = on_slow
         self.max_age_ms = max_age_ms
         self.streams: dict[Topic, Stream] = {}
+        self.lost: dict[Stream, None] = {}  # those with something left out and not told yet
         self.era = Era()
         self.is_stale = False
         self.is_resuming = False
@@ -98,7 +100,7 @@ class Subscription:
         """
         here = stream.position
         if source != cursors.NODE or len(self.streams) <= FEW_TOPICS:
-            others = {s.key: s.position for s in self.streams.values() if s is not stream}
+            others = {s.key: s.told for s in self.streams.values() if s is not stream}
             return cursors.encode(Cursor(source, here, others))
         if here.height > self._height:
             self._height = here.height
@@ -109,7 +111,7 @@ class Subscription:
         base = end_of(self._height - 1)
         others = {s.key: p for s, p in self._ahead.items()}
         for behind in self._behind:
-            others[behind.key] = behind.position
+            others[behind.key] = behind.told
         return cursors.encode(Cursor(source, base, others))
 
     def _settle(self) -> None:
@@ -117,7 +119,7 @@ class Subscription:
             if until == SETTLE_BLOCKS:  # joined before the first block was seen
                 self._behind[stream] = self._height + SETTLE_BLOCKS
             elif stream.state is StreamState.LIVE and until <= self._height:
-                if stream.feed is None or stream.feed.held is None:
+                if stream.lost is None and (stream.feed is None or stream.feed.held is None):
                     del self._behind[stream]
 
 
@@ -126,7 +128,8 @@ class Stream:
 
     __slots__ = (
         "backlog", "began_s", "feed", "is_asking", "is_first_answer", "is_log_read", "is_proven",
-        "key", "lost", "may_ask", "position", "since_ms", "state", "stuck", "subscription", "topic",
+        "key", "lost", "may_ask", "position", "since_ms", "source", "state", "stuck",
+        "subscription", "topic",
     )  # fmt: skip
 
     def __init__(self, subscription: Subscription, topic: Topic) -> None:
@@ -138,6 +141,7 @@ class Stream:
         self.position = ORIGIN
         self.lost: tuple[Position, Position] | None = None  # left out because the customer is slow
         # of a replay
+        self.source = ""  # of the cursor; "": there was none
         self.since_ms: int | None = None  # block time to begin at, until it is resolved
         self.backlog: list[Envelope] = []  # read, and not given yet
         self.began_s: float | None = None
@@ -158,6 +162,14 @@ class Stream:
         if self.lost is not None:
             after, until = min(after, self.lost[0]), max(until, self.lost[1])
         self.lost = (after, until)
+        self.subscription.lost[self] = None
+        self.subscription.unsettle(self)
+        self.session.lost_something()
+
+    @property
+    def told(self) -> Position:
+        """Up to here the customer has everything, or was told that they have not."""
+        return self.position if self.lost is None else min(self.position, self.lost[0])
 
     def rewind(self, to: Position) -> None:
         """The customer did not get what came after `to`, and will not."""
@@ -259,6 +271,10 @@ class RelayFrame(Frame):
         if self._wire:
             self._wire = b""
             self._era.seq -= 1
+        lost = self._stream.subscription.lost
+        if lost and self.topic is None:
+            # Made in the same tick as a frame that was left out since: it must not claim that one.
+            self._own = _without(self._own, lost)
 
     def replace(self, older: Frame) -> None:
         """Count what the customer did not see."""
@@ -275,6 +291,17 @@ class RelayFrame(Frame):
     def drop(self) -> None:
         """The customer stands where they stood before it."""
         self._stream.rewind(self.after)
+
+
+def _without(own: bytes, lost: Iterable[Stream]) -> bytes:
+    """The frame's own fields, its cursor not beyond what `lost` streams have lost."""
+    *head, text, rest = own.split(b'"', 4)
+    cursor = cursors.decode(text.decode())
+    others = dict(cursor.others)
+    for stream in lost:
+        others[stream.key] = min(cursor.of(stream.topic.name), stream.told)
+    text = cursors.encode(Cursor(cursor.source, cursor.position, others)).encode()
+    return b'"'.join((*head, text, rest))
 
 
 class GapFrame(Frame):

@@ -15,7 +15,7 @@ MAX_INBOUND_FRAME_BYTES = 64 * 1024
 #: reconnect).
 INBOUND_PER_MINUTE = 2_000
 INBOUND_BURST = 1_000
-#: Refused frames in a row after which a flooding client is closed.
+#: Refused frames, beyond 2,000 a minute more, after which a flooding client is closed.
 MAX_REFUSED_FRAMES = 1_000
 #: Frames received but not yet handled; beyond it the socket is not read.
 MAX_UNREAD_FRAMES = 64

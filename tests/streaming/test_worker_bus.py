@@ -295,6 +295,33 @@ async def test_a_flush_of_redis_does_not_drop_a_living_edge(
         assert message.envelopes[0].position.height == 11
 
 
+async def test_a_flush_while_customers_come_and_go_drops_nothing(
+    client: redis.asyncio.Redis, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease's hash then holds the newest wishes alone, until it is written whole again."""
+    monkeypatch.setattr(demand, "REFRESH_S", 1.0)
+    monkeypatch.setattr(demand, "RECONCILE_S", 0.1)
+    leases = EdgeLeases(client=client, edge=EDGE)
+    async with (
+        Edge(client) as edge,
+        running(leases.run),
+        worker(url, event_linger_s=0.1) as (made, _, link),
+    ):
+        link.give(trade(10), previous=False)
+        leases.want(TRADES)
+        await edge.next(lambda m: any(e.role is Role.SNAPSHOT for e in m.envelopes))
+        await client.flushdb()
+        key = keys.LEASES.format(edge=EDGE)
+        number = 0
+        async with asyncio.timeout(DEADLINE_S):
+            while not await client.hexists(key, TRADES):
+                number += 1
+                leases.want(Topic(Kind.TRADES, f"NEW{number}").name)
+                await asyncio.sleep(0.05)
+                assert made.board.holders(TRADES) == {EDGE}
+        assert number > 3, "it was torn for a while"
+
+
 async def test_nodes_take_over_what_another_source_gives(
     client: redis.asyncio.Redis, url: str
 ) -> None:
