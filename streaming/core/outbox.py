@@ -69,15 +69,18 @@ class Frame:
 
 
 def wired(text: bytes) -> bytes:
-    """A text with its header. RFC 6455 §5.2: FIN + text, unmasked from the server."""
-    size = len(text)
+    """A text with its header."""
+    return header(len(text)) + text
+
+
+def header(size: int) -> bytes:
+    """What stands before a text of `size` bytes. RFC 6455 §5.2: FIN + text, unmasked from the
+    server."""
     if size < 126:
-        header = bytes((0x81, size))
-    elif size < 65536:
-        header = b"\x81\x7e" + size.to_bytes(2, "big")
-    else:
-        header = b"\x81\x7f" + size.to_bytes(8, "big")
-    return header + text
+        return bytes((0x81, size))
+    if size < 65536:
+        return b"\x81\x7e" + size.to_bytes(2, "big")
+    return b"\x81\x7f" + size.to_bytes(8, "big")
 
 
 class Outbox:

@@ -17,7 +17,7 @@ from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times
 from streaming.core.outbox import Frame
 from streaming.core.replays import Question, Replay
 from streaming.core.snapshots import Opening
-from streaming.core.streams import Era, GapFrame, Parts, Stream, StreamState, data_frame
+from streaming.core.streams import Era, GapFrame, Parts, RelayFrame, Stream, StreamState, data_frame
 
 if TYPE_CHECKING:
     from streaming.core.feed import Feed
@@ -153,7 +153,7 @@ class Relays:
 
     def _give(
         self, stream: Stream, parts: Parts, *, is_replay: bool = False, is_snapshot: bool = False
-    ) -> int:
+    ) -> RelayFrame:
         if stream.lost is not None:
             lost, stream.lost = stream.lost, None
             stream.subscription.lost.pop(stream, None)
@@ -163,7 +163,7 @@ class Relays:
         )
         self._hub.queue(stream.session, frame)
         self._hub.counters.deliveries += 1
-        return frame.size_bytes
+        return frame
 
     def _say(self, stream: Stream, payload: bytes) -> None:
         self._hub.queue(stream.session, Frame(payload))
@@ -349,7 +349,7 @@ class Relays:
         feed = stream.feed
         epoch = feed.epoch if feed is not None and feed.epoch else entry.epoch
         parts = Parts(entry.payload, epoch=epoch, position=entry.position, times=entry.times)
-        return self._give(stream, parts, is_replay=True)
+        return self._give(stream, parts, is_replay=True).size_bytes
 
     def _ask(self, stream: Stream) -> None:
         feed = stream.feed

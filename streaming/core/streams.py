@@ -16,7 +16,7 @@ import orjson
 from streaming.core import cursor as cursors
 from streaming.core.cursor import Cursor
 from streaming.core.envelope import ORIGIN, Envelope, Position, Times, end_of
-from streaming.core.outbox import Frame, wired
+from streaming.core.outbox import Frame, header
 from streaming.core.topic import Topic
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Subscription:
     """What one subscribe asked for: one id and one numbering for all its topics."""
 
     __slots__ = (
-        "_ahead", "_behind", "_height", "echo", "era", "id_json", "is_resuming", "is_stale", "lost",
-        "max_age_ms", "on_slow", "session", "streams",
+        "_ahead", "_behind", "_height", "echo", "era", "head", "id_json", "is_resuming",
+        "is_stale", "lost", "max_age_ms", "on_slow", "session", "streams",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,7 @@ class Subscription:
     ) -> None:
         self.session = session
         self.id_json = id_json
+        self.head = b',"id":' + id_json + b',"seq":'
         self.echo = echo
         self.on_slow = on_slow
         self.max_age_ms = max_age_ms
@@ -127,15 +128,24 @@ class Stream:
     """One topic of a subscription: everything up to `position` has been given."""
 
     __slots__ = (
-        "backlog", "began_s", "feed", "is_asking", "is_first_answer", "is_log_read", "is_proven",
-        "key", "lost", "may_ask", "position", "since_ms", "source", "state", "stuck",
-        "subscription", "topic",
+        "backlog", "began_s", "channel", "feed", "is_asking", "is_bulk", "is_first_answer",
+        "is_log_read", "is_proven", "is_state", "key", "lost", "may_ask", "position",
+        "since_ms", "slot", "source", "state", "stuck", "subscription", "topic",
     )  # fmt: skip
 
     def __init__(self, subscription: Subscription, topic: Topic) -> None:
         self.subscription = subscription
         self.topic = topic
         self.key = cursors.topic_key(topic.name)
+        self.channel = topic.kind.value
+        self.is_bulk = topic.is_bulk
+        self.is_state = topic.is_state
+        # What a newer state replaces: one slot for each topic of each subscription.
+        self.slot = (
+            f"{subscription.id_json.decode()} {topic.name}"
+            if topic.is_state and subscription.on_slow is not OnSlow.DISCONNECT
+            else None
+        )
         self.feed: Feed | None = None
         self.state = StreamState.WAITING
         self.position = ORIGIN
@@ -179,7 +189,7 @@ class Stream:
 class Parts:
     """What the frames of one envelope have in common."""
 
-    __slots__ = ("_cursor", "epoch", "position", "source", "stem", "tail")
+    __slots__ = ("_own", "epoch", "position", "source", "stem", "tail")
 
     def __init__(self, payload: bytes, *, epoch: str, position: Position, times: Times) -> None:
         self.stem = payload[:-1] if payload.endswith(b"}") else payload.rstrip()[:-1]
@@ -190,21 +200,22 @@ class Parts:
             times.block_ns, times.node_ns, times.in_ns, times.out_ns,
         )  # fmt: skip
         self.tail = b',"epoch":' + orjson.dumps(epoch) + b"," + t
-        self._cursor = ""
+        self._own = b""
 
     @property
-    def cursor(self) -> str:
-        """The cursor of a subscription to this topic alone."""
-        if not self._cursor:
-            self._cursor = cursors.encode(Cursor(self.source, self.position))
-        return self._cursor
+    def own(self) -> bytes:
+        """The field `cursor` of a subscription to this topic alone, which most are: made once."""
+        if not self._own:
+            text = cursors.encode(Cursor(self.source, self.position))
+            self._own = b',"cursor":"%b"' % text.encode()
+        return self._own
 
 
 class RelayFrame(Frame):
     """A data frame of one subscription; its text is made, and numbered, when it leaves."""
 
     __slots__ = (
-        "_era", "_id_json", "_on_slow", "_own", "_parts", "_stream", "_wire", "after", "conflated",
+        "_era", "_own", "_parts", "_stream", "_wire", "after", "conflated",
     )  # fmt: skip
 
     def __init__(
@@ -217,25 +228,16 @@ class RelayFrame(Frame):
         after: Position,
         made_s: float | None,
     ) -> None:
-        subscription = stream.subscription
         self._stream = stream
         self._parts = parts
         self._own = own
-        self._era = subscription.era
-        self._id_json = subscription.id_json
-        self._on_slow = subscription.on_slow
+        self._era = stream.subscription.era
         self._wire = b""
         self.after = after
         self.conflated = 0
         self.channel = channel
         self.made_s = made_s
-        is_state = stream.topic.is_state
-        # One slot for each topic of each subscription.
-        self.topic = (
-            f"{self._id_json.decode()} {stream.topic.name}"
-            if is_state and self._on_slow is not OnSlow.DISCONNECT
-            else None
-        )
+        self.topic = stream.slot
         self.text_bytes = 0
 
     @property
@@ -248,23 +250,27 @@ class RelayFrame(Frame):
         """The text with its header, numbered now if it was not."""
         if not self._wire:
             self._era.seq += 1
-            text = b'%b,"id":%b,"seq":%d%b%b%b' % (
-                self._parts.stem,
-                self._id_json,
-                self._era.seq,
-                b',"conflated":%d' % self.conflated if self.conflated else b"",
-                self._own,
-                self._parts.tail,
-            )
-            self.text_bytes = len(text)
-            self._wire = wired(text)
+            parts = self._parts
+            number = b"%b%d" % (self._stream.subscription.head, self._era.seq)
+            if self.conflated:
+                number += b',"conflated":%d' % self.conflated
+            own, stem, tail = self._own, parts.stem, parts.tail
+            size = self.text_bytes = len(stem) + len(number) + len(own) + len(tail)
+            # In one piece with its header: of 1.6 KB each copy counts.
+            self._wire = b"".join((header(size), stem, number, own, tail))
         return self._wire
 
     @property
     def size_bytes(self) -> int:
         """An upper bound that does not change."""
         parts = self._parts
-        return len(parts.stem) + len(parts.tail) + len(self._own) + len(self._id_json) + 80
+        return (
+            len(parts.stem)
+            + len(parts.tail)
+            + len(self._own)
+            + len(self._stream.subscription.head)
+            + 80
+        )
 
     def keep(self) -> None:
         """Give the number back."""
@@ -283,7 +289,7 @@ class RelayFrame(Frame):
 
     def skip(self) -> bool:
         """Leave it out, and remember it for the gap frame."""
-        if self._on_slow is not OnSlow.SKIP:
+        if self._stream.subscription.on_slow is not OnSlow.SKIP:
             return False
         self._stream.lose(self.after, self._parts.position)
         return True
@@ -340,15 +346,14 @@ def data_frame(
     """
     after, stream.position = stream.position, max(stream.position, parts.position)
     subscription = stream.subscription
-    if len(subscription.streams) == 1 or stream.topic.is_state:
-        text = parts.cursor
+    if stream.is_state or len(subscription.streams) == 1:
+        own = parts.own
     else:
-        text = subscription.cursor(stream, source=parts.source)
-    own = b',"cursor":"' + text.encode() + b'"'
+        own = b',"cursor":"%b"' % subscription.cursor(stream, source=parts.source).encode()
     if is_replay:
         own += b',"replay":true'
     if is_snapshot:
         own += b',"snapshot":true'
-    channel = "" if is_replay else stream.topic.kind.value
-    made_s = now_s if stream.topic.is_bulk else None
+    channel = "" if is_replay else stream.channel
+    made_s = now_s if stream.is_bulk else None
     return RelayFrame(stream, parts, own=own, channel=channel, after=after, made_s=made_s)
