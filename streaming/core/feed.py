@@ -22,7 +22,8 @@ class Feed:
     """One topic at this process. Everything up to `position` has been delivered."""
 
     __slots__ = (
-        "asked_s", "covers", "ended_epochs", "epoch", "held", "idle_since_s", "is_overdue",
+        "asked_s", "covers", "down_s", "ended_epochs", "epoch", "held", "idle_since_s",
+        "is_overdue",
         "joined_at",
         "live", "name", "opening", "position", "snapshot", "streams", "topic", "waiting",
         "watchers", "why_not",
@@ -45,7 +46,8 @@ class Feed:
         # From where on each worker has told everything.
         self.covers: dict[str, Position] = {}
         self.ended_epochs: list[str] = []
-        self.why_not: str | None = None
+        self.why_not: str | None = None  # nobody serves it now, and why
+        self.down_s: float | None = None  # since when
         self.idle_since_s: float | None = None
         self.asked_s = -1.0  # when its snapshot was last asked for
         self.is_overdue = False  # somebody waited for a first frame at the last sweep already

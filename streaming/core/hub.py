@@ -44,6 +44,8 @@ ASK_LOG_S = 0.02
 HOLD_S = 0.1
 HOLD_MAX_S = 1.0
 ASK_AGAIN_S = 1.0
+#: The same for a topic of which it was said that nobody serves it.
+ASK_REFUSED_S = 3.0
 #: Blocks beyond a hole's end that a worker must have taken in before its silence about the hole
 #: means that nothing was there: its files of one block do not come at once.
 MARGIN_BLOCKS = 3
@@ -194,8 +196,11 @@ class Hub:
         that never came.
         """
         for feed in self._feeds.values():
-            if feed.why_not is None and self._is_awaited(feed):
-                if feed.is_overdue:
+            if self._is_awaited(feed):
+                if feed.is_overdue and (
+                    feed.why_not is None or now_s - feed.asked_s >= ASK_REFUSED_S
+                ):
+                    feed.asked_s = now_s
                     self._demand.want(feed.name)
                 feed.is_overdue = True
             else:
@@ -267,6 +272,8 @@ class Hub:
             self._suspect(feed, envelope, worker)
 
     def _deliver(self, feed: Feed, envelope: Envelope) -> None:
+        if feed.why_not is not None:
+            self._revive(feed)
         feed.position = envelope.position
         feed.snapshot.extend(envelope.payload)
         if feed.streams:
@@ -331,7 +338,7 @@ class Hub:
                 feed.epoch = self._named(envelope.epoch)
                 if not feed.topic.is_state:
                     feed.position = envelope.previous
-                feed.why_not = None
+                self._revive(feed)
                 self.relays.alive(feed)
             case _Chain.OTHER:
                 self._break(feed, envelope.epoch)
@@ -517,7 +524,7 @@ class Hub:
         chain = self._chain(feed, envelope.epoch)
         if chain is _Chain.ENDED:
             return
-        feed.why_not = None
+        self._revive(feed)
         match feed.opening:
             case Opening.STATE | Opening.TRADES:
                 self._edge_snapshot(feed, envelope, chain)
@@ -646,6 +653,8 @@ class Hub:
         feed.covers.pop(worker, None)
         if feed.covers or feed.why_not == why:
             return  # another worker serves it
+        if feed.why_not is None:
+            feed.down_s = self.now_s
         feed.why_not = why
         if feed.topic.is_state:
             # What was known is no longer true: who joins now waits for what comes next.
@@ -654,6 +663,12 @@ class Hub:
         for session in list(feed.waiting):
             session.refuse(feed.topic, why)
         self.relays.refuse(feed, why)
+
+    def _revive(self, feed: Feed) -> None:
+        """Somebody serves it (again)."""
+        if feed.why_not is not None:
+            feed.why_not = feed.down_s = None
+            self.relays.revive(feed)
 
     # --- what the workers say of themselves ---
 

@@ -65,18 +65,21 @@ class PublicFeed:
     """Frames of one connection. It survives reconnects: what the exchange repeats then is dropped.
 
     `faults` counts unusable frames by reason; `notice` is the last frame if it was about the
-    connection, else None. A `sentinel` is shown every frame that can be read.
+    connection, else None, and `acknowledged` the topic that it acknowledged. A `sentinel` is shown
+    every frame that can be read.
     """
 
     def __init__(self, epoch: str, *, sentinel: SchemaSentinel | None = None) -> None:
         self.faults: Counter[str] = Counter()
         self.notice: Notice | None = None
+        self.acknowledged: Topic | None = None
         self._epoch = epoch
         self._sentinel = sentinel
         self._count = 0
         self._states: dict[Topic, Known] = {}
         self._subscribed: dict[Slot, dict[Topic, None]] = {}
         self._acknowledged: set[Topic] = set()
+        self._heard: set[Topic] = set()  # of which this connection brought a frame
 
     @staticmethod
     def can_serve(topic: Topic) -> bool:
@@ -97,6 +100,7 @@ class PublicFeed:
         if not topics:
             self._subscribed.pop(slot, None)
         self._acknowledged.discard(topic)
+        self._heard.discard(topic)
         # Remembered trades still guard against the repetition at the next subscribe.
         if topic.kind is not Kind.TRADES:
             self._states.pop(topic, None)
@@ -104,7 +108,7 @@ class PublicFeed:
     def is_served(self, topic: Topic) -> bool:
         """Whether the exchange has acknowledged `topic` on this connection, or sent a frame of
         it."""
-        return topic in self._acknowledged or topic in self._states
+        return topic in self._acknowledged or topic in self._heard
 
     def reconnected(self) -> list[Envelope]:
         """A new connection began: its first frames may be older than the last of the one before.
@@ -115,14 +119,16 @@ class PublicFeed:
             state.time_ms = 0
             state.is_resuming = state.position != ORIGIN
         interrupted, self._acknowledged = self._acknowledged, set()
-        return [self._gap(topic) for topic in interrupted if topic.kind in SNAPLESS]
+        gaps = [self._gap(topic) for topic in interrupted if topic.kind in SNAPLESS]
+        self._heard.clear()
+        return gaps
 
     def take(self, data: bytes, *, read_ns: int) -> list[Envelope]:
         """The envelopes one frame makes: none for a notice, a repetition or garbage. Never raises.
 
         `read_ns` is the wall clock (UTC, ns) when the frame was read.
         """
-        self.notice = None
+        self.notice = self.acknowledged = None
         try:
             return self._take(data, read_ns)
         except _Unusable as unusable:
@@ -188,6 +194,7 @@ class PublicFeed:
         if topic in self._acknowledged or topic not in self._subscribed.get(slot_of(topic), ()):
             return []
         self._acknowledged.add(topic)
+        self.acknowledged = topic
         return [self._sign_of_life(topic)] if topic.kind in SNAPLESS else []
 
     def _topic(self, slot: Slot, body: Any) -> Topic:
@@ -273,6 +280,7 @@ class PublicFeed:
             if len(self._states) >= MAX_TOPICS:
                 raise _Unusable("too_many_topics")
             state = self._states[topic] = kind()
+        self._heard.add(topic)
         return state
 
     def _opening(self, topic: Topic, state: Items) -> bytes:

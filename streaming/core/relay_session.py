@@ -143,16 +143,16 @@ class RelaySession:
         cursors_of = ((s.id_json, _cursor(s)) for s in self.subscriptions.values())
         return [relay.slow(id_json, cursor) for id_json, cursor in cursors_of if cursor]
 
-    def note_age(self, *, age_ms: float, is_silent: bool) -> None:
-        """Say what has become too old, or is fresh again."""
-        for subscription in self.subscriptions.values():
-            if subscription.max_age_ms is None:
-                continue
-            is_stale = age_ms > subscription.max_age_ms
-            if is_stale != subscription.is_stale:
-                subscription.is_stale = is_stale
-                make = relay.stale if is_stale else relay.fresh
-                self.say(make(subscription.id_json, age_ms))
+    def note_age(self, subscription: Subscription, age_ms: float) -> None:
+        """Say that it has become older than its `maxAgeMs`, or is fresh again."""
+        is_stale = subscription.max_age_ms is not None and age_ms > subscription.max_age_ms
+        if is_stale != subscription.is_stale:
+            subscription.is_stale = is_stale
+            make = relay.stale if is_stale else relay.fresh
+            self.say(make(subscription.id_json, age_ms))
+
+    def note_silence(self, age_ms: float, *, is_silent: bool) -> None:
+        """Say that all upstreams have fallen silent, or speak again."""
         if is_silent != self._is_silent:
             self._is_silent = is_silent
             make = relay.stale if is_silent else relay.fresh

@@ -11,13 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streaming.core import cursor as cursors
-from streaming.core.cursor import Cursor
+from streaming.core.cursor import NODE_EPOCH_PREFIX, Cursor
 from streaming.core.dialects import relay
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times
 from streaming.core.outbox import Frame
 from streaming.core.replays import Question, Replay
 from streaming.core.snapshots import Opening
-from streaming.core.streams import Era, GapFrame, Parts, RelayFrame, Stream, StreamState, data_frame
+from streaming.core.streams import (
+    Era,
+    GapFrame,
+    Parts,
+    RelayFrame,
+    Stream,
+    StreamState,
+    Subscription,
+    data_frame,
+)
 
 if TYPE_CHECKING:
     from streaming.core.feed import Feed
@@ -84,8 +93,8 @@ class Relays:
             stream.state = StreamState.WAITING
             if feed.opening is Opening.WORKER and not is_awaited:
                 self._hub.want(feed)
-        if feed.why_not is not None and stream.state is StreamState.WAITING:
-            stream.session.not_ready(stream, feed.why_not)
+        if feed.why_not is not None:
+            self._refuse(stream, feed.why_not)
 
     def leave(self, stream: Stream, *, now_s: float) -> None:
         """Follow it no more."""
@@ -178,11 +187,29 @@ class Relays:
             subscription.lost.clear()
         self._hub.flush()
 
+    # --- who has nobody to serve them ---
+
     def refuse(self, feed: Feed, why: str) -> None:
-        """Tell those who wait that there is nothing to give."""
+        """Nobody serves the feed now: tell those who wait that there is nothing to give, the others
+        that what they have grows old."""
         for stream in feed.streams:
-            if stream.state is StreamState.WAITING:
-                stream.session.not_ready(stream, why)
+            self._refuse(stream, why)
+
+    def _refuse(self, stream: Stream, why: str) -> None:
+        if stream.is_down:
+            return
+        if stream.state is StreamState.WAITING:
+            stream.session.not_ready(stream, why)
+        else:
+            stream.is_down = True
+            self._say(stream, relay.stale(stream.subscription.id_json, 0, stream.topic, why))
+
+    def revive(self, feed: Feed) -> None:
+        """Somebody serves the feed again."""
+        for stream in feed.streams:
+            if stream.is_down:
+                stream.is_down = False
+                self._say(stream, relay.fresh(stream.subscription.id_json, 0, stream.topic))
 
     # --- continuity ---
 
@@ -453,10 +480,30 @@ class Relays:
         if not self.sessions:
             return
         freshness = self._hub.freshness
-        age_ms = freshness.age_ms(now_s=now_s)
+        chain_ms = freshness.age_ms(now_s=now_s)
         silence_ms = freshness.silence_ms(now_s=now_s)
         for session in self.sessions:
-            session.note_age(age_ms=age_ms, is_silent=silence_ms > SILENT_MS)
+            session.note_silence(chain_ms, is_silent=silence_ms > SILENT_MS)
+            for subscription in session.subscriptions.values():
+                if subscription.max_age_ms is not None:
+                    session.note_age(
+                        subscription, _age_ms(subscription, chain_ms=chain_ms, now_s=now_s)
+                    )
+
+
+def _age_ms(subscription: Subscription, *, chain_ms: float, now_s: float) -> float:
+    """How old the subscription's oldest topic is: what is made of node data as old as the newest
+    block here (`chain_ms`), anything else for as long as it is known to have no source."""
+    oldest_ms = 0.0
+    for stream in subscription.streams.values():
+        feed = stream.feed
+        if feed is None:
+            continue
+        if feed.down_s is not None:
+            oldest_ms = max(oldest_ms, (now_s - feed.down_s) * 1_000)
+        if not feed.epoch or feed.epoch.startswith(NODE_EPOCH_PREFIX):
+            oldest_ms = max(oldest_ms, chain_ms)
+    return oldest_ms
 
 
 def _parts(feed: Feed, envelope: Envelope) -> Parts:

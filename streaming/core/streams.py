@@ -128,7 +128,8 @@ class Stream:
     """One topic of a subscription: everything up to `position` has been given."""
 
     __slots__ = (
-        "backlog", "began_s", "channel", "feed", "is_asking", "is_bulk", "is_first_answer",
+        "backlog", "began_s", "channel", "feed", "is_asking", "is_bulk", "is_down",
+        "is_first_answer",
         "is_log_read", "is_proven", "is_state", "key", "lost", "may_ask", "position",
         "since_ms", "slot", "source", "state", "stuck", "subscription", "topic",
     )  # fmt: skip
@@ -148,6 +149,7 @@ class Stream:
         )
         self.feed: Feed | None = None
         self.state = StreamState.WAITING
+        self.is_down = False  # the customer was told that nobody serves it
         self.position = ORIGIN
         self.lost: tuple[Position, Position] | None = None  # left out because the customer is slow
         # of a replay

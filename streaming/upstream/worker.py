@@ -168,7 +168,7 @@ class Worker:
             self._prime(edge, name, _nothing(name, SPENT))
         else:
             self._serving[name] = source
-            self._prime(edge, name, source.snapshot(topic))
+            self._prime(edge, name, source.snapshot(topic), source)
 
     def _parse(self, name: str) -> Topic | None:
         try:
@@ -185,20 +185,23 @@ class Worker:
             return self._nodes
         return next((source for source in self.owned.sources if source.serves(topic)), None)
 
-    def _prime(self, edge: str, name: str, snapshot: Envelope | None) -> None:
-        if snapshot is not None and snapshot.role is Role.NOT_READY and not self._may_refuse:
+    def _prime(
+        self, edge: str, name: str, snapshot: Envelope | None, source: Source | None = None
+    ) -> None:
+        is_refusal = snapshot is not None and snapshot.role is Role.NOT_READY
+        if is_refusal and not self._may_refuse(source):
             self._unheard.add((edge, name))
             return
         self._unheard.discard((edge, name))
         self.publisher.prime(edge, name, snapshot)
 
-    @property
-    def _may_refuse(self) -> bool:
-        """Whether it is for us to say that there is nothing: one worker speaks for all, and not
-        while another one has books.
+    def _may_refuse(self, source: Source | None) -> bool:
+        """Whether it is for us to say that there is nothing: one worker speaks for all. Of what
+        nodes give not while another worker has books; nobody else runs what we own.
         """
         is_new = time.monotonic() < self._refuses_from_s
-        return self.owned.is_owner and not self._peers_ready and not is_new
+        is_ours = source is not None and source is not self._nodes
+        return self.owned.is_owner and not is_new and (is_ours or not self._peers_ready)
 
     def _dropped(self, edge: str, name: str) -> None:
         self._unheard.discard((edge, name))
@@ -206,10 +209,12 @@ class Worker:
 
     def _retell(self) -> None:
         """Answer those who were told nothing, now that nobody else will."""
-        if self._may_refuse:
-            unheard, self._unheard = self._unheard, set()
-            for edge, name in unheard:
+        unheard, self._unheard = self._unheard, set()
+        for edge, name in unheard:
+            if self._may_refuse(self._serving.get(name)):
                 self._want(edge, name)
+            else:
+                self._unheard.add((edge, name))
 
     def _idle(self, name: str) -> None:
         if name in self._serving:
@@ -242,7 +247,7 @@ class Worker:
             self._publish(source, envelopes)
 
     def _publish(self, source: Source | None, envelopes: Iterable[Envelope]) -> None:
-        serving, may_refuse = self._serving, self._may_refuse
+        serving, may_refuse = self._serving, self._may_refuse(source)
         own = []
         for envelope in envelopes:
             if serving.get(envelope.topic) is not source:

@@ -1,6 +1,6 @@
 """Two workers, holes, the replay log: what a customer of the relay dialect is given."""
 
-from streaming.core.envelope import Envelope, Position, Role, end_of
+from streaming.core.envelope import ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.topic import Kind, Topic
 from tests.core.relay_world import (
     BTC,
@@ -400,6 +400,51 @@ def test_everything_gone_is_stale_within_two_seconds_and_comes_back_by_itself() 
     world.hear("B", 11)
     world.hub.check_age(now_s=world.now_s)
     assert events(desk.take()) == ["fresh", "fresh"]
+
+
+def test_a_topic_that_nobody_serves_is_stale_while_the_chain_goes_on() -> None:
+    world = World()
+    desk = world.desk()
+    public = "p-0123456789ab"
+    context = Topic(Kind.ACTIVE_ASSET_CTX, "BTC")
+    desk.subscribe("activeAssetCtx", coin="BTC", id=1, maxAgeMs=400)
+    desk.subscribe(coin="BTC", id=2, maxAgeMs=400)
+    world.hear("A", 10)
+    world.publish(begun(10, 10))
+
+    def frame(count: int, role: Role = Role.UPDATE) -> Envelope:
+        payload = b'{"channel":"activeAssetCtx","data":{"coin":"BTC","ctx":{"n":%d}}}' % count
+        return Envelope(context.name, public, Position(count), Position(count - 1), role, payload)
+
+    world.publish(frame(1, Role.SNAPSHOT), frame(2))
+    desk.take()
+    ended = Envelope(context.name, "", ORIGIN, ORIGIN, Role.NOT_READY, b"The connection is lost")
+    world.publish(ended, ended)
+    (stale,) = desk.take()
+    assert stale["data"] == {
+        "type": "stale", "id": 1, "ageMs": 0, "topic": "activeAssetCtx", "coin": "BTC",
+        "reason": "The connection is lost",
+    }  # fmt: skip
+    # The other subscription is as fresh as the chain, which goes on.
+    for height in range(11, 22):
+        world.now_s += 0.05
+        world.hear("A", height)
+        world.hub.check_age(now_s=world.now_s)
+    (old,) = desk.take()
+    assert (old["data"]["type"], old["data"]["id"]) == ("stale", 1)
+    assert old["data"]["ageMs"] > 400
+    # Who comes now is told so, and given nothing old.
+    other = world.desk()
+    answers = other.subscribe("activeAssetCtx", coin="BTC", id=1)
+    assert [a["channel"] for a in answers] == ["subscriptionResponse", "relay"]
+    assert answers[1]["data"]["code"] == "not_ready"
+    world.publish(frame(3))
+    world.hub.check_age(now_s=world.now_s)
+    assert [f["data"].get("topic", f["channel"]) for f in desk.take()] == [
+        "activeAssetCtx", "activeAssetCtx", "relay",
+    ]  # fmt: skip
+    (first,) = other.take()
+    assert (first["seq"], first["data"]["ctx"]) == (1, {"n": 3})
 
 
 def test_a_closed_session_leaves_nothing_behind() -> None:

@@ -45,6 +45,8 @@ class FakeExchange:
         self.connections: list[Connection] = []
         self.connects_at_s: list[float] = []
         self.messages = 0
+        self.pings = 0
+        self.answers_pings = True
         self.most_connections = 0
         self.most_topics = 0
         self.acknowledges: Callable[[dict[str, Any]], bool] = lambda subscription: True
@@ -114,7 +116,9 @@ class FakeExchange:
         topic = frame.get("subscription")
         match frame["method"]:
             case "ping":
-                await connection.ws.send_str('{"channel":"pong"}')
+                self.pings += 1
+                if self.answers_pings:
+                    await connection.ws.send_str('{"channel":"pong"}')
             case "subscribe" if self.acknowledges(topic):
                 connection.topics.append(topic)
                 await self._acknowledge(connection, frame)

@@ -21,6 +21,7 @@ from streaming.simulator.servers import user_feeds
 from streaming.simulator.servers.dialect import normalise
 from streaming.simulator.servers.feeds import ExchangeFeeds
 from streaming.simulator.servers.info import ExchangeInfo
+from streaming.upstream.sources import polled
 from streaming.upstream.sources.info import InfoFailed
 from streaming.upstream.sources.polled import PolledSource
 from streaming.upstream.sources.polled_frames import frame_of, requests_of
@@ -234,6 +235,52 @@ async def test_a_node_that_answers_badly_says_why_and_loses_nothing(
         await taken.until(lambda: bool(taken.of(late)))
 
 
+async def test_what_is_no_longer_answered_is_told_and_comes_back_unchanged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(polled.CADENCE_S, Kind.SPOT_STATE, 0.02)
+    node = Node()
+    source = PolledSource(node.info, catalogue=lambda: node.catalogue, max_polls_per_s=1_000)
+    topic = Topic(Kind.SPOT_STATE, user=node.user())
+    async with running(source) as taken:
+        await ready(source, topic)
+        source.want(topic)
+        await taken.until(lambda: bool(taken.of(topic)))
+        (first,) = taken.of(topic)
+        node.broken = "connection refused"
+        await taken.until(lambda: taken.of(topic)[-1].role is Role.NOT_READY)
+        assert b"connection refused" in taken.of(topic)[-1].payload
+        now = source.snapshot(topic)
+        assert now is not None
+        assert now.role is Role.NOT_READY
+        node.broken = None
+        await taken.until(lambda: taken.of(topic)[-1].role is Role.SNAPSHOT)
+        assert taken.of(topic)[-1].payload == first.payload
+        assert [e.role for e in taken.of(topic)] == [Role.UPDATE, Role.NOT_READY, Role.SNAPSHOT]
+
+
+async def test_an_answer_that_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(polled.CADENCE_S, Kind.SPOT_STATE, 0.02)
+    monkeypatch.setattr(polled, "OVERDUE_S", 0.05)
+    node, go_on = Node(), asyncio.Event()
+    go_on.set()
+
+    async def info(payload: bytes) -> bytes:
+        await go_on.wait()
+        return await node.info(payload)
+
+    source = PolledSource(info, catalogue=lambda: node.catalogue, max_polls_per_s=1_000)
+    topic = Topic(Kind.SPOT_STATE, user=node.user())
+    async with running(source) as taken:
+        await ready(source, topic)
+        source.want(topic)
+        await taken.until(lambda: bool(taken.of(topic)))
+        go_on.clear()
+        await taken.until(lambda: taken.of(topic)[-1].role is Role.NOT_READY)
+        go_on.set()
+        await taken.until(lambda: taken.of(topic)[-1].role is Role.SNAPSHOT)
+
+
 async def test_beyond_the_rate_all_are_polled_less_often_alike() -> None:
     node = Node()
     source = PolledSource(node.info, catalogue=lambda: node.catalogue, max_polls_per_s=100)
@@ -281,8 +328,8 @@ def test_no_answer_raises_out_of_a_frame(body: bytes) -> None:
     source = PolledSource(_never, catalogue=Catalogue)
     for topic in polled_topics("0x" + "1" * 40):
         source.want(topic)
-        for polled in source._polled.values():
-            polled.body = body
+        for each in source._polled.values():
+            each.body = body
         source._show(topic, [])
         shown = source.snapshot(topic)
         if shown is not None:

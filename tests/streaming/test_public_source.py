@@ -181,10 +181,76 @@ async def test_a_cut_leaves_a_gap_and_subscribes_again(exchange: FakeExchange) -
         await exchange.until(lambda: exchange.following(type="userEvents"))
 
 
+async def test_a_lost_connection_is_told_to_those_it_served(exchange: FakeExchange) -> None:
+    trades, events = Topic(Kind.TRADES, "BTC"), Topic(Kind.USER_EVENTS, user=user(1))
+    row = {"coin": "BTC", "side": "A", "px": "1", "sz": "1", "time": 1, "hash": "0x", "tid": 1}
+    openings = {
+        "bbo": {"channel": "bbo", "data": {"coin": "BTC", "time": 1, "bbo": [None, None]}},
+        "trades": {"channel": "trades", "data": [row]},
+    }
+    exchange.opening = lambda topic: (
+        orjson.dumps(openings[topic["type"]]) if topic["type"] in openings else None
+    )
+    topics = [BBO, trades, events]
+    async with running(exchange) as (source, published):
+        for topic in topics:
+            source.want(topic)
+            await published.until(lambda e, topic=topic: e.topic == topic.name)
+        published.envelopes.clear()
+        exchange.acknowledges = lambda topic: False  # the new connection carries nothing yet
+        (connection,) = exchange.connections
+        connection.cut()
+        for topic in topics:
+            told = await published.until(
+                lambda e, topic=topic: e.topic == topic.name and e.role is Role.NOT_READY
+            )
+            assert b"lost" in told.payload
+        await exchange.until(lambda: len(exchange.connections) == 1)
+        for topic in topics:
+            now = source.snapshot(topic)
+            assert now is not None
+            assert now.role is Role.NOT_READY
+        exchange.acknowledges = lambda topic: True
+        exchange.connections[0].cut()
+        # A quiet topic of events is known to be served again by the acknowledgement alone.
+        roles = {BBO: Role.UPDATE, trades: Role.SNAPSHOT, events: Role.SNAPSHOT}
+        for topic, role in roles.items():
+            await published.until(
+                lambda e, topic=topic, role=role: e.topic == topic.name and e.role is role
+            )
+            now = source.snapshot(topic)
+            assert now is not None
+            assert now.role is Role.SNAPSHOT
+
+
+async def test_a_silent_connection_is_pinged_and_told_when_it_does_not_answer(
+    exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(public_link, "PING_AFTER_S", 0.1)
+    monkeypatch.setattr(public_link, "MUTE_AFTER_S", 0.2)
+    monkeypatch.setattr(public_link, "LOOK_EVERY_S", 0.02)
+    frame = {"channel": "bbo", "data": {"coin": "BTC", "time": 1, "bbo": [None, None]}}
+    exchange.opening = lambda topic: orjson.dumps(frame)
+    async with running(exchange) as (source, published):
+        source.want(BBO)
+        await published.until(lambda e: e.role is Role.UPDATE)
+        # Quiet, but it answers: nothing is said.
+        await exchange.until(lambda: exchange.pings >= 3)
+        assert not any(e.role is Role.NOT_READY for e in published.envelopes)
+        exchange.answers_pings = False
+        told = await published.until(lambda e: e.role is Role.NOT_READY)
+        assert b"ping" in told.payload
+        exchange.answers_pings = True
+        await exchange.connections[0].ws.send_str('{"channel":"pong"}')
+        again = await published.until(lambda e: e.role is Role.SNAPSHOT)
+        assert orjson.loads(again.payload) == frame
+        assert len(exchange.connects_at_s) == 1
+
+
 async def test_what_is_never_acknowledged_is_told_and_asked_again(
     exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(public_link, "PING_EVERY_S", 0.05)
+    monkeypatch.setattr(public_link, "ASK_AGAIN_S", 0.05)
     exchange.acknowledges = lambda topic: False
     async with running(exchange) as (source, published):
         source.want(BBO)

@@ -22,6 +22,7 @@ from streaming.bus.demand import EdgeLeases
 from streaming.core import envelope as wire
 from streaming.core.envelope import Envelope, Position, Role
 from streaming.core.topic import DEFAULT_LEVELS, Kind, Topic
+from tests.streaming.fake_exchange import FakeExchange
 from tests.streaming.node_twins import NodeTwins
 from tests.support.services import start_process
 
@@ -153,15 +154,17 @@ class Pair(NamedTuple):
 
 @asynccontextmanager
 async def pair(
-    tmp_path: Path, redis_url: str, *, with_gateways: bool = False
+    tmp_path: Path, redis_url: str, *, with_gateways: bool = False, public: str = ""
 ) -> AsyncIterator[Pair]:
-    """A running pair, reading the files itself or through a gateway beside each node."""
+    """A running pair, reading the files itself or through a gateway beside each node, and a
+    `public` exchange besides."""
     url = redis_url.removesuffix("/0") + "/7"
     var = tmp_path / "var"
     var.mkdir()
     async with NodeTwins(tmp_path) as twins, listening(url) as listener:
         twins.write()
-        processes = Processes(var, url=url, upstreams=twins.upstreams)
+        upstreams = ",".join(filter(None, (twins.upstreams, public)))
+        processes = Processes(var, url=url, upstreams=upstreams)
         gateways = []
         if with_gateways:
             ports = [free_port() for _ in twins.nodes]
@@ -247,6 +250,33 @@ async def test_one_killed_loses_nothing(tmp_path: Path, redis_url: str, victim: 
         (fresh,) = listener.updates.keys() - set(names)
         refused = [e for e in listener.others[fresh] if e.role is Role.NOT_READY]
         assert not refused, processes.log[-3000:]
+
+
+async def test_a_dead_public_link_is_told_although_both_have_books(
+    tmp_path: Path, redis_url: str
+) -> None:
+    topic = Topic(Kind.SPOT_ASSET_CTXS).name
+    frame = b'{"channel":"spotAssetCtxs","data":[]}'
+    async with FakeExchange().serve() as exchange:
+        exchange.opening = lambda subscription: frame
+        async with pair(tmp_path, redis_url, public=exchange.url) as (_, listener, _, _, _):
+            listener.leases.want(topic)
+
+            def came(role: Role) -> bool:
+                everything = [
+                    *listener.others.values(),
+                    *(u.values() for u in listener.updates.values()),
+                ]
+                return any(e.topic == topic and e.role is role for each in everything for e in each)
+
+            await listener.until(lambda: came(Role.SNAPSHOT))
+            exchange.acknowledges = lambda subscription: False
+            exchange.connections[0].cut()
+            await listener.until(lambda: came(Role.NOT_READY))
+            exchange.acknowledges = lambda subscription: True
+            for connection in exchange.connections:
+                connection.cut()
+            await listener.until(lambda: came(Role.UPDATE))
 
 
 async def test_a_flush_of_redis_gives_a_new_epoch_to_both(tmp_path: Path, redis_url: str) -> None:

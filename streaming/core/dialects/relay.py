@@ -457,14 +457,19 @@ def replay_complete(id_json: bytes) -> bytes:
     return event("replayComplete", id_json)
 
 
-def stale(id_json: bytes, age_ms: float) -> bytes:
-    """What is served is older than was asked for."""
-    return event("stale", id_json, ageMs=round(age_ms))
+def stale(id_json: bytes, age_ms: float, topic: Topic | None = None, reason: str = "") -> bytes:
+    """What is served is older than was asked for; with a topic: nobody serves it now."""
+    return event("stale", id_json, ageMs=round(age_ms), **_about(topic, reason))
 
 
-def fresh(id_json: bytes, age_ms: float) -> bytes:
+def fresh(id_json: bytes, age_ms: float, topic: Topic | None = None) -> bytes:
     """It is not any more."""
-    return event("fresh", id_json, ageMs=round(age_ms))
+    return event("fresh", id_json, ageMs=round(age_ms), **_about(topic, ""))
+
+
+def _about(topic: Topic | None, reason: str) -> dict[str, str]:
+    about = named(topic) if topic is not None else {}
+    return about | ({"reason": reason} if reason else {})
 
 
 def going_away(in_ms: int) -> bytes:

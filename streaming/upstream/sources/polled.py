@@ -45,6 +45,8 @@ MAX_POLLS_PER_S = 50.0
 IN_FLIGHT = 4
 #: With a request each that is polled every 100 s: beyond, a frame would be history.
 MAX_TOPICS = 5_000
+#: An answer that takes longer makes its topics stale, as does a second failure in a row.
+OVERDUE_S = 2.0
 #: The longest pause after failures in a row.
 MAX_PAUSE_S = 10.0
 PROBE_EVERY_S = 60.0
@@ -62,6 +64,8 @@ CADENCE_S = {
 }
 
 
+NO_ANSWER = "The node does not answer this: {}"
+
 # 4xx is an answer about the request; 408 and 429 are about the moment.
 _REFUSAL = re.compile(r"HTTP (?!408|429)4\d\d\Z")
 
@@ -76,6 +80,7 @@ class _Polled:
     asked_ns: int = 0  # wall clock, UTC: what the last answer says was true then or later
     failures: int = 0
     reason: str = ""
+    is_down: bool = False  # its topics were told that nobody serves them
 
     @property
     def cadence_s(self) -> float:
@@ -174,7 +179,8 @@ class PolledSource:
         shown = self._shown.get(topic)
         if shown is None:
             return None
-        if shown.payload:
+        polled = [self._polled[request] for request in self._wanted[topic]]
+        if shown.payload and not any(each.is_down for each in polled):
             return Envelope(
                 topic.name,
                 self._epoch,
@@ -184,12 +190,8 @@ class PolledSource:
                 shown.payload,
                 shown.times,
             )
-        reasons = [self._polled[request].reason for request in self._wanted[topic]]
-        reason = next((reason for reason in reasons if reason), "")
-        if not reason:
-            return None
-        payload = reason.encode()
-        return Envelope(topic.name, self._epoch, ORIGIN, ORIGIN, Role.NOT_READY, payload)
+        reason = next((each.reason for each in polled if each.reason), "")
+        return self._not_ready(topic, reason) if reason else None
 
     def state(self) -> dict[str, Any]:
         """Live figures for the heartbeat."""
@@ -288,23 +290,43 @@ class PolledSource:
     async def _poll(self, polled: _Polled) -> None:
         self._polls += 1
         asked_ns = time.time_ns()
+        overdue = asyncio.get_running_loop().call_later(
+            OVERDUE_S, self._end, polled, NO_ANSWER.format(f"not within {OVERDUE_S:g} s")
+        )
         try:
             body = (await self._info(polled.request)).strip()
             if body != polled.body:
                 decode(body)
         except (InfoFailed, OSError, Unusable) as failed:  # TimeoutError is an OSError
             polled.failures += 1
-            polled.reason = f"The node does not answer this: {failed or type(failed).__name__}"
+            polled.reason = NO_ANSWER.format(failed or type(failed).__name__)
             self._faults[str(failed) if isinstance(failed, Unusable) else "no_answer"] += 1
+            if polled.failures > 1:
+                self._end(polled, polled.reason)
             return
-        polled.failures, polled.reason = 0, ""
+        finally:
+            overdue.cancel()
+        was_down = polled.is_down
+        polled.failures, polled.reason, polled.is_down = 0, "", False
         is_new, polled.body, polled.asked_ns = body != polled.body, body, asked_ns
+        envelopes: list[Envelope] = []
         if is_new:
-            envelopes: list[Envelope] = []
             for topic in polled.topics:
                 self._show(topic, envelopes)
-            if envelopes:
-                self._publish(envelopes)
+        if was_down:
+            again = (self.snapshot(topic) for topic in polled.topics)
+            envelopes += [e for e in again if e is not None]
+        if envelopes:
+            self._publish(envelopes)
+
+    def _end(self, polled: _Polled, reason: str) -> None:
+        """What this request gave is no longer known to be true."""
+        if not polled.is_down and self._polled.get(polled.request) is polled:
+            polled.is_down, polled.reason = True, reason
+            self._publish([self._not_ready(topic, reason) for topic in polled.topics])
+
+    def _not_ready(self, topic: Topic, why: str) -> Envelope:
+        return Envelope(topic.name, self._epoch, ORIGIN, ORIGIN, Role.NOT_READY, why.encode())
 
     def _show(self, topic: Topic, envelopes: list[Envelope]) -> None:
         """Make the topic's frame of the answers there are; one that differs goes to `envelopes`."""

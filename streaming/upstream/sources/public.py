@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import structlog
@@ -54,6 +54,7 @@ class PublicSource:
         self._waiting: dict[Topic, frozenset[str]] = {}  # without a place: whose it would be
         self._refusals: dict[Topic, str] = {}
         self._tenants: dict[Topic, frozenset[str]] = {}  # of those with a place
+        self._down: dict[str, str] = {}  # topics (names) that were told to have no source, and why
         self._catalogue = Catalogue()
         self._publish: Publish = lambda envelopes: None
         self._group: asyncio.TaskGroup | None = None
@@ -91,6 +92,7 @@ class PublicSource:
         if link is None:
             return
         link.remove(topic)
+        self._down.pop(topic.name, None)
         del self._tenants[topic]
         self._budget.give(topic)
         for waiting in list(itertools.islice(self._waiting, RETRIED)):
@@ -98,11 +100,14 @@ class PublicSource:
                 self._place(waiting, self._waiting.pop(waiting))
 
     def snapshot(self, topic: Topic) -> Envelope | None:
-        """The topic's last frames, that it waits for a place, or None before the first frame."""
+        """The topic's last frames, why there are none now, or None before the first frame."""
         if topic in self._waiting:
             return _not_ready(topic, self._refusals[topic])
         link = self._link_of.get(topic)
-        return link.feed.snapshot(topic) if link is not None else None
+        if link is None:
+            return None
+        why = self._down.get(topic.name) or link.down
+        return link.feed.snapshot(topic) if why is None else _not_ready(topic, why)
 
     def state(self) -> dict[str, Any]:
         """Live figures for the heartbeat."""
@@ -140,6 +145,7 @@ class PublicSource:
         grant = self._budget.take(topic, tenants=tenants)
         for evicted in grant.evicted:
             self._link_of.pop(evicted).remove(evicted)
+            self._down.pop(evicted.name, None)
             self._waiting[evicted], self._refusals[evicted] = self._tenants.pop(evicted), TAKEN
             self._publish([_not_ready(evicted, TAKEN)])
         if grant.link is None:
@@ -160,7 +166,9 @@ class PublicSource:
             budget=self._budget,
             on_frame=self._take,
             publish=lambda envelopes: self._publish(envelopes),
-            on_unserved=lambda topic: self._publish([_not_ready(topic, UNSERVED)]),
+            on_unserved=lambda topic: self._end([topic], UNSERVED),
+            on_down=lambda link, why: self._end(link.topics, why),
+            on_up=self._revive,
         )
         if self._group is not None:
             self._group.create_task(link.run())
@@ -171,6 +179,11 @@ class PublicSource:
     def _take(self, link: PublicLink, data: bytes) -> None:
         self._frames += 1
         envelopes = link.feed.take(data, read_ns=time.time_ns())
+        if self._down:
+            for envelope in envelopes:
+                self._down.pop(envelope.topic, None)
+            if link.feed.acknowledged is not None:
+                envelopes += self._acknowledged(link, link.feed.acknowledged)
         if envelopes:
             self._publish(envelopes)
         for finding in self._sentinel.drain():
@@ -191,6 +204,27 @@ class PublicSource:
             for reason, count in link.feed.faults.items():
                 self._fault(reason, count, data)
             link.feed.faults.clear()
+
+    # --- without a source -------------------------------------------------------------------------
+
+    def _end(self, topics: Iterable[Topic], why: str) -> None:
+        """Nobody serves these now; what was known of them is no longer true."""
+        topics = list(topics)
+        self._down.update((topic.name, why) for topic in topics)
+        self._publish([_not_ready(topic, why) for topic in topics])
+
+    def _revive(self, link: PublicLink) -> None:
+        """A silent connection speaks again, and nothing of it is lost."""
+        names = [topic for topic in link.topics if self._down.pop(topic.name, None) is not None]
+        self._publish([s for topic in names if (s := link.feed.snapshot(topic)) is not None])
+
+    def _acknowledged(self, link: PublicLink, topic: Topic) -> list[Envelope]:
+        """A new connection carries the topic. A state is fresh with its first frame; a quiet topic
+        of events may have none for hours."""
+        if topic.is_state or self._down.pop(topic.name, None) is None:
+            return []
+        snapshot = link.feed.snapshot(topic)
+        return [] if snapshot is None else [snapshot]
 
     def _fault(self, reason: str, count: int, data: bytes) -> None:
         if reason not in self._faults:
