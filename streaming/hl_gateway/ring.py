@@ -23,6 +23,9 @@ SHARES: Mapping[FileKind, int] = {
     FileKind.BLOCKS: 4,
     FileKind.FILLS: 2,
 }
+#: A frame of more bytes does not ride with others: all statuses of a block are 450 KB, and its book
+#: changes of 20 KB would be read 1.5 ms later.
+ALONE_BYTES = 64 * 1024
 #: The field `blocks` of `StreamBlocksResponse` on the wire: number 1, of given length.
 _BLOCKS_TAG = b"\x0a"
 
@@ -178,7 +181,7 @@ class Reader:
 
     def take(self, *, limit_bytes: int) -> list[bytes]:
         """The next frames, by height and then by kind: about `limit_bytes` of them, at least one
-        when there is one.
+        when there is one. A large frame does not keep those before it waiting.
 
         Raises:
             Lapsed: the reader was too slow; what it wanted next is no longer held.
@@ -193,6 +196,8 @@ class Reader:
             waiting.sort(key=lambda each: each[:2])
         frames, size = [], 0
         for _, _, kind, frame in waiting:
+            if frames and len(frame) > ALONE_BYTES:
+                break
             frames.append(frame)
             self._numbers[kind] += 1
             size += len(frame)
