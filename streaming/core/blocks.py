@@ -44,3 +44,8 @@ class RawBlock:
     lines: list[bytes]
     read_ns: int
     previous: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBlock(RawBlock):
+    """The lines so far of a block that may get more: only `_streaming` files have such."""

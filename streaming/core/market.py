@@ -19,7 +19,7 @@ from typing import ClassVar, Protocol
 
 from streaming.core import l2_diffs
 from streaming.core.block_pairs import BlockPairs, Pair
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import FileKind, OpenBlock, RawBlock
 from streaming.core.book import frames
 from streaming.core.book.l2 import Best, Grouping, View
 from streaming.core.book.l4 import L4Book
@@ -227,6 +227,11 @@ class Market:
             out += room.apply(block)
         self.block_time_ns = max(self.block_time_ns, self._trades.block_time_ns)
         return out
+
+    def apply_open(self, block: OpenBlock, *, source: str) -> list[Envelope]:
+        """The frames that the lines so far of a block make, of the topics that do not wait for its
+        end. `source` names the node: all write the same lines, each at its own pace."""
+        return self._trades.apply_open(block, source=source)
 
     def prime(self, blocks: Iterable[RawBlock]) -> None:
         """Take in older fills for what opens a topic; nothing is published."""

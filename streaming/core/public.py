@@ -86,7 +86,7 @@ class PublicFeed:
         """Whether the exchange has the topic at all: no l4Book, no number of levels but its own."""
         if topic.kind is Kind.L2_BOOK:
             return topic.n_levels == (FAST_LEVELS if topic.fast else DEFAULT_LEVELS)
-        return topic.kind not in _RELAY_ONLY
+        return topic.kind not in _RELAY_ONLY and not topic.by_event
 
     def subscribed(self, topic: Topic) -> None:
         """Tell that `topic` is subscribed on this connection: not every frame says whose it is."""

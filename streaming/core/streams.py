@@ -128,7 +128,7 @@ class Stream:
     """One topic of a subscription: everything up to `position` has been given."""
 
     __slots__ = (
-        "backlog", "began_s", "channel", "feed", "is_asking", "is_bulk", "is_down",
+        "backlog", "began_s", "by_event", "channel", "feed", "is_asking", "is_bulk", "is_down",
         "is_first_answer",
         "is_log_read", "is_proven", "is_state", "key", "lost", "may_ask", "position",
         "since_ms", "slot", "source", "state", "stuck", "subscription", "topic",
@@ -140,6 +140,7 @@ class Stream:
         self.key = cursors.topic_key(topic.name)
         self.channel = topic.kind.value
         self.is_bulk = topic.is_bulk
+        self.by_event = topic.by_event
         self.is_state = topic.is_state
         # What a newer state replaces: one slot for each topic of each subscription.
         self.slot = (
@@ -344,7 +345,8 @@ def data_frame(
 ) -> RelayFrame:
     """The envelope's frame for `stream`, which now stands at the envelope's place.
 
-    Only news is metered: what was replayed, and a snapshot made again, is free.
+    Only news is metered: what was replayed, and a snapshot made again, is free. A block's trades
+    are one message, in however many frames they come.
     """
     after, stream.position = stream.position, max(stream.position, parts.position)
     subscription = stream.subscription
@@ -356,6 +358,10 @@ def data_frame(
         own += b',"replay":true'
     if is_snapshot:
         own += b',"snapshot":true'
-    channel = "" if is_replay else stream.channel
+    is_free = is_replay
+    if stream.by_event and not is_snapshot:
+        own += b',"final":false'
+        is_free = is_free or after.height == parts.position.height
+    channel = "" if is_free else stream.channel
     made_s = now_s if stream.is_bulk else None
     return RelayFrame(stream, parts, own=own, channel=channel, after=after, made_s=made_s)

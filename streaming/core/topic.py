@@ -81,6 +81,9 @@ STATE_KINDS = frozenset(
 #: a new one.
 CHAINED_KINDS = frozenset({Kind.L4_BOOK, Kind.L4_DIFF, Kind.L2_DIFF})
 
+#: Behind the name of a topic whose frames do not wait for the end of their block.
+BY_EVENT = "event"
+
 DEFAULT_LEVELS = 20
 FAST_LEVELS = 5
 MAX_LEVELS = 100
@@ -96,7 +99,8 @@ class Topic(NamedTuple):
 
     `n_levels`, `n_sig_figs`, `mantissa` and `fast` are of `l2Book` and `l2Diff` only (levels per
     side); `user` is a lower-case address; `interval` of `candle`; `aggregate` is `aggregateByTime`
-    of `userFills`; `stream` is a node file kind, of `raw`.
+    of `userFills`; `stream` is a node file kind, of `raw`; `by_event` is of `trades`: each as soon
+    as it is written, and not its block.
     """
 
     kind: Kind
@@ -110,6 +114,7 @@ class Topic(NamedTuple):
     interval: str = ""
     aggregate: bool = False
     stream: str = ""
+    by_event: bool = False
 
     @property
     def is_state(self) -> bool:
@@ -136,6 +141,8 @@ class Topic(NamedTuple):
                 return f"{self.kind} {self.coin} {self.n_levels} {sig} {mantissa} {fast}"
             case Kind.ALL_MIDS:
                 return f"allMids {self.dex}" if self.dex else "allMids"
+            case Kind.TRADES if self.by_event:
+                return f"{self.kind} {self.coin} {BY_EVENT}"
             case Kind.BBO | Kind.TRADES | Kind.L4_BOOK | Kind.L4_DIFF:
                 return f"{self.kind} {self.coin}"
         fields = [f"{key}={value}" for key, value in self._plain() if value]
@@ -171,6 +178,8 @@ def parse_name(name: str) -> Topic:
             return Topic(Kind.ALL_MIDS, dex=dex)
         case (Kind.BBO | Kind.TRADES | Kind.L4_BOOK | Kind.L4_DIFF) as plain, [coin]:
             return Topic(plain, coin)
+        case Kind.TRADES, [coin, marked] if marked == BY_EVENT:
+            return Topic(Kind.TRADES, coin, by_event=True)
         case ((Kind.L2_BOOK | Kind.L2_DIFF | Kind.ALL_MIDS | Kind.BBO), _):
             raise ValueError(f"not a topic name: {name!r}")
         case ((Kind.TRADES | Kind.L4_BOOK | Kind.L4_DIFF), _):

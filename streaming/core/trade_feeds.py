@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from streaming.core import node_lines
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import FileKind, OpenBlock, RawBlock
 from streaming.core.candles import Candles
+from streaming.core.early_trades import EarlyTrade, EarlyTrades
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times, end_of
 from streaming.core.topic import Kind, Topic
 from streaming.core.trades import Print, Tape
@@ -28,6 +29,7 @@ class TradeFeeds:
         self.block_time_ns = 0
         self.tape = Tape(faults)
         self._faults = faults
+        self._early = EarlyTrades(self.tape)
         self._candles = Candles()
         self._wanted: set[Topic] = set()
         self._candles_of: dict[str, dict[Topic, Position]] = {}  # by coin: the last frame's place
@@ -72,6 +74,23 @@ class TradeFeeds:
             if raw.kind is FileKind.FILLS and not self.has_begun and raw.height > self._seen:
                 self._take(raw)
 
+    def apply_open(self, block: OpenBlock, *, source: str) -> list[Envelope]:
+        """The frames of `by_event` topics that the lines so far of a block make; none where it is
+        not known to be the next one."""
+        is_next = block.height == self._seen + 1 or (
+            block.previous is not None and block.previous <= self._seen < block.height
+        )
+        if not self._told_from or not is_next or not any(t.by_event for t in self._wanted):
+            return []
+        trades, times = self._early.take(block, source=source)
+        return list(self._early_frames(trades, times))
+
+    def _early_frames(self, trades: Iterable[EarlyTrade], times: Times) -> Iterable[Envelope]:
+        for trade in trades:
+            topic = Topic(Kind.TRADES, trade.coin, by_event=True)
+            if topic in self._wanted:
+                yield self._update(topic, trade.position, trade.previous, trade.payload, times)
+
     def apply(self, raw: RawBlock) -> list[Envelope]:
         """The frames of one block of fills."""
         taken = self._take(raw)
@@ -87,6 +106,7 @@ class TradeFeeds:
                 out.append(self._update(topic, made.position, made.previous, made.payload, times))
             if made.coin in self._candles_of:
                 out += self._candle_frames(made, times)
+        out += self._early_frames(self._early.close(raw.height, prints), times)
         return out
 
     def lost(self, kind: FileKind, height: int) -> list[Envelope]:
@@ -96,14 +116,14 @@ class TradeFeeds:
         place, times = end_of(height), Times(block_ns=self.block_time_ns)
         out = [
             Envelope(
-                topic.name, self.epoch, place, self.tape.place(topic.coin), Role.GAP, LOST.encode(),
-                times,
+                topic.name, self.epoch, place, self._place(topic), Role.GAP, LOST.encode(), times
             )
             for topic in sorted(self._wanted)
         ]  # fmt: skip
         for own in self._candles_of.values():
             out += [self._not_ready(topic, NOT_WHOLE) for topic in own]
         self.tape.lost(height)
+        self._early.reset()
         self._candles.since_ms = None  # until the next block tells its time
         return out
 
@@ -132,6 +152,10 @@ class TradeFeeds:
 
     # --- output -----------------------------------------------------------------------------------
 
+    def _place(self, topic: Topic) -> Position:
+        room = self._early if topic.by_event else self.tape
+        return room.place(topic.coin)
+
     @property
     def _now_ms(self) -> int:
         return self.block_time_ns // 1_000_000
@@ -141,6 +165,8 @@ class TradeFeeds:
         times = Times(block_ns=self.block_time_ns)
         if topic.kind is Kind.TRADES:
             position, payload = self.tape.recent(topic.coin)
+            if topic.by_event:
+                position, payload = self._early.place(topic.coin), self._early.recent(topic.coin)
             place = max(position, self._told_from or ORIGIN)
             return Envelope(topic.name, self.epoch, place, ORIGIN, Role.SNAPSHOT, payload, times)
         if not self.can_serve(topic):

@@ -61,19 +61,21 @@ class Pairing:
     Counted in `faults`: `bad_fill` (not a fill), `unpaired_fill` (its other side never came).
     """
 
-    def __init__(self, faults: Counter[str]) -> None:
+    def __init__(self, faults: Counter[str], *, behind: Pairing | None = None) -> None:
+        """`behind` is asked for sides that came before this one began, and keeps them."""
         self._faults = faults
+        self._behind = behind
         self._waiting: dict[_Key, deque[_Side]] = {}
         self._size = 0
 
-    def pair(self, height: int, fills: Sequence[Any]) -> list[Trade]:
+    def pair(self, height: int, fills: Sequence[Any], *, begin: int = 0) -> list[Trade]:
         """The trades that block `height` completes, in the order of their first sides.
 
-        `fills` are the events of a fills line, `[user, fill]`. A trade whose first side came in an
-        earlier block stands at its second side's place.
+        `fills` are the events of a fills line, `[user, fill]`, from the block's `begin`th on. A
+        trade whose first side came in an earlier block stands at its second side's place.
         """
         trades: list[Trade] = []
-        for index, event in enumerate(fills):
+        for index, event in enumerate(fills, begin):
             try:
                 user, fill = event
                 key = (fill["coin"], fill["time"], fill["tid"])
@@ -92,6 +94,10 @@ class Pairing:
 
     def _match(self, key: _Key, side: _Side) -> _Side | None:
         waiting = self._waiting.get(key)
+        if waiting is None and self._behind is not None:
+            other = self._behind.first(key)
+            if other is not None and other.fill["side"] != side.fill["side"]:
+                return other
         if waiting is not None and waiting[0].fill["side"] != side.fill["side"]:
             other = waiting.popleft()
             self._size -= 1
@@ -101,6 +107,11 @@ class Pairing:
         self._waiting.setdefault(key, deque()).append(side)
         self._size += 1
         return None
+
+    def first(self, key: _Key) -> _Side | None:
+        """The side that waits longest for the other side of `key`."""
+        waiting = self._waiting.get(key)
+        return waiting[0] if waiting else None
 
     def _expire(self, height: int) -> None:
         # Oldest first: a key's place in the dict is that of its oldest side.
@@ -206,6 +217,10 @@ class Tape:
         payload = render_trades(trade.json for trade in trades)
         return Print(coin, state.position, previous, payload, trades)
 
+    def pairing_ahead(self) -> Pairing:
+        """A pairing of its own for fills that this tape has not got yet."""
+        return Pairing(Counter(), behind=self._pairing)
+
     def place(self, coin: str) -> Position:
         """Where the coin's newest trade stands, or the last loss if that is later."""
         state = self._coins.get(coin)
@@ -215,8 +230,12 @@ class Tape:
         """The coin's last trades as one frame, oldest first (empty before the first), and their
         `place`.
         """
+        return self.place(coin), render_trades(self.trades(coin))
+
+    def trades(self, coin: str) -> Sequence[bytes]:
+        """The coin's last trades, oldest first."""
         state = self._coins.get(coin)
-        return self.place(coin), render_trades(state.recent if state else [])
+        return state.recent if state else ()
 
     def last_px(self, coin: str) -> str | None:
         """The price of the coin's last trade as a wire string, or None before the first."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import FileKind, OpenBlock, RawBlock
 
 #: The longest real block line seen is 0.9 MB. Beyond this a "line" is damage, and must not fill the
 #: memory.
@@ -297,6 +297,14 @@ class BlockAssembler:
     def open_height(self) -> int | None:
         """The height of the block that may still get lines."""
         return self._open.height if self._open else None
+
+    @property
+    def open_block(self) -> OpenBlock | None:
+        """The lines so far of that block, unless some of them could not be read."""
+        run = self._open
+        if run is None or not run.is_whole or not run.lines:
+            return None
+        return OpenBlock(self.kind, run.height, list(run.lines), run.read_ns, run.previous)
 
     def drain_faults(self) -> list[Fault]:
         """The first sample of each reason not reported before."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import FileKind, OpenBlock, RawBlock
 from streaming.hl_gateway.assemble import (
     BlockAssembler,
     FaultReason,
@@ -106,6 +106,11 @@ class FileTail:
     def height(self) -> int | None:
         """The highest height seen."""
         return self._assembler.height
+
+    @property
+    def open_block(self) -> OpenBlock | None:
+        """The lines so far of the block that may get more."""
+        return self._assembler.open_block if not self.has_more else None
 
     @property
     def in_history(self) -> bool:

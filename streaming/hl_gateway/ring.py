@@ -49,15 +49,20 @@ class Lapsed(Exception):
 
 def encode(block: RawBlock) -> bytes:
     """The `frame` of `Held`."""
-    body = pb.Block(
+    body = message(block).SerializeToString()
+    return b"".join((_BLOCKS_TAG, _varint(len(body)), body))
+
+
+def message(block: RawBlock) -> pb.Block:
+    """The block as it is sent."""
+    return pb.Block(
         kind=block.kind,
         height=block.height,
         lines=block.lines,
         read_ns=block.read_ns,
         previous=block.previous,
         late=isinstance(block, LateBlock),
-    ).SerializeToString()
-    return b"".join((_BLOCKS_TAG, _varint(len(body)), body))
+    )
 
 
 class KindRing:
@@ -194,7 +199,8 @@ class Reader:
         if len(waiting) > 1:
             # Stable, and no kind's `order` falls, so what is cut off below is the end of each kind.
             waiting.sort(key=lambda each: each[:2])
-        frames, size = [], 0
+        frames: list[bytes] = []
+        size = 0
         for _, _, kind, frame in waiting:
             if frames and len(frame) > ALONE_BYTES:
                 break

@@ -83,7 +83,13 @@ class Gateway:
         self.port = self._bind(server)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._tail.run(self._take, deliver_history=self._keep))
+                group.create_task(
+                    self._tail.run(
+                        self._take,
+                        deliver_history=self._keep,
+                        deliver_open=self.service.show_open,
+                    )
+                )
                 group.create_task(self._look())
                 # Whoever came sooner would be told that nothing is held of what it missed.
                 await self._tail.joined.wait()
@@ -112,6 +118,8 @@ class Gateway:
 
     def _take(self, blocks: list[RawBlock]) -> None:
         self.ring.push(blocks)
+        if any(block.kind is FileKind.FILLS for block in blocks):
+            self.service.show_open(None)
         self.service.wake()
         for block in blocks:
             self._read_bytes[block.kind] += sum(map(len, block.lines))

@@ -15,7 +15,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from streaming.core.blocks import FileKind
+from streaming.core.blocks import FileKind, OpenBlock
 from streaming.hl_gateway import metrics
 from streaming.hl_gateway.checkpoint import CheckpointError, request_checkpoint_file
 from streaming.hl_gateway.config import STALLED_S
@@ -27,7 +27,7 @@ from streaming.hl_gateway.node_http import (
     Refused,
     checked_info,
 )
-from streaming.hl_gateway.ring import Lapsed, Reader, Ring, history
+from streaming.hl_gateway.ring import Lapsed, Reader, Ring, history, message
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +67,7 @@ class GatewayService:
         self._info = NodeHttp(info_url) if info_url else None
         self._evm = NodeHttp(evm_url) if evm_url else None
         self._grown: set[asyncio.Event] = set()
+        self._open = b""  # the response with the block of fills that is open now
         self._one_checkpoint = asyncio.Lock()
         self._checkpoints = 0
 
@@ -95,6 +96,14 @@ class GatewayService:
         """The ring has grown."""
         for event in self._grown:
             event.set()
+
+    def show_open(self, block: OpenBlock | None) -> None:
+        """The block of fills that may get more, as far as it is; None: it has closed."""
+        if block is None:
+            self._open = b""
+        elif self._grown:
+            self._open = pb.StreamBlocksResponse(open=message(block)).SerializeToString()
+            self.wake()
 
     # --- blocks -----------------------------------------------------------------------------------
 
@@ -126,11 +135,15 @@ class GatewayService:
             for chunk in chunks:
                 await self._write(context, chunk + _HISTORY)
             chunks.clear()
+            shown = b""
             while True:
                 grown.clear()
                 frames = reader.take(limit_bytes=RESPONSE_BYTES)
                 if frames:
                     await self._write(context, b"".join(frames) if len(frames) > 1 else frames[0])
+                elif request.open_fills and self._open and self._open is not shown:
+                    shown = self._open
+                    await self._write(context, shown)
                 elif not await _within(BEAT_S, grown):
                     await self._write(context, b"")
         except (Lapsed, TimeoutError) as error:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, OpenBlock, RawBlock
 from streaming.hl_gateway.assemble import (
     MAX_LINE_BYTES,
     Fault,
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 Deliver = Callable[[list[RawBlock]], None]
+DeliverOpen = Callable[[OpenBlock], None]
 
 SLICE_BYTES = 8 * 1024 * 1024
 #: A streaming block without a later one in its own kind counts as closed after this: the recorded
@@ -106,6 +107,8 @@ class NodeTail:
         self._inotify: Inotify | None = None
         self._is_open = False
         self._deliver: Deliver
+        self._deliver_open: DeliverOpen | None = None
+        self._open_size = (-1, 0)  # height and lines of the open block as last delivered
         self._loop: asyncio.AbstractEventLoop
         self._failed: asyncio.Future[None]
         self._again: asyncio.Handle | None = None
@@ -163,8 +166,15 @@ class NodeTail:
         for tail in self._tails:
             tail.close()
 
-    async def run(self, deliver: Deliver, *, deliver_history: Deliver | None = None) -> None:
-        """Deliver closed blocks until cancelled.
+    async def run(
+        self,
+        deliver: Deliver,
+        *,
+        deliver_history: Deliver | None = None,
+        deliver_open: DeliverOpen | None = None,
+    ) -> None:
+        """Deliver closed blocks until cancelled, and to `deliver_open` the lines so far of a block
+        of fills each time it got more.
 
         `deliver` is called in the loop, straight from the wake-up, with one list for everything
         that wake-up closed: sorted by height, within a height fills, diffs, statuses. It must not
@@ -176,6 +186,7 @@ class NodeTail:
         if deliver_history is None and any(tail.back_bytes for tail in self._tails):
             raise ValueError("tail_back_bytes needs deliver_history")
         self._loop, self._deliver = asyncio.get_running_loop(), deliver
+        self._deliver_open = deliver_open
         self._failed = self._loop.create_future()
         replica: asyncio.Future[None] | None = None
         try:
@@ -298,11 +309,20 @@ class NodeTail:
         if blocks:
             blocks.sort(key=lambda block: (block.height, KIND_RANK[block.kind]))
             self._deliver(self._doubt(blocks))
+        if self._deliver_open is not None:
+            self._pump_open(self._deliver_open)
         if any(tail.has_more for tail in self._tails):
             if self._again is None:
                 self._again = self._loop.call_soon(self._guarded, self._on_again)
             return
         self._arm_timer(at_ns)
+
+    def _pump_open(self, deliver: DeliverOpen) -> None:
+        for tail in self._tails:
+            block = tail.open_block if tail.kind is FileKind.FILLS else None
+            if block is not None and (block.height, len(block.lines)) != self._open_size:
+                self._open_size = block.height, len(block.lines)
+                deliver(block)
 
     def _doubt(self, blocks: list[RawBlock]) -> list[RawBlock]:
         """Take the word back that nothing lies before a block, where the node itself was away."""

@@ -11,13 +11,13 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, OpenBlock, RawBlock
 from streaming.core.merge import FAR_BLOCKS
 from streaming.hl_gateway.assemble import LateBlock
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, read_checkpoint_file
@@ -27,11 +27,14 @@ from streaming.upstream.sources.info import InfoFailed
 from streaming.upstream.sources.nodes import NodeLink
 from streaming.upstream.spec import TlsFiles, UpstreamKind, UpstreamSpec
 
+B = TypeVar("B", bound=RawBlock)
+
 __all__ = ["GatewayNode", "LocalNode", "NodeLink", "build_link"]
 
 log = structlog.get_logger(__name__)
 
 Deliver = Callable[[list[RawBlock]], None]
+DeliverOpen = Callable[[OpenBlock], None]
 
 #: Between two attempts: doubling from the first to the last, and a random half of that less.
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 1.0
@@ -96,7 +99,9 @@ class GatewayNode:
         self._status: dict[str, Any] = {}
         self._faults: dict[str, int] = {}
 
-    async def run(self, deliver: Deliver, *, deliver_history: Deliver) -> None:
+    async def run(
+        self, deliver: Deliver, *, deliver_history: Deliver, deliver_open: DeliverOpen
+    ) -> None:
         """Deliver blocks until cancelled, and come back after each cut."""
         watch = asyncio.ensure_future(self._watch())
         wait_s = RETRY_FIRST_S
@@ -104,7 +109,7 @@ class GatewayNode:
             while True:
                 before = self._bytes
                 try:
-                    await self._follow(deliver, deliver_history)
+                    await self._follow(deliver, deliver_history, deliver_open)
                 except _Cut as cut:
                     self._fail(str(cut))
                     # A channel that failed makes us wait by its own rules; a new one does not.
@@ -163,11 +168,14 @@ class GatewayNode:
 
     # --- blocks -----------------------------------------------------------------------------------
 
-    async def _follow(self, deliver: Deliver, deliver_history: Deliver) -> None:
+    async def _follow(
+        self, deliver: Deliver, deliver_history: Deliver, deliver_open: DeliverOpen
+    ) -> None:
         """One stream. Raises _Cut at its end, whatever ended it."""
         heights = {name: self._heights.get(kind, -1) + 1 for name, kind in self._names.items()}
         request = pb.StreamBlocksRequest(
-            kinds=[pb.KindFrom(kind=name, height=height) for name, height in heights.items()]
+            kinds=[pb.KindFrom(kind=name, height=height) for name, height in heights.items()],
+            open_fills=True,
         )
         wants_history = not self._has_history and heights.get(FileKind.FILLS) == 0
         if wants_history:
@@ -184,6 +192,9 @@ class GatewayNode:
                 if response.history:
                     if wants_history:
                         deliver_history(self._known(response.blocks))
+                elif response.HasField("open"):
+                    self._heard_s = time.monotonic()
+                    deliver_open(_block(response.open, OpenBlock))
                 elif blocks := self._fresh(response.blocks):
                     self._heard_s = time.monotonic()
                     deliver(blocks)
@@ -213,7 +224,7 @@ class GatewayNode:
             log.warning("gateway_holds_too_little", source=self.name, wanted_and_oldest=lost)
 
     def _known(self, sent: Iterable[pb.Block]) -> list[RawBlock]:
-        return [_block(each) for each in sent if each.kind in self._names]
+        return [_known_block(each) for each in sent if each.kind in self._names]
 
     def _fresh(self, sent: Iterable[pb.Block]) -> list[RawBlock]:
         """What we do not have yet: after a restart a gateway may go back further than we do."""
@@ -226,7 +237,7 @@ class GatewayNode:
                 if each.height <= self._heights.get(kind, -1):
                     continue
                 self._heights[kind] = each.height
-            blocks.append(_block(each))
+            blocks.append(_known_block(each))
         return blocks
 
     def _fail(self, why: str) -> None:
@@ -342,8 +353,11 @@ def _read(path: str | None) -> bytes | None:
     return None if path is None else Path(path).read_bytes()
 
 
-def _block(sent: pb.Block) -> RawBlock:
-    make = LateBlock if sent.late else RawBlock
+def _known_block(sent: pb.Block) -> RawBlock:
+    return _block(sent, LateBlock if sent.late else RawBlock)
+
+
+def _block(sent: pb.Block, make: type[B]) -> B:
     return make(
         FileKind(sent.kind),
         sent.height,

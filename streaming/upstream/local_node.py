@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import structlog
 
-from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, OpenBlock, RawBlock
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, request_checkpoint
 from streaming.hl_gateway.tail import NodeTail
 from streaming.upstream import metrics
@@ -46,9 +46,10 @@ class LocalNode:
         deliver: Callable[[list[RawBlock]], None],
         *,
         deliver_history: Callable[[list[RawBlock]], None],
+        deliver_open: Callable[[OpenBlock], None],
     ) -> None:
         """Deliver closed blocks until cancelled; fills that were there before go to
-        `deliver_history`.
+        `deliver_history`, the lines so far of an open block of fills to `deliver_open`.
         """
         tail = self._tail = NodeTail(
             Path(self._spec.address),
@@ -60,7 +61,7 @@ class LocalNode:
             deliver(blocks)
             self._note_faults(tail)
 
-        await tail.run(take, deliver_history=deliver_history)
+        await tail.run(take, deliver_history=deliver_history, deliver_open=deliver_open)
 
     async def checkpoint(self) -> Checkpoint:
         """All resting orders after some recent block. Raises CheckpointError."""

@@ -124,6 +124,7 @@ class Socket:
 
     def __init__(self, max_bytes: int = 1 << 20) -> None:
         self.frames: list[dict[str, Any]] = []
+        self.taken: list[Frame] = []
         self.outbox = Outbox(max_bytes)
         self.is_blocked = False
         self.is_cut = False
@@ -162,6 +163,7 @@ class Socket:
             assert frame.wire.endswith(frame.payload)
             assert frame.text_bytes == len(frame.payload)
             self.frames.append(check(frame.payload))
+            self.taken.append(frame)
 
 
 class Desk:

@@ -268,6 +268,7 @@ def test_no_object_breaks_the_parser(frame: dict[str, object]) -> None:
         interval=st.just(""),
         aggregate=st.just(False),
         stream=st.just(""),
+        by_event=st.just(False),
     )
 )
 def test_a_topic_survives_its_name(topic: Topic) -> None:

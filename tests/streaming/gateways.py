@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, OpenBlock, RawBlock
 from streaming.hl_gateway.assemble import LateBlock
 from streaming.upstream.links import GatewayNode
 from streaming.upstream.spec import parse_upstreams
@@ -84,10 +84,15 @@ class Delivered:
         self.link = link
         self.blocks: list[RawBlock] = []
         self.history: list[RawBlock] = []
+        self.open: list[OpenBlock] = []
         self._news = asyncio.Event()
 
     def take(self, blocks: list[RawBlock]) -> None:
         self.blocks += blocks
+        self._news.set()
+
+    def take_open(self, block: OpenBlock) -> None:
+        self.open.append(block)
         self._news.set()
 
     def heights(self, kind: FileKind, *, late: bool = False) -> list[int]:
@@ -120,7 +125,13 @@ def gateway_link(
 async def following(link: GatewayNode, *, joined: bool = True) -> AsyncIterator[Delivered]:
     """The link runs, and has joined, within the block."""
     delivered = Delivered(link)
-    task = asyncio.create_task(link.run(delivered.take, deliver_history=delivered.history.extend))
+    task = asyncio.create_task(
+        link.run(
+            delivered.take,
+            deliver_history=delivered.history.extend,
+            deliver_open=delivered.take_open,
+        )
+    )
     try:
         if joined:
             await delivered.until(lambda: link.state()["connected"])

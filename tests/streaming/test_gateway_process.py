@@ -326,3 +326,21 @@ def test_a_second_gateway_on_the_same_port_is_refused(
         pass
     assert "cannot listen" in second.text
     assert "Traceback" not in second.text
+
+
+async def test_an_open_block_of_fills_passes_before_it_closes(tmp_path: Path) -> None:
+    node = NodeDirectory(tmp_path / "hl" / "data")
+    write(node, 1, mode=FileMode.STREAMING)
+    with GatewayProcess(node.root, log=tmp_path / "gateway.log") as gateway:
+        link = gateway_link(gateway.address, scratch=tmp_path)
+        async with following(link) as delivered:
+            node.write(FILLS, FileMode.STREAMING, node_line(2, "a") + b"\n")
+            await delivered.until(lambda: delivered.open)
+            assert (delivered.open[0].height, len(delivered.open[0].lines)) == (2, 1)
+            node.write(FILLS, FileMode.STREAMING, node_line(2, "b") + b"\n")
+            await delivered.until(lambda: len(delivered.open[-1].lines) == 2)
+            assert 2 not in delivered.heights(FILLS)
+            write(node, 3, mode=FileMode.STREAMING)
+            await delivered.until(lambda: 2 in delivered.heights(FILLS))
+    closed = next(b for b in delivered.blocks if b.kind is FILLS and b.height == 2)
+    assert closed.lines == delivered.open[1].lines

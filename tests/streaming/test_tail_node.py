@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from streaming.core.blocks import MARKET_KINDS, RawBlock
+from streaming.core.blocks import MARKET_KINDS, OpenBlock, RawBlock
 from streaming.hl_gateway.assemble import FaultReason, FileMode
 from streaming.hl_gateway.inotify import Inotify, Mask
 from streaming.hl_gateway.tail import NodeTail, read_directory
@@ -40,10 +40,15 @@ class Deliveries:
     def __init__(self) -> None:
         self.lists: list[list[RawBlock]] = []
         self.history: list[RawBlock] = []
+        self.open: list[OpenBlock] = []
         self._arrived = asyncio.Event()
 
     def __call__(self, blocks: list[RawBlock]) -> None:
         self.lists.append(blocks)
+        self._arrived.set()
+
+    def take_open(self, block: OpenBlock) -> None:
+        self.open.append(block)
         self._arrived.set()
 
     @property
@@ -70,7 +75,13 @@ async def running(tail: NodeTail) -> AsyncIterator[Deliveries]:
     """The tail runs, and has joined, within the block."""
     tail.open()
     deliveries = Deliveries()
-    task = asyncio.create_task(tail.run(deliveries, deliver_history=deliveries.history.extend))
+    task = asyncio.create_task(
+        tail.run(
+            deliveries,
+            deliver_history=deliveries.history.extend,
+            deliver_open=deliveries.take_open,
+        )
+    )
     try:
         yield deliveries
     finally:
@@ -104,6 +115,20 @@ async def test_a_written_line_is_delivered_by_inotify_alone(ready_node: NodeDire
             await deliveries.until(lambda height=height: deliveries.heights[-1:] == [height])
             assert before_ns <= deliveries.blocks[-1].read_ns <= time.time_ns()
         assert deliveries.heights == list(range(2, 50))
+
+
+async def test_an_open_block_of_fills_is_shown_each_time_it_grows(node: NodeDirectory) -> None:
+    for kind in MARKET_KINDS:
+        node.write(kind, STREAMING, lines(1))
+    async with running(NodeTail(node.root, rescan_s=NEVER_S, quiet_s=NEVER_S)) as deliveries:
+        node.write(FILLS, STREAMING, lines(2, 3))  # block 2 may have begun before we came
+        await deliveries.until(lambda: len(deliveries.open) == 1)
+        node.write(FILLS, STREAMING, node_line(3, "b") + b"\n" + node_line(3, "c")[:20])
+        await deliveries.until(lambda: len(deliveries.open) == 2)
+        node.write(FILLS, STREAMING, node_line(3, "c")[20:] + b"\n" + lines(4))
+        await deliveries.until(lambda: len(deliveries.open) == 3)
+    assert [(b.height, len(b.lines)) for b in deliveries.open] == [(3, 1), (3, 2), (4, 1)]
+    assert [(b.height, len(b.lines)) for b in deliveries.blocks] == [(3, 3)]
 
 
 async def test_one_wake_up_delivers_one_sorted_list(ready_node: NodeDirectory) -> None:

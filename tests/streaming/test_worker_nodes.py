@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from streaming.core.blocks import RawBlock
+from streaming.core.blocks import OpenBlock, RawBlock
 from streaming.core.envelope import Envelope, Role
 from streaming.core.topic import Kind, Topic
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, CoinOrders
@@ -41,6 +41,7 @@ class FakeLink:
         deliver: Callable[[list[RawBlock]], None],
         *,
         deliver_history: Callable[[list[RawBlock]], None],
+        deliver_open: Callable[[OpenBlock], None],
     ) -> None:
         self.runs += 1
         self._deliver, self._deliver_history = deliver, deliver_history

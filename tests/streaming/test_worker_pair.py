@@ -20,10 +20,13 @@ from relay_site.processes import free_port
 from streaming.bus import keys
 from streaming.bus.demand import EdgeLeases
 from streaming.core import envelope as wire
+from streaming.core.blocks import FileKind
 from streaming.core.envelope import Envelope, Position, Role
 from streaming.core.topic import DEFAULT_LEVELS, Kind, Topic
+from streaming.hl_gateway.assemble import FileMode
+from tests.core import node_events
 from tests.streaming.fake_exchange import FakeExchange
-from tests.streaming.node_twins import NodeTwins
+from tests.streaming.node_twins import FIRST_HEIGHT, NodeTwins
 from tests.support.services import start_process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -330,3 +333,58 @@ async def _heartbeats(listener: Listener, *, epoch: str) -> list[dict[str, Any]]
             if is_settled and [s["owns_public"] for s in states].count(True) == 1 < len(states):
                 return states
             await asyncio.sleep(0.05)  # other processes: there is no event to wait for
+
+
+async def test_a_trade_does_not_wait_for_the_end_of_its_block(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """A node that writes event by event, and a customer of `flush: event`: what is written of an
+    open block comes at once, and the whole block when it has closed."""
+    url = redis_url.removesuffix("/0") + "/7"
+    var = tmp_path / "var"
+    var.mkdir()
+    topic = Topic(Kind.TRADES, "BTC", by_event=True).name
+    async with NodeTwins(tmp_path) as twins, listening(url) as listener:
+        node, height = twins.nodes[0], FIRST_HEIGHT
+        listener.leases.want(topic)
+
+        def write(tid: int) -> None:
+            sides = (
+                node_events.fill(tid, "B", crossed=True),
+                node_events.fill(tid, "A", user=node_events.BEN),
+            )
+            for side in sides:
+                line = node_events.line(height, [side])
+                node.write(FileKind.FILLS, FileMode.STREAMING, line + b"\n")
+
+        def seen(name: str) -> list[tuple[int, list[int]]]:
+            return [
+                (at.height, [trade["tid"] for trade in orjson.loads(e.payload)["data"]])
+                for updates in listener.updates.values()
+                for (one, at), e in updates.items()
+                if one == name and at.height == height
+            ]
+
+        write(1)
+        processes = Processes(var, url=url, upstreams=f"node://{node.root}?info={twins.url}")
+        processes.start_worker()
+        try:
+            while not any(e.topic == topic for o in listener.others.values() for e in o):
+                height += 1
+                write(height)
+                await asyncio.sleep(0.07)
+            height += 1
+            write(1)
+            await listener.until(lambda: seen(topic) == [(height, [1])])
+            write(2)
+            await listener.until(lambda: seen(topic) == [(height, [1]), (height, [2])])
+            assert seen(TRADES) == []
+            before, height = height, height + 1
+            write(3)
+            height = before
+            await listener.until(lambda: seen(TRADES) == [(height, [1, 2])])
+            assert seen(topic) == [(height, [1]), (height, [2])]
+        except TimeoutError:
+            pytest.fail(f"nothing came; the processes say:\n{processes.log[-4000:]}")
+        finally:
+            processes.stop()

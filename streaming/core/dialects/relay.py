@@ -155,6 +155,11 @@ def _subscribe(frame: dict[str, Any], id_json: bytes, catalogue: Catalogue) -> S
     flush = frame.get("flush")
     if flush is not None and flush not in ("block", "event"):
         raise Refusal("bad_field", "flush is block or event.", field="flush")
+    if flush == "event":
+        if topics[0].kind is not Kind.TRADES:
+            msg = f"flush: event is for trades; a frame of {topics[0].kind} is a whole block."
+            raise Refusal("bad_field", msg, field="flush")
+        topics = tuple(topic._replace(by_event=True) for topic in topics)
     max_age_ms = frame.get("maxAgeMs")
     if max_age_ms is not None and not (type(max_age_ms) is int and 1 <= max_age_ms <= MAX_AGE_MS):
         raise Refusal(

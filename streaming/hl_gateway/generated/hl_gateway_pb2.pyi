@@ -15,12 +15,14 @@ class KindFrom(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., height: _Optional[int] = ...) -> None: ...
 
 class StreamBlocksRequest(_message.Message):
-    __slots__ = ("kinds", "history")
+    __slots__ = ("kinds", "history", "open_fills")
     KINDS_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FILLS_FIELD_NUMBER: _ClassVar[int]
     kinds: _containers.RepeatedCompositeFieldContainer[KindFrom]
     history: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, kinds: _Optional[_Iterable[_Union[KindFrom, _Mapping]]] = ..., history: _Optional[_Iterable[str]] = ...) -> None: ...
+    open_fills: bool
+    def __init__(self, kinds: _Optional[_Iterable[_Union[KindFrom, _Mapping]]] = ..., history: _Optional[_Iterable[str]] = ..., open_fills: _Optional[bool] = ...) -> None: ...
 
 class Block(_message.Message):
     __slots__ = ("kind", "height", "lines", "read_ns", "previous", "late")
@@ -51,14 +53,16 @@ class Start(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., oldest: _Optional[int] = ..., resumed: _Optional[bool] = ..., newest: _Optional[int] = ...) -> None: ...
 
 class StreamBlocksResponse(_message.Message):
-    __slots__ = ("blocks", "history", "starts")
+    __slots__ = ("blocks", "history", "starts", "open")
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     STARTS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
     blocks: _containers.RepeatedCompositeFieldContainer[Block]
     history: bool
     starts: _containers.RepeatedCompositeFieldContainer[Start]
-    def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., history: _Optional[bool] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ...) -> None: ...
+    open: Block
+    def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., history: _Optional[bool] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., open: _Optional[_Union[Block, _Mapping]] = ...) -> None: ...
 
 class CheckpointRequest(_message.Message):
     __slots__ = ()

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import FileKind, OpenBlock, RawBlock
 from streaming.core.books import build_books
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import Envelope
@@ -59,9 +59,10 @@ class NodeLink(Protocol):
         deliver: Callable[[list[RawBlock]], None],
         *,
         deliver_history: Callable[[list[RawBlock]], None],
+        deliver_open: Callable[[OpenBlock], None],
     ) -> None:
-        """Deliver closed blocks until cancelled; what was there before goes to
-        `deliver_history`."""
+        """Deliver closed blocks until cancelled; what was there before goes to `deliver_history`,
+        the lines so far of a block of fills that may get more to `deliver_open`."""
 
     async def checkpoint(self) -> Checkpoint:
         """All resting orders after some recent block. Raises CheckpointError."""
@@ -238,6 +239,7 @@ class NodesSource:
                 await link.run(
                     partial(self._deliver, link.name),
                     deliver_history=partial(self._deliver_history, link.name),
+                    deliver_open=partial(self._deliver_open, link.name),
                 )
             except Exception:
                 log.exception("node_failed", source=link.name)
@@ -272,6 +274,17 @@ class NodesSource:
         now_s = now_ns / 1e9
         self._watch.note(name, filter(self._can_be, blocks), now_s=now_s)
         self._watch.breached(self._merge.drain_breaches(), now_s=now_s)
+
+    def _deliver_open(self, name: str, block: OpenBlock) -> None:
+        if name not in self._links:
+            return
+        try:
+            envelopes = self._market.apply_open(block, source=name)
+        except Exception:
+            self._fail(block)
+        else:
+            if envelopes:
+                self._publish(envelopes)
 
     def _can_be(self, block: RawBlock) -> bool:
         last = self._merge.last(block.kind)
