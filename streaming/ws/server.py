@@ -28,6 +28,7 @@ from zope.interface import implementer
 from streaming.core.outbox import Frame
 from streaming.ws import bodies, close_codes
 from streaming.ws.writer import Account, Writer
+from tenants.admission.limiter import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class Protocol(ws_protocol.WebSocketProtocol):
         b'{"code":"handshake_failed","msg":"This is not a WebSocket handshake we can answer."}'
     )
     _unread = 0
+    _pings: TokenBucket | None = None  # made for the few who ping
+    _refused_pings: TokenBucket
     _is_reading = True
 
     # --- the extension: what the consumer calls ---
@@ -170,6 +173,24 @@ class Protocol(ws_protocol.WebSocketProtocol):
             self._is_reading = False
             self.transport.pauseProducing()
         super().onMessage(payload, isBinary)
+
+    def onPing(self, payload: bytes) -> None:
+        """Pings have the allowance of frames to themselves: beyond it they are not answered, and a
+        flood of them ends as one of frames does."""
+        if self.muted:
+            return
+        now_s = time.monotonic()
+        if self._pings is None:
+            per_s = close_codes.INBOUND_PER_MINUTE / 60
+            self._pings, self._refused_pings = (
+                TokenBucket(capacity=capacity, refill_per_s=per_s, now_s=now_s)
+                for capacity in (close_codes.INBOUND_BURST, close_codes.MAX_REFUSED_FRAMES)
+            )
+        if not self._pings.take(1, now_s=now_s):
+            super().onPing(payload)
+        elif self._refused_pings.take(1, now_s=now_s):
+            self.muted = True
+            self.end(close_codes.CloseCode.POLICY, "too many pings")
 
     def handle_reply(self, message: dict[str, Any]) -> None:
         """Add ASGI's denial response to what Daphne understands."""

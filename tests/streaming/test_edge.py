@@ -89,6 +89,22 @@ def test_a_thousand_frames_at_once_are_answered_and_the_next_refused(edge: Edge)
         assert json.loads(text)["data"] == "Cannot send more than 2000 messages per minute."
 
 
+def test_pings_are_answered_and_a_flood_of_them_ends_the_connection(edge: Edge) -> None:
+    with edge.connect() as customer, edge.connect() as other:
+        assert customer.ping().wait(DEADLINE_S)
+
+        def flood() -> None:
+            for _ in range(10_000):
+                customer.ping()
+            customer.recv(DEADLINE_S)
+
+        with pytest.raises(ConnectionClosed) as closed:
+            flood()
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "too many pings")
+        assert other.ping().wait(DEADLINE_S)
+
+
 def test_binary_garbage_is_refused_and_the_socket_stays(edge: Edge) -> None:
     with edge.connect() as customer:
         customer.send(b"\xff\xfe\x00")
