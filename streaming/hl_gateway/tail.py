@@ -53,6 +53,9 @@ RESCAN_S = 1.0
 #: `_streaming` files hold no line for an empty block. But a node that writes nothing of any kind
 #: for this many heights (7 s) was away, not in a quiet market.
 AWAY_BLOCKS = 100
+#: Read and delivered behind the others: 450 KB of a block's statuses cost a reader 1 ms, and what
+#: its few KB of fills and book changes say would be that much older.
+BULK_KINDS = frozenset({FileKind.STATUSES})
 #: Without inotify (no instance left, another system) the files are looked at this often.
 BLIND_POLL_S = 0.005
 
@@ -111,7 +114,10 @@ class NodeTail:
         self._open_size = (-1, 0)  # height and lines of the open block as last delivered
         self._loop: asyncio.AbstractEventLoop
         self._failed: asyncio.Future[None]
+        self._prompt = [tail for tail in self._tails if tail.kind not in BULK_KINDS]
+        self._bulk = [tail for tail in self._tails if tail.kind in BULK_KINDS]
         self._again: asyncio.Handle | None = None
+        self._bulk_turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._rescan_timer: asyncio.TimerHandle | None = None
 
@@ -157,10 +163,10 @@ class NodeTail:
 
     def close(self) -> None:
         """Give all descriptors back. `run` does it at its end."""
-        for handle in (self._again, self._timer, self._rescan_timer):
+        for handle in (self._again, self._bulk_turn, self._timer, self._rescan_timer):
             if handle is not None:
                 handle.cancel()
-        self._again = self._timer = self._rescan_timer = None
+        self._again = self._bulk_turn = self._timer = self._rescan_timer = None
         if self._inotify is not None:
             self._inotify.close()
         for tail in self._tails:
@@ -177,8 +183,9 @@ class NodeTail:
         of fills each time it got more.
 
         `deliver` is called in the loop, straight from the wake-up, with one list for everything
-        that wake-up closed: sorted by height, within a height fills, diffs, statuses. It must not
-        block. What it raises ends `run`.
+        that wake-up closed but the bulk (`BULK_KINDS`), which comes in a list of its own one turn
+        of the loop later. A list is sorted by height, within a height by `KIND_RANK`. `deliver`
+        must not block. What it raises ends `run`.
 
         Raises:
             ValueError: history was asked for, and there is nobody to take it.
@@ -294,28 +301,47 @@ class NodeTail:
                 self._tails[0].faults.add(FaultReason.WATCH_REFUSED, str(error).encode())
         return has_new
 
+    def _on_bulk(self) -> None:
+        self._bulk_turn = None
+        self._read(self._bulk)
+        self._come_back()
+
     def _pump(self) -> None:
         """Read what is there, deliver what it closes, and see to it that somebody comes back for
         the rest.
         """
+        has_news = self._read(self._prompt)
+        if self._deliver_open is not None:
+            self._pump_open(self._deliver_open)
+        if not has_news:
+            self._read(self._bulk)
+        elif self._bulk and self._bulk_turn is None:
+            # Whoever was woken by what is delivered already has its turn before this one.
+            self._bulk_turn = self._loop.call_soon(self._guarded, self._on_bulk)
+        self._come_back()
+
+    def _read(self, tails: list[FileTail]) -> bool:
+        """Deliver what these have closed; False when that is nothing."""
         read_ns, at_ns = time.time_ns(), time.monotonic_ns()
         blocks: list[RawBlock] = []
-        for tail in self._tails:
+        for tail in tails:
             blocks += tail.read(read_ns=read_ns, at_ns=at_ns)
-        for tail in self._tails:
+        for tail in tails:
             blocks += tail.close_idle(
                 seen_height=self._seen_beside(tail), at_ns=at_ns, quiet_ns=self._quiet_ns
             )
-        if blocks:
-            blocks.sort(key=lambda block: (block.height, KIND_RANK[block.kind]))
-            self._deliver(self._doubt(blocks))
-        if self._deliver_open is not None:
-            self._pump_open(self._deliver_open)
+        if not blocks:
+            return False
+        blocks.sort(key=lambda block: (block.height, KIND_RANK[block.kind]))
+        self._deliver(self._doubt(blocks))
+        return True
+
+    def _come_back(self) -> None:
         if any(tail.has_more for tail in self._tails):
             if self._again is None:
                 self._again = self._loop.call_soon(self._guarded, self._on_again)
-            return
-        self._arm_timer(at_ns)
+        elif self._bulk_turn is None:
+            self._arm_timer(time.monotonic_ns())
 
     def _pump_open(self, deliver: DeliverOpen) -> None:
         for tail in self._tails:

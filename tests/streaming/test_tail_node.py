@@ -131,16 +131,19 @@ async def test_an_open_block_of_fills_is_shown_each_time_it_grows(node: NodeDire
     assert [(b.height, len(b.lines)) for b in deliveries.blocks] == [(3, 3)]
 
 
-async def test_one_wake_up_delivers_one_sorted_list(ready_node: NodeDirectory) -> None:
+async def test_one_wake_up_delivers_one_sorted_list_and_the_bulk_behind(
+    ready_node: NodeDirectory,
+) -> None:
     async with running(NodeTail(ready_node.root, rescan_s=NEVER_S)) as deliveries:
         # All written before the loop gets its turn, in the least helpful order.
         for kind in (STATUSES, DIFFS, FILLS):
             ready_node.write(kind, BY_BLOCK, lines(2, 3))
-        await deliveries.until(lambda: bool(deliveries.lists))
-        (blocks,) = deliveries.lists
-        assert [(block.height, block.kind) for block in blocks] == [
-            (height, kind) for height in (2, 3) for kind in (FILLS, DIFFS, STATUSES)
+        await deliveries.until(lambda: len(deliveries.lists) == 2)
+        prompt, bulk = deliveries.lists
+        assert [(block.height, block.kind) for block in prompt] == [
+            (height, kind) for height in (2, 3) for kind in (FILLS, DIFFS)
         ]
+        assert [(block.height, block.kind) for block in bulk] == [(2, STATUSES), (3, STATUSES)]
 
 
 async def test_directories_may_appear_one_by_one_after_the_start(node: NodeDirectory) -> None:

@@ -25,7 +25,7 @@ BOOKS_READY_S = 30.0
 
 class Hop:
     """Diffs line written → `l2Book` frame read by one of `clients`; worker and edge share one core,
-    and so does the HL Gateway where there is one between."""
+    the node's writer, its HL Gateway where there is one, and the clients the other."""
 
     subjects: tuple[str, ...] = ("relay",)
 

@@ -42,12 +42,12 @@ class Relay:
         return self._command(stage, "run_upstream", env)
 
     def start_gateway(self, stage: Stage, *, data: Path, info: str) -> str:
-        """An HL Gateway on the same core; its address."""
+        """An HL Gateway on the node's core, for it runs on the node's machine; its address."""
         port = free_port()
         command = [sys.executable, "-m", "streaming.hl_gateway", "--data", str(data)]
         command += ["--info", info, "--listen", f"127.0.0.1:{port}"]
         child = stage.family.start(
-            command, name="relay-gateway", core=stage.cores.server, env={}, cwd=ROOT
+            command, name="relay-gateway", core=stage.cores.load, env={}, cwd=ROOT
         )
         child.wait_for_port(port)
         return f"127.0.0.1:{port}"
