@@ -15,6 +15,7 @@ import structlog
 from streaming.bus import keys, metrics, resp
 from streaming.core import envelope as wire
 from streaming.core.hub import Hub
+from streaming.turns import put_first
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ class Feeder:
         connection = await resp.connect(
             self._url, on_reply=self._on_reply, on_burst_end=self._on_burst_end
         )
+        put_first(self._loop, connection.fileno())
         try:
             connection.send("SUBSCRIBE", self._channel)
             self._heard_at_s = self._loop.time()

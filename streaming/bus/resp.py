@@ -60,6 +60,11 @@ class RespConnection(asyncio.Protocol):
             packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
             self._transport.write(b"".join(packed))
 
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 without a connection."""
+        held = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return -1 if held is None else int(held.fileno())
+
     @property
     def unsent_bytes(self) -> int:
         """What the kernel has not taken yet."""

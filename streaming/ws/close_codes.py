@@ -7,6 +7,8 @@ slow and not that the exchange went away.
 
 from enum import IntEnum
 
+#: Connections not let in yet: a storm of 2,000 reconnects waits in the kernel, not at customers.
+MAX_WAITING_CONNECTIONS = 4_096
 #: The largest HTTP body of any path; `/info` takes less.
 MAX_HTTP_BODY_BYTES = 1024 * 1024
 #: RFC 6455: a client frame larger than this closes with 1009.

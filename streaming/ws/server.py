@@ -41,6 +41,9 @@ CLOSE_FRAME = 8
 TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 NOTSENT_LOWAT_BYTES = 128 * 1024
 
+#: 0.1 ms each, before anything is known of them.
+ACCEPTS_PER_TURN = 4
+
 # Autobahn formats all of its options into a debug line at each connect, before asking whether
 # anybody logs debug.
 autobahn_protocol.pformat = lambda *_args, **_kwargs: ""
@@ -260,7 +263,7 @@ class Server(server.Server):
     """Daphne with our protocol and without an access log (its lines would carry keys)."""
 
     def __init__(self, application: Any, endpoints: list[str], **options: Any) -> None:
-        self._ports: list[Any] = []
+        self._ports: list[tuple[Any, Callable[[], None]]] = []
         # The names `run` builds its factories from.
         server.WebSocketFactory = Factory
         server.HTTPFactory = bodies.Factory
@@ -277,13 +280,24 @@ class Server(server.Server):
         )
 
     def stop_listening(self) -> None:
-        """Take no new connections; those there are go on."""
-        for port in self._ports:
+        """Take no new connections; those there are go on, and who waits at the door is let in to be
+        told: closing the door on them would be a reset."""
+        for port, accept in self._ports:
+            port.numberAccepts = close_codes.MAX_WAITING_CONNECTIONS
+            accept()
             port.stopListening()
 
     def listen_success(self, port: Any) -> None:
-        """Remember the port: Daphne keeps its address alone."""
-        self._ports.append(port)
+        """Remember the port (Daphne keeps its address alone), and take few of those who wait there
+        at a time: Twisted takes a hundred and more in one turn."""
+        accept = port.doRead
+        self._ports.append((port, accept))
+
+        def accept_few() -> None:
+            port.numberAccepts = ACCEPTS_PER_TURN
+            accept()
+
+        port.doRead = accept_few
         super().listen_success(port)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:

@@ -14,8 +14,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
 
-#: A storm of 2,000 reconnects waits in the kernel, not at the customers.
-BACKLOG = 4096
+from streaming.ws.close_codes import MAX_WAITING_CONNECTIONS
+
 #: Container objects more than there were, between two looks at the youngest.
 GC_ALLOCATIONS = 50_000
 
@@ -42,6 +42,7 @@ class Command(BaseCommand):
         from twisted.internet import defer, reactor
 
         from streaming import runtime
+        from streaming.turns import go_by_turns
         from streaming.ws.server import Server
 
         application = import_string(settings.ASGI_APPLICATION)
@@ -65,6 +66,7 @@ class Command(BaseCommand):
 
         def ready() -> None:
             loop = asyncio.get_event_loop()
+            go_by_turns(loop)
             for name in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(name, on_signal)
             reactor.callLater(0, runtime.current)
@@ -101,13 +103,14 @@ def _tame_garbage_collection() -> None:
 def _endpoint(host: str, port: int, is_shared: bool) -> tuple[str, socket.socket | None]:
     """Twisted's words for where to listen, and the socket they speak of. Raises OSError."""
     if not is_shared:
-        return f"tcp:{port}:interface={host.replace(':', chr(92) + ':')}:backlog={BACKLOG}", None
+        interface = host.replace(":", chr(92) + ":")
+        return f"tcp:{port}:interface={interface}:backlog={MAX_WAITING_CONNECTIONS}", None
     if ":" in host:
         raise OSError("--reuse-port takes an IPv4 address")  # all that Daphne's `fd:` can say
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     held.bind((host, port))
-    held.listen(BACKLOG)
+    held.listen(MAX_WAITING_CONNECTIONS)
     held.setblocking(False)
     return f"fd:fileno={held.fileno()}", held
