@@ -13,6 +13,7 @@ from tests.bench.machine import ROOT
 from tests.bench.processes import Child, Failed
 from tests.bench.report import Measurement
 from tests.bench.subjects.contract import Running, Stage, Subject
+from tests.bench.subjects.others import Bare
 from tests.bench.subjects.relay import Relay
 
 #: Mainnet makes 14 blocks a second; 50 shows what is left.
@@ -27,7 +28,7 @@ class Hop:
     """Diffs line written → `l2Book` frame read by one of `clients`; worker and edge share one core,
     the node's writer, its HL Gateway where there is one, and the clients the other."""
 
-    subjects: tuple[str, ...] = ("relay",)
+    subjects: tuple[str, ...] = ("relay", "bare")
 
     def __init__(self, *, has_gateway: bool = False, clients: int = 1) -> None:
         self.name = "gateway-hop" if has_gateway else "hop" if clients == 1 else f"hop-{clients}"
@@ -36,7 +37,7 @@ class Hop:
 
     def measure(self, bench: Bench, subject: Subject) -> Iterator[Measurement]:
         """Median and 99th percentile at each block rate."""
-        assert isinstance(subject, Relay)
+        assert isinstance(subject, Relay | Bare)
         for offered in OFFERED:
             with bench.stage() as stage:
                 latencies_ms = sorted(self._latencies(bench, subject, stage=stage, offered=offered))
@@ -46,7 +47,9 @@ class Hop:
                     self.name, subject.name, metric, value, "ms", offered, self._clients
                 )
 
-    def _latencies(self, bench: Bench, relay: Relay, *, stage: Stage, offered: int) -> list[float]:
+    def _latencies(
+        self, bench: Bench, relay: Relay | Bare, *, stage: Stage, offered: int
+    ) -> list[float]:
         folder = stage.temporary / f"node-{offered}"
         writer = start_writer(stage, folder, offered=offered)
         info_port = writer.line(timeout_s=15)

@@ -16,5 +16,6 @@ SUBJECTS: dict[str, Subject] = {
         others.NodeWs(),
         others.UWebSockets(),
         others.CLoop(),
+        others.Bare(),
     )
 }

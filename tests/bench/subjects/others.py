@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench import build
 from tests.bench.machine import ROOT, free_port
-from tests.bench.processes import Failed
+from tests.bench.processes import Child, Failed
 from tests.bench.publisher import CHANNEL
 from tests.bench.subjects.contract import NotHere, Running, Stage
 
@@ -161,3 +161,30 @@ class CLoop:
         )
         child.wait_for_port(port)
         return Running(port=port, pid=child.pid)
+
+
+class Bare(Uvicorn):
+    """The hop with nothing in it: files, gRPC, Redis pub/sub and the hub above."""
+
+    name = "bare"
+    what = "a prototype of the hop without books, log, topics, keys: what the machine takes"
+
+    def start_worker(self, stage: Stage, *, upstreams: str) -> Child:
+        """Publishes a line a block; reads the folder, or the gateway, that `upstreams` names."""
+        kind, _, address = upstreams.partition("://")
+        source = ["--gateway", address]
+        if kind == "node":
+            source = ["--data", address.partition("?")[0]]
+        return self._run(stage, "feed", stage.redis_url, *source, core=stage.cores.server)
+
+    def start_gateway(self, stage: Stage, *, data: Path, info: str) -> str:
+        """On the node's core; its address."""
+        port = free_port()
+        address = f"127.0.0.1:{port}"
+        child = self._run(stage, "gateway", address, "--data", str(data), core=stage.cores.load)
+        child.wait_for_port(port)
+        return address
+
+    def _run(self, stage: Stage, *argv: str, core: int) -> Child:
+        command = [sys.executable, "-m", "tests.bench.subjects.bare_hop", *argv]
+        return stage.family.start(command, name=f"bare-{argv[0]}", core=core, cwd=ROOT)
