@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class FileKind(StrEnum):
@@ -25,9 +25,21 @@ class FileKind(StrEnum):
 MARKET_KINDS = (FileKind.FILLS, FileKind.STATUSES, FileKind.DIFFS)
 
 
+class Ending(IntEnum):
+    """What the end of a block's copy is worth. The lower the better, beside another node's copy."""
+
+    SURE = 0
+    #: Nothing came for a while, though other files are further. Its node may still write more of
+    #: it.
+    QUIET = 1
+    #: A line that could not be read stood in it or right beside it.
+    TORN = 2
+
+
 @dataclass(frozen=True, slots=True)
 class RawBlock:
-    """All lines one file kind holds about one block, closed: no more will come.
+    """All lines one file kind holds about one block, closed: no more will come, as far as `ending`
+    says.
 
     `lines` are whole JSON lines without their newline, in file order: exactly one in `_by_block`
     files, one per event (or a few events) in `_streaming` files. Each line is
@@ -44,6 +56,26 @@ class RawBlock:
     lines: list[bytes]
     read_ns: int
     previous: int | None = None
+    ending: Ending = Ending.SURE
+
+
+@dataclass(frozen=True, slots=True)
+class LateBlock(RawBlock):
+    """Lines of a height at or below one already delivered: a straggler, or a node that went back.
+
+    In streaming mode they may repeat lines delivered before (a node that replays from an older
+    state writes its events again), or be the rest of a block delivered before. In by-block mode
+    they are a height that was never delivered.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Loss(RawBlock):
+    """Nobody has all of this kind's blocks from `first` up to `height`, though some of it may have
+    been handed out. It has no lines.
+    """
+
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)

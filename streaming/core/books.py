@@ -114,6 +114,16 @@ class Books:
             return None
         return self._apply(block)
 
+    def lost(self, height: int) -> None:
+        """Changes up to block `height` are missing: a checkpoint of that block or a later one is
+        needed.
+        """
+        self._faults["missing_blocks"] += 1
+        self._lose()
+        self._seen = max(self._seen, height)
+        self._covered_from = self._seen + 1
+        self._is_vouched = False
+
     def _is_behind_a_hole(self, raw: RawBlock) -> bool:
         """Whether changes before this block are missing, as far as can be told."""
         known = max(self._seen, self.height)

@@ -11,6 +11,7 @@ marks those who differ, because nothing tells which of two is right.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 from zlib import crc32
 
@@ -38,17 +39,30 @@ def events_checksum(block: RawBlock) -> int:
     """
     checksum, is_first = 0, True
     for line in block.lines:
-        at = line.find(_EVENTS)
-        begin = at + len(_EVENTS) if at >= 0 else 0
-        # Without the outer brackets and the brace: `[a,b]}`; some writers put a blank before it.
-        begin += 2 if line[begin : begin + 1] == b" " else 1
-        view = memoryview(line)[begin:-2]
+        view = memoryview(line)[_begin(line) : -2]
         if not view:
             continue
         if not is_first:
             checksum = crc32(b",", checksum)
         checksum, is_first = crc32(view, checksum), False
     return checksum
+
+
+def events_of(line: bytes) -> bytes:
+    """What stands between the brackets of a line's events."""
+    return line[_begin(line) : -2]
+
+
+def joined_events(lines: Iterable[bytes]) -> bytes:
+    """The events of a block's lines, as if they stood in one."""
+    return b",".join(filter(None, map(events_of, lines)))
+
+
+def _begin(line: bytes) -> int:
+    at = line.find(_EVENTS)
+    begin = at + len(_EVENTS) if at >= 0 else 0
+    # Without the outer brackets and the brace: `[a,b]}`; some writers put a blank before it.
+    return begin + (2 if line[begin : begin + 1] == b" " else 1)
 
 
 class BlockChecks:

@@ -17,9 +17,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import msgspec
+
 from streaming.core import l2_diffs
 from streaming.core.block_pairs import BlockPairs, Pair
-from streaming.core.blocks import FileKind, OpenBlock, RawBlock
+from streaming.core.blocks import FileKind, Loss, OpenBlock, RawBlock
 from streaming.core.book import frames
 from streaming.core.book.l2 import Best, Grouping, View
 from streaming.core.book.l4 import L4Book
@@ -209,13 +211,16 @@ class Market:
     # --- input ------------------------------------------------------------------------------------
 
     def apply(self, block: RawBlock) -> list[Envelope]:
-        """The frames that one file's closed block makes, in order."""
+        """The frames that one file's closed block makes, in order; of a `Loss`, the gaps."""
+        if isinstance(block, Loss):
+            return self._lose(block.kind, first=block.first, last=block.height)
         if block.height <= self._seen.get(block.kind, 0):
             self.faults["old_block"] += 1
             return []
         is_behind_a_hole = self._is_behind_a_hole(block)
         self._seen[block.kind] = block.height
         out: list[Envelope] = []
+        bad_lines = self.faults["bad_line"]
         match block.kind:
             case FileKind.DIFFS:
                 out = self._apply_diffs(block)
@@ -226,7 +231,31 @@ class Market:
                 out += room.lost(block.kind, block.height - 1)
             out += room.apply(block)
         self.block_time_ns = max(self.block_time_ns, self._trades.block_time_ns)
+        if self.faults["bad_line"] > bad_lines:
+            # JSON that is no line of this block: nobody looked so closely before.
+            out += self._lose(block.kind, first=block.height, last=block.height)
         return out
+
+    def _lose(self, kind: FileKind, *, first: int, last: int) -> list[Envelope]:
+        """Nobody has all that blocks `first` to `last` of a kind hold: what has to be told."""
+        self.faults["lost_blocks"] += 1
+        self._vouched.discard(kind)  # it is told here, and not once more by the next block
+        out: list[Envelope] = []
+        match kind:
+            case FileKind.DIFFS if self._books.seen:
+                if self._books.is_ready:
+                    out += self._books_not_ready()
+                self._books.lost(last)
+            case FileKind.STATUSES if self._pairs.statuses_seen:
+                self._l4.lost(min(first, self._pairs.statuses_seen + 1), last)
+        if self._seen.get(kind):
+            for room in self._rooms_on[kind]:
+                out += [_reaching_back(gap, first) for gap in room.lost(kind, last)]
+        self._seen[kind] = max(last, self._seen.get(kind, 0))
+        return out
+
+    def _books_not_ready(self) -> list[Envelope]:
+        return [self._not_ready(topic) for topic in self._wanted if topic.kind in BOOK_KINDS]
 
     def apply_open(self, block: OpenBlock, *, source: str) -> list[Envelope]:
         """The frames that the lines so far of a block make, of the topics that do not wait for its
@@ -277,7 +306,7 @@ class Market:
         changes = self._books.apply(raw)
         out: list[Envelope] = []
         if was_ready and not self._books.is_ready:
-            out += [self._not_ready(topic) for topic in self._wanted if topic.kind in BOOK_KINDS]
+            out += self._books_not_ready()
         if changes is None:
             return out
         self._note_time(changes.block.times)
@@ -434,6 +463,14 @@ class Market:
 
     def _note_time(self, times: Times) -> None:
         self.block_time_ns = max(self.block_time_ns, times.block_ns)
+
+
+def _reaching_back(gap: Envelope, first: int) -> Envelope:
+    """The gap from block `first` on, though later frames have gone out since."""
+    before = end_of(first - 1)
+    if gap.role is not Role.GAP or gap.previous <= before:
+        return gap
+    return msgspec.structs.replace(gap, previous=before)
 
 
 def _best(book: L4Book) -> _TopBest:

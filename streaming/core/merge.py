@@ -15,14 +15,20 @@ because the heights are neighbours); else it is None: something may be lost ther
   most `limit_ns`;
 - else for `wait_ns`. So a source that stalls delays the others by that at most.
 
-*Heights that cannot be.* A block more than `FAR_BLOCKS` ahead is believed once a second one follows
-it: a single damaged line must not make everything after it late.
+*Copies.* A copy that cannot be read is none. One that was closed by quiet alone (its node may write
+the rest later), or torn, goes on only when the other sources have had their turn: each that speaks
+at all is waited for, for at most `wait_ns`. What is torn everywhere, or cannot be read, is no
+block: a `Loss` stands in its place.
+
+*Heights that cannot be.* A block more than `FAR_BLOCKS` above everything handed out is believed
+once a second one follows it: a single damaged line must not make everything after it late.
 
 *Broken promises.* A height that was never handed out may come late although a source had vouched
 that there was nothing (`_streaming` files hold no line for an empty block, so a node that loses a
-block's lines looks like a node with an empty block). What was handed out cannot be taken back: it
-is counted, the source is named by `drain_breaches`, and the next block of that kind is handed out
-with `previous` None, so that whoever builds on the blocks starts again from a checkpoint.
+block's lines looks like a node with an empty block). Or the rest of a block comes that was handed
+out without it. What was handed out cannot be taken back: it is counted, the source is named by
+`drain_breaches`, a `Loss` from that height on is handed out at once, and the next block of that
+kind with `previous` None, so that whoever builds on the blocks starts again from a checkpoint.
 """
 
 from __future__ import annotations
@@ -30,10 +36,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import Ending, FileKind, LateBlock, Loss, RawBlock
+from streaming.core.checks import events_of, joined_events
+from streaming.core.node_lines import is_readable
 
 #: Blocks come every 70 ms, and the lines of one spread over 43 ms: two blocks' time without a sign
 #: of life from whoever is behind.
@@ -46,12 +54,19 @@ MAX_WAITING_BLOCKS = 256
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 #: Heights remembered as handed out, to tell a late copy from late news. 70 ms a block: 2.4 min.
 REMEMBERED_BLOCKS = 2048
-#: Twelve minutes of blocks.
-FAR_BLOCKS = 10_000
+#: Of the newest of these their lines too, to tell the rest of a block from a repetition: 1.3 s of
+#: all coins' statuses, minutes of fills.
+REMEMBERED_BYTES = 8 * 1024 * 1024
+#: A source that has brought nothing for so long is not expected to bring a better copy.
+SILENT_NS = 2_000_000_000
+#: 7 s of blocks: no source skips that many but one that was away.
+FAR_BLOCKS = 100
+#: Far blocks kept until one follows.
+MAX_FAR = 16
 
 
 class Breach(NamedTuple):
-    """A source vouched that a kind has no block at `height`, and there was one."""
+    """A source vouched that a kind has no block at `height`, or no more of one, and there was."""
 
     source: str
     kind: FileKind
@@ -60,22 +75,68 @@ class Breach(NamedTuple):
 
 @dataclass(slots=True)
 class _Waiting:
-    """A block that cannot be handed out yet. `previous` is the lowest height anybody vouches
-    from."""
+    """A height that cannot be handed out yet: each source's copy, in the order they came.
+    `previous` is the lowest height anybody vouches from.
+    """
 
-    block: RawBlock
+    copies: dict[str, RawBlock]
     previous: int | None
     since_ns: int
+    unreadable: set[str] = field(default_factory=set)
+    readable: set[str] = field(default_factory=set)
+
+    def best(self) -> tuple[str, RawBlock] | None:
+        """The first of the best copies that can be read. Each is looked at once at most: 0.4 ms for
+        450 KB.
+        """
+        found: tuple[str, RawBlock] | None = None
+        for source, block in self.copies.items():
+            if found is not None and not _is_better(block, found[1]):
+                continue
+            if source in self.unreadable:
+                continue
+            if source not in self.readable:
+                if not is_readable(block):
+                    self.unreadable.add(source)
+                    continue
+                self.readable.add(source)
+            found = source, block
+        return found
 
 
-class _Out(NamedTuple):
+def _is_better(block: RawBlock, other: RawBlock) -> bool:
+    if block.ending is not other.ending:
+        return block.ending < other.ending
+    return block.ending is not Ending.SURE and len(block.lines) > len(other.lines)
+
+
+@dataclass(slots=True)
+class _Out:
     """A block handed out. `voucher` is who vouched that nothing was left out before it; empty:
-    nobody (a gap), or the heights are neighbours.
+    nobody (a gap), or the heights are neighbours. `lines` are remembered for a while.
     """
 
     height: int
     is_gap: bool
     voucher: str
+    source: str = ""
+    ending: Ending = Ending.SURE
+    is_lost: bool = False
+    lines: list[bytes] | None = None
+
+    def lacks(self, block: RawBlock, *, source: str) -> bool:
+        """Whether `block` holds more of this height than was handed out.
+
+        Nodes may write the same thing differently (see `checks`). So only what can be nothing else
+        counts: further lines of the same node, or a copy that begins with what was handed out.
+        """
+        if self.lines is None or not (source == self.source or self.ending is Ending.QUIET):
+            return False
+        if isinstance(block, LateBlock):
+            known = Counter(map(events_of, self.lines))
+            return bool(Counter(map(events_of, block.lines)) - known)
+        ours, theirs = joined_events(self.lines), joined_events(block.lines)
+        return len(theirs) > len(ours) and theirs.startswith(ours)
 
 
 @dataclass(slots=True)
@@ -92,12 +153,24 @@ class _Lane:
 
     last: int | None = None
     is_doubted: bool = False  # what was handed out turned out to be incomplete
-    far: int | None = None  # a height far ahead that waits for a second one
     waiting: dict[int, _Waiting] = field(default_factory=dict)
     waiting_bytes: int = 0
     vouchers: dict[int, str] = field(default_factory=dict)  # of what waits
     heard: dict[str, _Heard] = field(default_factory=dict)
     out: deque[_Out] = field(default_factory=lambda: deque(maxlen=REMEMBERED_BLOCKS))
+    remembered: deque[_Out] = field(default_factory=deque)  # those whose lines are
+    remembered_bytes: int = 0
+
+    def remember(self, out: _Out, lines: list[bytes]) -> None:
+        """Keep what was handed out, and its lines for a while."""
+        self.out.append(out)
+        out.lines = lines
+        self.remembered.append(out)
+        self.remembered_bytes += _size(lines)
+        while self.remembered_bytes > REMEMBERED_BYTES or len(self.remembered) > REMEMBERED_BLOCKS:
+            oldest = self.remembered.popleft()
+            self.remembered_bytes -= _size(oldest.lines or ())
+            oldest.lines = None
 
 
 class BlockMerge:
@@ -106,7 +179,8 @@ class BlockMerge:
     `counts`, by reason: `late_copy` (a height handed out already), `late_news` (a height that had
     been given up), `breach`, `gap` (holes given up), `filled` (blocks that waited and got what they
     waited for), `overflow` (holes given up because too much waited), `far_ahead` (blocks not
-    believed).
+    believed at once), `torn` (heights of which nobody had a whole copy), `unreadable` (copies that
+    could not be read).
     """
 
     def __init__(
@@ -123,6 +197,9 @@ class BlockMerge:
         self._wait_ns, self._limit_ns = wait_ns, limit_ns
         self._max_waiting_bytes = max_waiting_bytes
         self._lanes: dict[FileKind, _Lane] = {}
+        self._tip: int | None = None  # the highest block handed out, of any kind
+        self._far: list[tuple[str, RawBlock]] = []  # far above it, and not believed yet
+        self._heard_ns: dict[str, int] = {}
         self._breaches: list[Breach] = []
 
     @property
@@ -153,6 +230,11 @@ class BlockMerge:
         lane = self._lanes.setdefault(kind, _Lane())
         if not lane.out:
             lane.last = max(height, lane.last or 0)
+            self._tip = max(lane.last, self._tip or 0)
+
+    def can_be(self, height: int) -> bool:
+        """Whether a height is not far above all that was handed out."""
+        return self._tip is None or height <= self._tip + FAR_BLOCKS
 
     def join(self, source: str) -> None:
         """Wait for `source` too, from now on."""
@@ -172,15 +254,21 @@ class BlockMerge:
     def take(self, source: str, block: RawBlock, *, now_ns: int) -> list[RawBlock]:
         """Take one block of one source; returns what can be handed out now, in order."""
         self._sources.add(source)
+        self._heard_ns[source] = now_ns
+        out: list[RawBlock] = []
+        for whose, each in self._believed(source, block):
+            out += self._take(whose, each, now_ns=now_ns)
+        return out
+
+    def _take(self, source: str, block: RawBlock, *, now_ns: int) -> list[RawBlock]:
         lane = self._lanes.setdefault(block.kind, _Lane())
-        if self._is_far(lane, block.height):
-            self.counts["far_ahead"] += 1
-            return []
-        lane.heard[source] = _Heard(block.height, now_ns)
+        is_late, heard = isinstance(block, LateBlock), lane.heard.get(source)
+        height = max(block.height, heard.height) if is_late and heard else block.height
+        lane.heard[source] = _Heard(height, now_ns)
         if lane.last is not None and block.height <= lane.last:
-            self._take_late(lane, block)
+            out = self._take_late(lane, source, block)
             # A late copy may show that a source is beyond the hole now.
-            return self._release(lane, now_ns=now_ns) if lane.waiting else []
+            return out + self._release(lane, now_ns=now_ns) if lane.waiting else out
         self._keep(lane, source, block, now_ns=now_ns)
         return self._release(lane, now_ns=now_ns)
 
@@ -192,12 +280,25 @@ class BlockMerge:
                 out += self._release(lane, now_ns=now_ns)
         return out
 
-    def _is_far(self, lane: _Lane, height: int) -> bool:
-        if lane.last is None or height <= lane.last + FAR_BLOCKS:
-            return False
-        is_second = lane.far is not None and 0 < height - lane.far <= FAR_BLOCKS
-        lane.far = height
-        return not is_second
+    def _believed(self, source: str, block: RawBlock) -> list[tuple[str, RawBlock]]:
+        """What to take now: the block, and those far ahead that it confirms."""
+        if self.can_be(block.height):
+            if self._far:
+                # A source delivers each kind in order: what it brought from further was damaged.
+                self._far = [
+                    (whose, far)
+                    for whose, far in self._far
+                    if whose != source or far.kind is not block.kind or far.height <= block.height
+                ]
+            return [(source, block)]
+        follows = any(_confirms(source, block, whose, far) for whose, far in self._far)
+        self._far.append((source, block))
+        if not follows:
+            self.counts["far_ahead"] += 1
+            del self._far[:-MAX_FAR]
+            return []
+        believed, self._far = self._far, []
+        return [each for each in believed if abs(each[1].height - block.height) <= FAR_BLOCKS]
 
     # --- keeping ----------------------------------------------------------------------------------
 
@@ -205,31 +306,62 @@ class BlockMerge:
         previous = block.previous
         kept = lane.waiting.get(block.height)
         if kept is None:
-            lane.waiting[block.height] = _Waiting(block, previous, now_ns)
-            lane.waiting_bytes += sum(map(len, block.lines))
+            lane.waiting[block.height] = _Waiting({source: block}, previous, now_ns)
+            lane.waiting_bytes += _size(block.lines)
         else:
-            self.counts["late_copy"] += 1
+            self._add_copy(lane, kept, source, block)
             if previous is None or (kept.previous is not None and kept.previous <= previous):
                 return
             kept.previous = previous
         if previous is not None:
             lane.vouchers[block.height] = source
 
-    def _take_late(self, lane: _Lane, block: RawBlock) -> None:
+    def _add_copy(self, lane: _Lane, kept: _Waiting, source: str, block: RawBlock) -> None:
+        own = kept.copies.get(source)
+        if own is None:
+            self.counts["late_copy"] += 1
+            lines = block.lines
+        elif isinstance(block, LateBlock):
+            # The rest of what its node has brought before.
+            known = set(map(events_of, own.lines))
+            lines = [line for line in block.lines if events_of(line) not in known]
+            block = replace(own, lines=own.lines + lines)
+        elif _is_better(block, own):
+            lane.waiting_bytes -= _size(own.lines)
+            lines = block.lines
+        else:
+            self.counts["late_copy"] += 1
+            return
+        kept.copies[source] = block
+        kept.readable.discard(source)
+        lane.waiting_bytes += _size(lines)
+
+    def _take_late(self, lane: _Lane, source: str, block: RawBlock) -> list[RawBlock]:
         at = bisect_left(lane.out, block.height, key=lambda out: out.height)
         if at == len(lane.out):  # from before what the kind began after
             self.counts["late_copy"] += 1
-            return
+            return []
         after = lane.out[at]
-        if after.height == block.height:
-            self.counts["late_copy"] += 1
-        elif after.is_gap or at == 0:
+        if after.height == block.height and not after.is_lost:
+            if not after.lacks(block, source=source) or not is_readable(block):
+                self.counts["late_copy"] += 1
+                return []
+            return self._break(lane, after.source, block)
+        if after.is_gap or after.is_lost or at == 0:
             # It had been given up; or it is from before all that is remembered.
             self.counts["late_news"] += 1
-        else:
-            self.counts["breach"] += 1
-            self._breaches.append(Breach(after.voucher, block.kind, block.height))
-            lane.is_doubted = True
+            return []
+        return self._break(lane, after.voucher, block)
+
+    def _break(self, lane: _Lane, source: str, block: RawBlock) -> list[RawBlock]:
+        self.counts["breach"] += 1
+        self._breaches.append(Breach(source, block.kind, block.height))
+        lane.is_doubted = True
+        for out in lane.out:  # told once: the loss reaches up to here
+            if out.height >= block.height:
+                out.is_lost, out.lines = True, None
+        assert lane.last is not None  # noqa: S101
+        return [Loss(block.kind, lane.last, [], block.read_ns, first=block.height)]
 
     # --- handing out ------------------------------------------------------------------------------
 
@@ -238,14 +370,12 @@ class BlockMerge:
         while lane.waiting:
             lowest = min(lane.waiting)
             voucher = self._voucher(lane, lowest)
-            if lane.last is None or voucher is not None:
-                out.append(self._hand_out(lane, lowest, voucher=voucher, now_ns=now_ns))
-                continue
             is_over = self._is_overfull(lane)
-            if not is_over and now_ns < self._due_ns(lane):
+            if not is_over and now_ns < self._due_of(lane, lowest, voucher=voucher):
                 break
-            self.counts["overflow" if is_over else "gap"] += 1
-            out.append(self._hand_out(lane, lowest, voucher=None, now_ns=now_ns))
+            if voucher is None:
+                self.counts["overflow" if is_over else "gap"] += 1
+            out.append(self._hand_out(lane, lowest, voucher=voucher, now_ns=now_ns))
         return out
 
     def _voucher(self, lane: _Lane, lowest: int) -> str | None:
@@ -264,18 +394,30 @@ class BlockMerge:
     def _hand_out(self, lane: _Lane, height: int, *, voucher: str | None, now_ns: int) -> RawBlock:
         kept = lane.waiting.pop(height)
         lane.vouchers.pop(height, None)
-        block = kept.block
+        lane.waiting_bytes -= sum(_size(copy.lines) for copy in kept.copies.values())
         if voucher is not None and kept.since_ns < now_ns:
             self.counts["filled"] += 1
-        lane.waiting_bytes -= sum(map(len, block.lines))
+        best = kept.best()
+        if kept.unreadable:
+            self.counts["unreadable"] += len(kept.unreadable)
         is_proven = voucher is not None and lane.last is not None and not lane.is_doubted
         previous = lane.last if is_proven else None
         lane.is_doubted = False
-        lane.out.append(_Out(height, voucher is None, voucher or ""))
         lane.last = height
+        self._tip = max(height, self._tip or 0)
+        out = _Out(height, voucher is None, voucher or "")
+        if best is None or best[1].ending is Ending.TORN:
+            self.counts["torn"] += 1
+            out.is_lost = True
+            lane.out.append(out)
+            any_copy = next(iter(kept.copies.values()))
+            return Loss(any_copy.kind, height, [], any_copy.read_ns, previous, first=height)
+        out.source, block = best
+        out.ending = block.ending
+        lane.remember(out, block.lines)
         if block.previous == previous and type(block) is RawBlock:
             return block
-        return RawBlock(block.kind, height, block.lines, block.read_ns, previous)
+        return RawBlock(block.kind, height, block.lines, block.read_ns, previous, block.ending)
 
     def _is_overfull(self, lane: _Lane) -> bool:
         return (
@@ -283,8 +425,30 @@ class BlockMerge:
         )
 
     def _due_ns(self, lane: _Lane) -> int:
-        """When the hole before the lowest waiting block is given up."""
+        """When the lowest waiting block goes on, whatever comes until then."""
         lowest = min(lane.waiting)
+        return self._due_of(lane, lowest, voucher=self._voucher(lane, lowest))
+
+    def _due_of(self, lane: _Lane, lowest: int, *, voucher: str | None) -> int:
+        due_ns = self._hole_due_ns(lane, lowest) if voucher is None else 0
+        kept = lane.waiting[lowest]
+        best = kept.best()
+        if (best is None or best[1].ending is not Ending.SURE) and self._may_improve(lane, lowest):
+            due_ns = max(due_ns, kept.since_ns + self._wait_ns)
+        return due_ns
+
+    def _may_improve(self, lane: _Lane, height: int) -> bool:
+        """Whether a source that speaks has not come to `height` yet."""
+        newest_ns = max(self._heard_ns.values(), default=0)
+        for source in self._sources:
+            heard = lane.heard.get(source)
+            is_behind = heard is None or heard.height < height
+            if is_behind and newest_ns - self._heard_ns.get(source, newest_ns) < SILENT_NS:
+                return True
+        return False
+
+    def _hole_due_ns(self, lane: _Lane, lowest: int) -> int:
+        """When the hole before the lowest waiting block is given up."""
         since_ns = min(kept.since_ns for kept in lane.waiting.values())
         behind = [lane.heard.get(source) for source in self._sources]
         late = [heard for heard in behind if heard is None or heard.height < lowest]
@@ -292,3 +456,14 @@ class BlockMerge:
             return since_ns  # nobody is left who could bring it
         heard_ns = max((heard.at_ns for heard in late if heard is not None), default=since_ns)
         return min(max(since_ns, heard_ns) + self._wait_ns, since_ns + self._limit_ns)
+
+
+def _size(lines: Iterable[bytes]) -> int:
+    return sum(map(len, lines))
+
+
+def _confirms(source: str, block: RawBlock, whose: str, far: RawBlock) -> bool:
+    """Whether a far block shows that one before it was no damage."""
+    if source == whose and block.kind is far.kind:
+        return block.height > far.height
+    return abs(block.height - far.height) <= FAR_BLOCKS

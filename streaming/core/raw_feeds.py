@@ -91,6 +91,8 @@ class RawFeeds:
             for topic, before in places.items()
         ]
         places.update(dict.fromkeys(places, place))
+        if kind in self._heights:
+            self._heights[kind] = max(self._heights[kind], height)
         return gaps
 
     def snapshot(self, topic: Topic) -> Envelope:

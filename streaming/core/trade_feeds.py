@@ -123,6 +123,7 @@ class TradeFeeds:
         for own in self._candles_of.values():
             out += [self._not_ready(topic, NOT_WHOLE) for topic in own]
         self.tape.lost(height)
+        self._seen = max(self._seen, height)
         self._early.reset()
         self._candles.since_ms = None  # until the next block tells its time
         return out

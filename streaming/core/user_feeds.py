@@ -201,7 +201,7 @@ class UserFeeds:
     def lost(self, kind: FileKind, height: int) -> list[Envelope]:
         """Blocks of `kind` up to `height` are missing: the gaps of the topics they feed."""
         file = self._files.get(kind)
-        if file is None or height <= file.height:
+        if file is None or height < file.height:
             return []
         why, place = _LOST[kind].encode(), end_of(height)
         out: list[Envelope] = []

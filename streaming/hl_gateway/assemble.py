@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from streaming.core.blocks import FileKind, OpenBlock, RawBlock
+from streaming.core.blocks import Ending, FileKind, LateBlock, OpenBlock, RawBlock
 
 #: The longest real block line seen is 0.9 MB. Beyond this a "line" is damage, and must not fill the
 #: memory.
@@ -88,16 +88,6 @@ class Faults:
         """Faults of reasons not reported before: each reason comes out once in a lifetime."""
         fresh, self._unreported = self._unreported, []
         return fresh
-
-
-@dataclass(frozen=True, slots=True)
-class LateBlock(RawBlock):
-    """Lines of a height at or below one already delivered: a straggler, or a node that went back.
-
-    In streaming mode they may repeat lines delivered before (a node that replays from an older
-    state writes its events again), so a consumer compares by event identity (trade id, order id) or
-    resynchronises. In by-block mode they are a height that was never delivered.
-    """
 
 
 #: In place of a line that was too long to keep. No line holds a line end.
@@ -248,6 +238,7 @@ class _Run:
     lines: list[bytes] = field(default_factory=list)
     previous: int | None = None
     is_whole: bool = True  # no line that could not be read came while it was open
+    is_torn: bool = False  # one came then, or right before its first line
 
 
 class BlockAssembler:
@@ -292,6 +283,7 @@ class BlockAssembler:
         self._reread_height = -1
         self._reread_lines: Counter[bytes] = Counter()
         self._before: int | None = None  # the last block delivered, if nothing was lost since
+        self._is_line_lost = False  # right before the next line
 
     @property
     def open_height(self) -> int | None:
@@ -302,7 +294,7 @@ class BlockAssembler:
     def open_block(self) -> OpenBlock | None:
         """The lines so far of that block, unless some of them could not be read."""
         run = self._open
-        if run is None or not run.is_whole or not run.lines:
+        if run is None or not run.is_whole or run.is_torn or not run.lines:
             return None
         return OpenBlock(self.kind, run.height, list(run.lines), run.read_ns, run.previous)
 
@@ -320,7 +312,7 @@ class BlockAssembler:
         take = self._take_streaming if self.mode is FileMode.STREAMING else self._take_by_block
         for line in lines:
             if line == LOST:
-                self.lose()
+                self.lose_line()
                 continue
             # 42 µs for a line of 460 KB. A node that died within a line goes on behind it without a
             # newline.
@@ -330,7 +322,7 @@ class BlockAssembler:
                 if header is None or not piece.endswith(b"]}"):
                     begun = _LINE_HEAD.startswith(piece[: len(_LINE_HEAD)])
                     self.faults.add(FaultReason.TORN if begun else FaultReason.GARBAGE, piece)
-                    self.lose()
+                    self.lose_line()
                     continue
                 height = int(header[1])
                 if height <= self._floor or self._drop_first:
@@ -347,7 +339,7 @@ class BlockAssembler:
         above it.
         """
         due_ns = self.idle_due_ns(seen_height=seen_height, quiet_ns=quiet_ns)
-        return self.close() if due_ns is not None and at_ns >= due_ns else []
+        return self._close(Ending.QUIET) if due_ns is not None and at_ns >= due_ns else []
 
     def idle_due_ns(self, *, seen_height: int, quiet_ns: int) -> int | None:
         """When `close_idle` would close something (same clock as `at_ns`), or None when nothing
@@ -360,9 +352,12 @@ class BlockAssembler:
 
     def close(self) -> list[RawBlock]:
         """Close everything: the end of input."""
+        return self._close(Ending.SURE)
+
+    def _close(self, ending: Ending) -> list[RawBlock]:
         blocks: list[RawBlock] = []
         self._flush_late(blocks)
-        self._close_open(blocks)
+        self._close_open(blocks, ending)
         return blocks
 
     def rewind(self) -> None:
@@ -383,6 +378,15 @@ class BlockAssembler:
         self._before = None
         if self._open is not None:
             self._open.is_whole = False
+
+    def lose_line(self) -> None:
+        """A line that could not be read stood here: it belonged to the open block, to the one that
+        begins next, or to one in between.
+        """
+        self.lose()
+        self._is_line_lost = True
+        if self._open is not None:
+            self._open.is_torn = True
 
     def _take_by_block(
         self, height: int, line: bytes, read_ns: int, blocks: list[RawBlock]
@@ -412,7 +416,9 @@ class BlockAssembler:
             is_whole = run is None or run.is_whole
             self._close_open(blocks)
             run = self._open = _Run(height, read_ns, previous=self._before if is_whole else None)
+            run.is_torn = self._is_line_lost
             self._before = height
+        self._is_line_lost = False
         run.lines.append(line)
 
     def _is_reread(self, height: int, line: bytes) -> bool:
@@ -437,13 +443,20 @@ class BlockAssembler:
     def _flush_late(self, blocks: list[RawBlock]) -> None:
         if self._late is not None:
             late, self._late = self._late, None
-            blocks.append(LateBlock(self.kind, late.height, late.lines, late.read_ns))
+            # More of it may come, and nothing says that this is all.
+            late_block = LateBlock(
+                self.kind, late.height, late.lines, late.read_ns, ending=Ending.QUIET
+            )
+            blocks.append(late_block)
 
-    def _close_open(self, blocks: list[RawBlock]) -> None:
+    def _close_open(self, blocks: list[RawBlock], ending: Ending = Ending.SURE) -> None:
         if self._open is not None:
             run, self._open = self._open, None
             self._closed_height = run.height
-            blocks.append(RawBlock(self.kind, run.height, run.lines, run.read_ns, run.previous))
+            ending = Ending.TORN if run.is_torn else ending
+            blocks.append(
+                RawBlock(self.kind, run.height, run.lines, run.read_ns, run.previous, ending)
+            )
 
     def _drop(self, height: int, line: bytes) -> None:
         """Count a line at or below the floor; the first line after joining midway sets it."""
@@ -451,6 +464,7 @@ class BlockAssembler:
             self._drop_first = False
             self._floor, self._floor_reason = max(self._floor, height), FaultReason.PARTIAL_FIRST
         self.faults.add(self._floor_reason, line)
+        self._is_line_lost = False
         if self.height is None or height > self.height:
             self.height = height
 

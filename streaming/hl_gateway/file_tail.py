@@ -397,7 +397,7 @@ class FileTail:
             return True
         file.gave_up_at = file.offset
         self.faults.add(FaultReason.TORN, file.hour.path.encode())
-        self._assembler.lose()
+        self._assembler.lose_line()
         return False
 
     def _retire(self) -> None:

@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from streaming.core.blocks import FileKind, RawBlock
-from streaming.hl_gateway.assemble import LateBlock
+from streaming.core.blocks import FileKind, LateBlock, RawBlock
 from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
 from streaming.hl_gateway.node_files import KIND_RANK
 
@@ -62,6 +61,7 @@ def message(block: RawBlock) -> pb.Block:
         read_ns=block.read_ns,
         previous=block.previous,
         late=isinstance(block, LateBlock),
+        ending=block.ending,
     )
 
 

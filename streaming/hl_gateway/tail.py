@@ -14,13 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from streaming.core.blocks import MARKET_KINDS, FileKind, OpenBlock, RawBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, LateBlock, OpenBlock, RawBlock
 from streaming.hl_gateway.assemble import (
     MAX_LINE_BYTES,
     Fault,
     FaultReason,
     FileMode,
-    LateBlock,
 )
 from streaming.hl_gateway.file_tail import FileTail, Start, TailLimits, TailState
 from streaming.hl_gateway.inotify import LAYOUT, Inotify, Mask

@@ -17,9 +17,15 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from streaming.core.blocks import MARKET_KINDS, FileKind, OpenBlock, RawBlock
+from streaming.core.blocks import (
+    MARKET_KINDS,
+    Ending,
+    FileKind,
+    LateBlock,
+    OpenBlock,
+    RawBlock,
+)
 from streaming.core.merge import FAR_BLOCKS
-from streaming.hl_gateway.assemble import LateBlock
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, read_checkpoint_file
 from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
 from streaming.upstream.local_node import LocalNode
@@ -364,7 +370,13 @@ def _block(sent: pb.Block, make: type[B]) -> B:
         list(sent.lines),
         sent.read_ns,
         sent.previous if sent.HasField("previous") else None,
+        _ending(sent.ending),
     )
+
+
+def _ending(number: int) -> Ending:
+    """Of a newer gateway's endings that this one does not know, nothing good is believed."""
+    return Ending(min(number, Ending.TORN))
 
 
 def _why(error: Exception) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.core.blocks import RawBlock
+from streaming.core.blocks import FileKind, Loss, RawBlock
 from streaming.core.envelope import Envelope, Position, Role, end_of
-from streaming.core.market import Market
-from tests.core.node_events import BLOCK_MS, diffs, fill, fills, new, order, status, statuses
+from streaming.core.market import CheckpointTooOld, Market
+from streaming.core.topic import Kind, Topic
+from tests.core.node_events import ADA, BLOCK_MS, diffs, fill, fills, new, order, status, statuses
 from tests.core.test_market import ALL, BBO, BOOK, CHECKPOINT, L4, MIDS, TRADES, market, of
 
 
@@ -74,6 +76,57 @@ def test_lost_statuses_are_told_to_who_needs_them() -> None:
     (frame,) = of(L4, made.apply(vouched(statuses(16, status(16)))))
     assert frame.previous == Position(15)
     assert made.faults == Counter(missing_statuses=1)
+
+
+def test_a_lost_block_is_told_at_once_and_only_once() -> None:
+    made = market(TRADES, L4, BOOK)
+    made.apply(vouched(fills(11, fill(1, "A"), fill(1, "B"))))
+    (gap,) = made.apply(Loss(FileKind.FILLS, 12, [], 0, 11, first=12))
+    assert (gap.role, gap.previous, gap.position) == (Role.GAP, Position(11, 1), end_of(12))
+    (frame,) = made.apply(vouched(fills(13, fill(2, "A"), fill(2, "B"))))
+    assert frame.previous == end_of(12)
+    # The rest of block 13 came when block 14 was out: what is told begins before 13.
+    made.apply(vouched(fills(14, fill(3, "A"), fill(3, "B"))))
+    (gap,) = made.apply(Loss(FileKind.FILLS, 14, [], 0, first=13))
+    assert (gap.previous, gap.position) == (end_of(12), end_of(14))
+    (frame,) = made.apply(fills(15, fill(4, "A"), fill(4, "B")))
+    assert (frame.role, frame.previous) == (Role.UPDATE, end_of(14))
+
+
+def test_lost_book_changes_end_the_books_at_once() -> None:
+    made = market(BOOK, L4)
+    made.apply(vouched(diffs(11, new(11))))
+    told = made.apply(Loss(FileKind.DIFFS, 12, [], 0, 11, first=12))
+    assert {(e.topic, e.role) for e in told} == {(t.name, Role.NOT_READY) for t in (BOOK, L4)}
+    made.apply(vouched(diffs(13, new(13))))
+    with pytest.raises(CheckpointTooOld):
+        made.load_checkpoint(11, CHECKPOINT)
+    made.load_checkpoint(12, CHECKPOINT)
+    assert (made.is_ready, made.height) == (True, 13)
+
+
+def test_lost_statuses_of_a_block_are_told_to_who_needs_them() -> None:
+    made = market(L4)
+    for height in (11, 12):
+        made.apply(vouched(diffs(height, new(height))))
+    made.apply(vouched(statuses(11, status(11))))
+    assert made.apply(Loss(FileKind.STATUSES, 12, [], 0, 11, first=12)) == []
+    made.apply(vouched(diffs(13, new(13))))
+    gap, frame = made.apply(vouched(statuses(13, status(13))))
+    assert (gap.role, gap.previous, gap.position) == (Role.GAP, Position(11), end_of(12))
+    assert (frame.role, frame.previous, frame.position) == (Role.UPDATE, end_of(12), Position(13))
+
+
+@pytest.mark.parametrize("make", [fills, statuses])
+def test_a_line_that_nobody_could_read_before_is_a_loss(make) -> None:
+    follows = Topic(Kind.TRADES, "BTC") if make is fills else Topic(Kind.ORDER_UPDATES, user=ADA)
+    made = market(follows)
+    event = fill(1, "A") if make is fills else status(1)
+    made.apply(vouched(make(11, event)))
+    block = vouched(make(12, event))
+    bad = replace(block, lines=[block.lines[0].replace(b'"block_number":12', b'"block_number":13')])
+    told = made.apply(bad)
+    assert [(e.role, e.position) for e in told] == [(Role.GAP, end_of(12))]
 
 
 @given(st.data())

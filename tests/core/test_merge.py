@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming.core import merge as merging
-from streaming.core.blocks import FileKind, RawBlock
-from streaming.core.checks import BlockChecks, events_checksum
+from streaming.core.blocks import Ending, FileKind, LateBlock, Loss, RawBlock
+from streaming.core.checks import BlockChecks, events_checksum, joined_events
 from streaming.core.merge import LIMIT_NS, WAIT_NS, BlockMerge, Breach
 
 FILLS, DIFFS = FileKind.FILLS, FileKind.DIFFS
@@ -134,10 +134,10 @@ def test_a_height_that_cannot_be_does_not_make_the_rest_late() -> None:
     merge.take("a", block(10), now_ns=0)
     assert merge.take("a", block(10**17), now_ns=1) == []
     assert pairs(merge.take("a", block(11, 10), now_ns=2)) == [(11, 10)]
-    # A real jump has a next block.
+    # A real jump has a next block, and what was held back meanwhile is not lost.
     assert merge.take("a", block(90_000), now_ns=3) == []
     merge.take("a", block(90_001, 90_000), now_ns=4)
-    assert pairs(merge.due(4 + WAIT_NS)) == [(90_001, None)]
+    assert pairs(merge.due(4 + WAIT_NS)) == [(90_000, None), (90_001, 90_000)]
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +152,113 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_bytes.take("a", block(12, 11), now_ns=0) == []
     assert len(by_bytes.take("a", block(14, 13), now_ns=0)) == 0
     assert len(by_bytes.take("a", block(16, 15), now_ns=0)) == 1
+
+
+# --- copies that are not whole --------------------------------------------------------------------
+
+
+def copy(height: int, *events: int, ending: Ending = Ending.SURE, late: bool = False) -> RawBlock:
+    """A block with a line an event, as `_streaming` files have it."""
+    lines = [line(height, b"%d" % event) for event in events]
+    make = LateBlock if late else RawBlock
+    return make(FILLS, height, lines, 0, None if late else height - 1, ending)
+
+
+def events(blocks: list[RawBlock]) -> list[tuple[int, bytes]]:
+    return [(b.height, joined_events(b.lines)) for b in blocks]
+
+
+def begun(*sources: str) -> BlockMerge:
+    merge = BlockMerge(sources)
+    for source in sources:
+        merge.take(source, copy(9, 0), now_ns=0)
+    return merge
+
+
+def test_a_copy_closed_by_quiet_waits_for_the_whole_one_of_another_source() -> None:
+    merge = begun("a", "b")
+    assert merge.take("a", copy(10, 1, ending=Ending.QUIET), now_ns=0) == []
+    assert events(merge.take("b", copy(10, 1, 2), now_ns=MS)) == [(10, b"1,2")]
+    assert merge.take("a", copy(10, 2, late=True), now_ns=2 * MS) == []
+    assert pairs(merge.take("a", copy(11, 3), now_ns=3 * MS)) == [(11, 10)]
+    assert merge.drain_breaches() == []
+
+
+def test_two_sources_that_are_quiet_alike_are_waited_for_no_longer() -> None:
+    merge = begun("a", "b")
+    quiet = copy(10, 1, ending=Ending.QUIET)
+    assert merge.take("a", quiet, now_ns=0) == []
+    assert pairs(merge.take("b", quiet, now_ns=MS)) == [(10, 9)]
+    assert pairs(begun("a").take("a", quiet, now_ns=0)) == [(10, 9)]
+
+
+def test_a_copy_closed_by_quiet_does_not_wait_for_ever() -> None:
+    merge = begun("a", "b")
+    assert merge.take("a", copy(10, 1, ending=Ending.QUIET), now_ns=0) == []
+    assert merge.next_due_ns == WAIT_NS
+    assert pairs(merge.due(WAIT_NS)) == [(10, 9)]
+    # Nor at all for a source that says nothing of any kind.
+    late_ns = merging.SILENT_NS + 1
+    assert merge.take("a", copy(11, 2), now_ns=late_ns) != []
+    assert pairs(merge.take("a", copy(12, 1, ending=Ending.QUIET), now_ns=late_ns)) == [(12, 11)]
+
+
+def test_the_rest_of_a_block_that_waits_joins_it() -> None:
+    merge = begun("a", "b")
+    assert merge.take("a", copy(10, 1, ending=Ending.QUIET), now_ns=0) == []
+    assert merge.take("a", copy(10, 1, 2, late=True, ending=Ending.QUIET), now_ns=0) == []
+    assert events(merge.due(WAIT_NS)) == [(10, b"1,2")]
+
+
+def test_the_rest_of_a_block_that_is_out_is_a_loss_told_at_once() -> None:
+    merge = begun("a")
+    assert events(merge.take("a", copy(10, 1, ending=Ending.QUIET), now_ns=0)) == [(10, b"1")]
+    (loss,) = merge.take("a", copy(10, 2, late=True), now_ns=1)
+    assert isinstance(loss, Loss)
+    assert (loss.kind, loss.first, loss.height, loss.lines) == (FILLS, 10, 10, [])
+    assert merge.drain_breaches() == [Breach("a", FILLS, 10)]
+    assert merge.take("a", copy(10, 3, late=True), now_ns=1) == []  # told already
+    assert pairs(merge.take("a", copy(11, 3), now_ns=2)) == [(11, None)]
+
+
+def test_a_node_that_writes_its_events_again_loses_nothing() -> None:
+    merge = begun("a")
+    merge.take("a", copy(10, 1, 2), now_ns=0)
+    assert merge.take("a", copy(10, 2, late=True), now_ns=1) == []
+    assert pairs(merge.take("a", copy(11, 3), now_ns=2)) == [(11, 10)]
+    assert merge.drain_breaches() == []
+
+
+def test_a_longer_copy_that_comes_too_late_shows_what_is_missing() -> None:
+    merge = begun("a", "b")
+    merge.take("a", copy(10, 1, ending=Ending.QUIET), now_ns=0)
+    merge.due(WAIT_NS)
+    merge.take("a", copy(11, 5), now_ns=WAIT_NS)
+    (loss,) = merge.take("b", copy(10, 1, 2), now_ns=WAIT_NS + 1)
+    assert isinstance(loss, Loss)
+    assert (loss.first, loss.height) == (10, 11)
+    # One that says something else is a difference, and nothing tells who is right.
+    other = begun("a", "b")
+    other.take("a", copy(10, 1, ending=Ending.QUIET), now_ns=0)
+    other.due(WAIT_NS)
+    assert other.take("b", copy(10, 7, 8), now_ns=WAIT_NS + 1) == []
+
+
+@pytest.mark.parametrize("damage", ["torn", "unreadable"])
+def test_a_damaged_copy_does_not_win_over_a_good_one(damage: str) -> None:
+    merge = begun("a", "b")
+    bad = copy(10, 1, ending=Ending.TORN)
+    if damage == "unreadable":
+        bad = replace(copy(10, 1, 2), lines=[line(10, b'{"a":\x011}')])
+    assert merge.take("a", bad, now_ns=0) == []
+    assert events(merge.take("b", copy(10, 1, 2), now_ns=MS)) == [(10, b"1,2")]
+    # And where nobody has a good one, that is told in its place.
+    bad = replace(bad, height=11, previous=10)
+    assert merge.take("b", bad, now_ns=2 * MS) == []
+    (loss,) = merge.take("a", bad, now_ns=3 * MS)
+    assert isinstance(loss, Loss)
+    assert (loss.first, loss.height) == (11, 11)
+    assert pairs(merge.take("a", copy(12, 3), now_ns=4 * MS)) == [(12, 11)]
 
 
 # --- laws -----------------------------------------------------------------------------------------

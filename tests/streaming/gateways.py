@@ -13,8 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from streaming.core.blocks import MARKET_KINDS, FileKind, OpenBlock, RawBlock
-from streaming.hl_gateway.assemble import LateBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, LateBlock, OpenBlock, RawBlock
 from streaming.upstream.links import GatewayNode
 from streaming.upstream.spec import parse_upstreams
 from tests.support.services import start_process, wait_until

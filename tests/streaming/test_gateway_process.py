@@ -16,8 +16,8 @@ import grpc
 import pytest
 
 from relay_site.processes import free_port
-from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
-from streaming.hl_gateway.assemble import FileMode, LateBlock
+from streaming.core.blocks import MARKET_KINDS, FileKind, LateBlock, RawBlock
+from streaming.hl_gateway.assemble import FileMode
 from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
 from streaming.hl_gateway.tail import read_directory
 from tests.streaming.gateways import (

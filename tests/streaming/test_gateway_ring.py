@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.core.blocks import FileKind, RawBlock
-from streaming.hl_gateway.assemble import LateBlock
+from streaming.core.blocks import FileKind, LateBlock, RawBlock
 from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
 from streaming.hl_gateway.ring import OVERHEAD_BYTES, KindRing, Lapsed, Reader, Ring, history
 from tests.streaming.node_lines import DIFFS, FILLS, STATUSES

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.core.blocks import RawBlock
-from streaming.hl_gateway.assemble import FaultReason, FileMode, LateBlock
+from streaming.core.blocks import LateBlock, RawBlock
+from streaming.hl_gateway.assemble import FaultReason, FileMode
 from streaming.hl_gateway.file_tail import FileTail, Start, TailLimits
 from streaming.hl_gateway.node_files import NodeFiles
 from tests.streaming.node_lines import (

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.core.blocks import RawBlock
+from streaming.core.blocks import Ending, LateBlock, RawBlock
 from streaming.hl_gateway.assemble import (
     LOST,
     BlockAssembler,
     FaultReason,
     Faults,
     FileMode,
-    LateBlock,
     LineBuffer,
 )
 from tests.streaming.node_lines import BY_BLOCK, FILLS, STREAMING, node_line
@@ -164,6 +163,31 @@ def test_quiet_block_closes_only_when_another_kind_is_further() -> None:
     # What comes for it after all is not lost.
     assert assembler.feed([node_line(100, "b")], read_ns=0, at_ns=2_000) == []
     assert heights(close(102, 2_250)) == [(100, True, 1)]
+
+
+def test_a_block_says_how_it_ended() -> None:
+    assembler = BlockAssembler(FILLS, STREAMING)
+    assembler.feed([node_line(100)], read_ns=0, at_ns=0)
+    quiet = assembler.close_idle(seen_height=101, at_ns=250, quiet_ns=250)
+    late = assembler.feed([node_line(100, "rest"), node_line(101)], read_ns=0, at_ns=300)
+    sure = assembler.feed([node_line(102)], read_ns=0, at_ns=400)
+    assert [b.ending for b in quiet + late + sure] == [Ending.QUIET, Ending.QUIET, Ending.SURE]
+
+
+@pytest.mark.parametrize("lost", [LOST, b"garbage", node_line(101)[:-9]])
+def test_the_blocks_beside_a_line_that_cannot_be_read_are_torn(lost: bytes) -> None:
+    """It was of one of them, or of one in between."""
+    lines = [node_line(100), node_line(101), lost, node_line(102), node_line(103), node_line(104)]
+    assembler = BlockAssembler(FILLS, STREAMING)
+    blocks = assembler.feed(lines, read_ns=0, at_ns=0)
+    assert [(b.height, b.ending) for b in blocks] == [
+        (100, Ending.SURE),
+        (101, Ending.TORN),
+        (102, Ending.TORN),
+        (103, Ending.SURE),
+    ]
+    by_block, _ = assemble([line + b"\n" for line in lines], BY_BLOCK)
+    assert {b.ending for b in by_block} == {Ending.SURE}
 
 
 def test_joined_midway_drops_the_first_height_in_streaming_only() -> None:

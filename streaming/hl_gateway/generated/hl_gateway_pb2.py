@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/streaming/hl_gateway/generated/hl_gateway.proto\x12\x12hlrelay.gateway.v1\"(\n\x08KindFrom\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\x04\"g\n\x13StreamBlocksRequest\x12+\n\x05kinds\x18\x01 \x03(\x0b\x32\x1c.hlrelay.gateway.v1.KindFrom\x12\x0f\n\x07history\x18\x02 \x03(\t\x12\x12\n\nopen_fills\x18\x03 \x01(\x08\"w\n\x05\x42lock\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\x04\x12\r\n\x05lines\x18\x03 \x03(\x0c\x12\x0f\n\x07read_ns\x18\x04 \x01(\x06\x12\x15\n\x08previous\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04late\x18\x06 \x01(\x08\x42\x0b\n\t_previous\"F\n\x05Start\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06oldest\x18\x02 \x01(\x04\x12\x0f\n\x07resumed\x18\x03 \x01(\x08\x12\x0e\n\x06newest\x18\x04 \x01(\x04\"\xb4\x01\n\x14StreamBlocksResponse\x12)\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x19.hlrelay.gateway.v1.Block\x12\x0f\n\x07history\x18\x02 \x01(\x08\x12)\n\x06starts\x18\x03 \x03(\x0b\x32\x19.hlrelay.gateway.v1.Start\x12,\n\x04open\x18\x04 \x01(\x0b\x32\x19.hlrelay.gateway.v1.BlockH\x00\x88\x01\x01\x42\x07\n\x05_open\"\x13\n\x11\x43heckpointRequest\"G\n\x12\x43heckpointResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"\x1b\n\x0bInfoRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\",\n\x0cInfoResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\x1a\n\nEvmRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\"+\n\x0b\x45vmResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\x0f\n\rStatusRequest\"\xd0\x02\n\nKindStatus\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x0e\n\x06height\x18\x03 \x01(\x04\x12\x13\n\x0bseen_height\x18\x04 \x01(\x04\x12\x0e\n\x06oldest\x18\x05 \x01(\x04\x12\x13\n\x0bheld_blocks\x18\x06 \x01(\x04\x12\x12\n\nheld_bytes\x18\x07 \x01(\x04\x12\x11\n\tmax_bytes\x18\x08 \x01(\x04\x12\x10\n\x08silent_s\x18\t \x01(\x01\x12\r\n\x05lag_s\x18\n \x01(\x01\x12\x15\n\rbacklog_bytes\x18\x0b \x01(\x04\x12\x12\n\nread_bytes\x18\x0c \x01(\x04\x12:\n\x06\x66\x61ults\x18\r \x03(\x0b\x32*.hlrelay.gateway.v1.KindStatus.FaultsEntry\x1a-\n\x0b\x46\x61ultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x89\x01\n\x0eStatusResponse\x12-\n\x05kinds\x18\x01 \x03(\x0b\x32\x1e.hlrelay.gateway.v1.KindStatus\x12\x0f\n\x07\x63lients\x18\x02 \x01(\r\x12\x0c\n\x04up_s\x18\x03 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x13\n\x0b\x63lients_cut\x18\x05 \x01(\x04\x32\xb3\x03\n\tHlGateway\x12\x63\n\x0cStreamBlocks\x12\'.hlrelay.gateway.v1.StreamBlocksRequest\x1a(.hlrelay.gateway.v1.StreamBlocksResponse0\x01\x12]\n\nCheckpoint\x12%.hlrelay.gateway.v1.CheckpointRequest\x1a&.hlrelay.gateway.v1.CheckpointResponse0\x01\x12I\n\x04Info\x12\x1f.hlrelay.gateway.v1.InfoRequest\x1a .hlrelay.gateway.v1.InfoResponse\x12\x46\n\x03\x45vm\x12\x1e.hlrelay.gateway.v1.EvmRequest\x1a\x1f.hlrelay.gateway.v1.EvmResponse\x12O\n\x06Status\x12!.hlrelay.gateway.v1.StatusRequest\x1a\".hlrelay.gateway.v1.StatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/streaming/hl_gateway/generated/hl_gateway.proto\x12\x12hlrelay.gateway.v1\"(\n\x08KindFrom\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\x04\"g\n\x13StreamBlocksRequest\x12+\n\x05kinds\x18\x01 \x03(\x0b\x32\x1c.hlrelay.gateway.v1.KindFrom\x12\x0f\n\x07history\x18\x02 \x03(\t\x12\x12\n\nopen_fills\x18\x03 \x01(\x08\"\x87\x01\n\x05\x42lock\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\x04\x12\r\n\x05lines\x18\x03 \x03(\x0c\x12\x0f\n\x07read_ns\x18\x04 \x01(\x06\x12\x15\n\x08previous\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04late\x18\x06 \x01(\x08\x12\x0e\n\x06\x65nding\x18\x07 \x01(\rB\x0b\n\t_previous\"F\n\x05Start\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06oldest\x18\x02 \x01(\x04\x12\x0f\n\x07resumed\x18\x03 \x01(\x08\x12\x0e\n\x06newest\x18\x04 \x01(\x04\"\xb4\x01\n\x14StreamBlocksResponse\x12)\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x19.hlrelay.gateway.v1.Block\x12\x0f\n\x07history\x18\x02 \x01(\x08\x12)\n\x06starts\x18\x03 \x03(\x0b\x32\x19.hlrelay.gateway.v1.Start\x12,\n\x04open\x18\x04 \x01(\x0b\x32\x19.hlrelay.gateway.v1.BlockH\x00\x88\x01\x01\x42\x07\n\x05_open\"\x13\n\x11\x43heckpointRequest\"G\n\x12\x43heckpointResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"\x1b\n\x0bInfoRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\",\n\x0cInfoResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\x1a\n\nEvmRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\"+\n\x0b\x45vmResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\x0f\n\rStatusRequest\"\xd0\x02\n\nKindStatus\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x0e\n\x06height\x18\x03 \x01(\x04\x12\x13\n\x0bseen_height\x18\x04 \x01(\x04\x12\x0e\n\x06oldest\x18\x05 \x01(\x04\x12\x13\n\x0bheld_blocks\x18\x06 \x01(\x04\x12\x12\n\nheld_bytes\x18\x07 \x01(\x04\x12\x11\n\tmax_bytes\x18\x08 \x01(\x04\x12\x10\n\x08silent_s\x18\t \x01(\x01\x12\r\n\x05lag_s\x18\n \x01(\x01\x12\x15\n\rbacklog_bytes\x18\x0b \x01(\x04\x12\x12\n\nread_bytes\x18\x0c \x01(\x04\x12:\n\x06\x66\x61ults\x18\r \x03(\x0b\x32*.hlrelay.gateway.v1.KindStatus.FaultsEntry\x1a-\n\x0b\x46\x61ultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x89\x01\n\x0eStatusResponse\x12-\n\x05kinds\x18\x01 \x03(\x0b\x32\x1e.hlrelay.gateway.v1.KindStatus\x12\x0f\n\x07\x63lients\x18\x02 \x01(\r\x12\x0c\n\x04up_s\x18\x03 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x13\n\x0b\x63lients_cut\x18\x05 \x01(\x04\x32\xb3\x03\n\tHlGateway\x12\x63\n\x0cStreamBlocks\x12\'.hlrelay.gateway.v1.StreamBlocksRequest\x1a(.hlrelay.gateway.v1.StreamBlocksResponse0\x01\x12]\n\nCheckpoint\x12%.hlrelay.gateway.v1.CheckpointRequest\x1a&.hlrelay.gateway.v1.CheckpointResponse0\x01\x12I\n\x04Info\x12\x1f.hlrelay.gateway.v1.InfoRequest\x1a .hlrelay.gateway.v1.InfoResponse\x12\x46\n\x03\x45vm\x12\x1e.hlrelay.gateway.v1.EvmRequest\x1a\x1f.hlrelay.gateway.v1.EvmResponse\x12O\n\x06Status\x12!.hlrelay.gateway.v1.StatusRequest\x1a\".hlrelay.gateway.v1.StatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,32 +37,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KINDFROM']._serialized_end=111
   _globals['_STREAMBLOCKSREQUEST']._serialized_start=113
   _globals['_STREAMBLOCKSREQUEST']._serialized_end=216
-  _globals['_BLOCK']._serialized_start=218
-  _globals['_BLOCK']._serialized_end=337
-  _globals['_START']._serialized_start=339
-  _globals['_START']._serialized_end=409
-  _globals['_STREAMBLOCKSRESPONSE']._serialized_start=412
-  _globals['_STREAMBLOCKSRESPONSE']._serialized_end=592
-  _globals['_CHECKPOINTREQUEST']._serialized_start=594
-  _globals['_CHECKPOINTREQUEST']._serialized_end=613
-  _globals['_CHECKPOINTRESPONSE']._serialized_start=615
-  _globals['_CHECKPOINTRESPONSE']._serialized_end=686
-  _globals['_INFOREQUEST']._serialized_start=688
-  _globals['_INFOREQUEST']._serialized_end=715
-  _globals['_INFORESPONSE']._serialized_start=717
-  _globals['_INFORESPONSE']._serialized_end=761
-  _globals['_EVMREQUEST']._serialized_start=763
-  _globals['_EVMREQUEST']._serialized_end=789
-  _globals['_EVMRESPONSE']._serialized_start=791
-  _globals['_EVMRESPONSE']._serialized_end=834
-  _globals['_STATUSREQUEST']._serialized_start=836
-  _globals['_STATUSREQUEST']._serialized_end=851
-  _globals['_KINDSTATUS']._serialized_start=854
-  _globals['_KINDSTATUS']._serialized_end=1190
-  _globals['_KINDSTATUS_FAULTSENTRY']._serialized_start=1145
-  _globals['_KINDSTATUS_FAULTSENTRY']._serialized_end=1190
-  _globals['_STATUSRESPONSE']._serialized_start=1193
-  _globals['_STATUSRESPONSE']._serialized_end=1330
-  _globals['_HLGATEWAY']._serialized_start=1333
-  _globals['_HLGATEWAY']._serialized_end=1768
+  _globals['_BLOCK']._serialized_start=219
+  _globals['_BLOCK']._serialized_end=354
+  _globals['_START']._serialized_start=356
+  _globals['_START']._serialized_end=426
+  _globals['_STREAMBLOCKSRESPONSE']._serialized_start=429
+  _globals['_STREAMBLOCKSRESPONSE']._serialized_end=609
+  _globals['_CHECKPOINTREQUEST']._serialized_start=611
+  _globals['_CHECKPOINTREQUEST']._serialized_end=630
+  _globals['_CHECKPOINTRESPONSE']._serialized_start=632
+  _globals['_CHECKPOINTRESPONSE']._serialized_end=703
+  _globals['_INFOREQUEST']._serialized_start=705
+  _globals['_INFOREQUEST']._serialized_end=732
+  _globals['_INFORESPONSE']._serialized_start=734
+  _globals['_INFORESPONSE']._serialized_end=778
+  _globals['_EVMREQUEST']._serialized_start=780
+  _globals['_EVMREQUEST']._serialized_end=806
+  _globals['_EVMRESPONSE']._serialized_start=808
+  _globals['_EVMRESPONSE']._serialized_end=851
+  _globals['_STATUSREQUEST']._serialized_start=853
+  _globals['_STATUSREQUEST']._serialized_end=868
+  _globals['_KINDSTATUS']._serialized_start=871
+  _globals['_KINDSTATUS']._serialized_end=1207
+  _globals['_KINDSTATUS_FAULTSENTRY']._serialized_start=1162
+  _globals['_KINDSTATUS_FAULTSENTRY']._serialized_end=1207
+  _globals['_STATUSRESPONSE']._serialized_start=1210
+  _globals['_STATUSRESPONSE']._serialized_end=1347
+  _globals['_HLGATEWAY']._serialized_start=1350
+  _globals['_HLGATEWAY']._serialized_end=1785
 # @@protoc_insertion_point(module_scope)

@@ -25,20 +25,22 @@ class StreamBlocksRequest(_message.Message):
     def __init__(self, kinds: _Optional[_Iterable[_Union[KindFrom, _Mapping]]] = ..., history: _Optional[_Iterable[str]] = ..., open_fills: _Optional[bool] = ...) -> None: ...
 
 class Block(_message.Message):
-    __slots__ = ("kind", "height", "lines", "read_ns", "previous", "late")
+    __slots__ = ("kind", "height", "lines", "read_ns", "previous", "late", "ending")
     KIND_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
     READ_NS_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
+    ENDING_FIELD_NUMBER: _ClassVar[int]
     kind: str
     height: int
     lines: _containers.RepeatedScalarFieldContainer[bytes]
     read_ns: int
     previous: int
     late: bool
-    def __init__(self, kind: _Optional[str] = ..., height: _Optional[int] = ..., lines: _Optional[_Iterable[bytes]] = ..., read_ns: _Optional[int] = ..., previous: _Optional[int] = ..., late: _Optional[bool] = ...) -> None: ...
+    ending: int
+    def __init__(self, kind: _Optional[str] = ..., height: _Optional[int] = ..., lines: _Optional[_Iterable[bytes]] = ..., read_ns: _Optional[int] = ..., previous: _Optional[int] = ..., late: _Optional[bool] = ..., ending: _Optional[int] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ("kind", "oldest", "resumed", "newest")

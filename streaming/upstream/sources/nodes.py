@@ -24,7 +24,7 @@ from streaming.core.books import build_books
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import Envelope
 from streaming.core.market import CheckpointTooOld, Market
-from streaming.core.merge import FAR_BLOCKS, BlockMerge
+from streaming.core.merge import BlockMerge
 from streaming.core.topic import Kind, Topic
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError
 from streaming.upstream import metrics
@@ -287,8 +287,7 @@ class NodesSource:
                 self._publish(envelopes)
 
     def _can_be(self, block: RawBlock) -> bool:
-        last = self._merge.last(block.kind)
-        return last is None or block.height <= last + FAR_BLOCKS
+        return self._merge.can_be(block.height)
 
     def _on_due(self) -> None:
         self._timer = None
