@@ -184,7 +184,7 @@ class LogWriter:
                 self._budgets[kind].add(
                     key, envelope.position, size_bytes=_cost(envelope.payload), now_s=now_s
                 )
-            elif envelope.role is Role.GAP:
+            elif envelope.role in (Role.GAP, Role.RESET):
                 commands.extend(self._declare(key, envelope))
         for key, entries in by_key.items():
             commands.append(self._entries(key, entries))
@@ -270,7 +270,7 @@ class LogWriter:
         # Not in the log itself: the other worker may yet bring what this one lost.
         late = keys.LOG_LATE.format(log=key)
         words: tuple[str | bytes | int, ...] = (
-            "i", entry_id(gap.position), "r", int(Role.GAP), "v", entry_id(gap.previous),
+            "i", entry_id(gap.position), "r", int(gap.role), "v", entry_id(gap.previous),
             "e", gap.epoch, "t", _TIMES.pack(*_numbers(gap.times)), "p", gap.payload,
         )  # fmt: skip
         return [

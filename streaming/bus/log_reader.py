@@ -22,10 +22,11 @@ class Replay:
     """A stretch of a topic's log.
 
     `entries` are updates in order and, between them, the gaps that a worker declared and no other
-    filled. A hole nobody declared shows as an entry whose `previous` is above the place before it:
-    `holes` lists both kinds. `oldest` is the earliest place that can be resumed from without loss,
-    `tip` the last place in the log; both are None when there is no log. `is_whole` is False when
-    `limit` cut it off: read on after the last entry.
+    filled, and the places where one began again from a corrected state. A hole nobody declared
+    shows as an entry whose `previous` is above the place before it: `holes` lists both kinds.
+    `oldest` is the earliest place that can be resumed from without loss, `tip` the last place in
+    the log; both are None when there is no log. `is_whole` is False when `limit` cut it off: read
+    on after the last entry.
     """
 
     entries: list[Envelope]
@@ -42,6 +43,8 @@ class Replay:
         holes: list[tuple[Position, Position]] = []
         at = after
         for entry in self.entries:
+            if entry.role is Role.RESET:
+                continue
             if entry.role is Role.GAP:
                 begin = max(at, entry.previous)
                 if entry.position > begin:
@@ -174,11 +177,24 @@ def _joined(found: list[Envelope], after: Position) -> list[Envelope]:
     entry contradicts."""
     best: dict[Position, Envelope] = {}
     gaps: list[Envelope] = []
+    resets: list[Envelope] = []
     for entry in found:
         if entry.role is Role.GAP:
             gaps.append(entry)
+        elif entry.role is Role.RESET:
+            resets.append(entry)
         elif entry.position not in best or entry.previous < best[entry.position].previous:
             best[entry.position] = entry
+    joined = _with_gaps(best, gaps, after)
+    if resets:
+        # Each holds, whatever else is there, behind everything up to its place.
+        joined = sorted([*joined, *resets], key=lambda entry: entry.position)
+    return joined
+
+
+def _with_gaps(
+    best: dict[Position, Envelope], gaps: list[Envelope], after: Position
+) -> list[Envelope]:
     if not gaps:
         return [best[position] for position in sorted(best)]
     joined: list[Envelope] = []

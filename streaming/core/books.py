@@ -210,6 +210,12 @@ class Books:
         self._kept.clear()
         self._kept_bytes = 0
 
+    def correct(self, books: Mapping[str, L4Book]) -> None:
+        """Put these books, of the same block, in the place of those of their coins."""
+        for book in books.values():
+            book.faults = self._faults
+        self.by_coin.update(books)
+
     def _apply_kept(self, kept: _Kept) -> None:
         block = node_lines.decode(kept.raw, Counter())  # its faults were counted when it came
         if block is not None:

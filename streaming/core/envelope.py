@@ -50,6 +50,10 @@ class Role(IntEnum):
     #: Something in (`previous`, `position`] is lost to this worker; the payload is one line of text
     #: saying why.
     GAP = 3
+    #: What this worker said of the topic up to `position` was built on a wrong state; the payload
+    #: is one line of text saying why, and a snapshot follows. An edge that does not know the role
+    #: loses the message it comes in, so that holds nothing but what was corrected.
+    RESET = 4
 
 
 class Times(msgspec.Struct, array_like=True, frozen=True):

@@ -25,8 +25,8 @@ class Feed:
         "asked_s", "covers", "down_s", "ended_epochs", "epoch", "held", "idle_since_s",
         "is_overdue",
         "joined_at",
-        "live", "name", "opening", "position", "snapshot", "streams", "topic", "waiting",
-        "watchers", "why_not",
+        "live", "name", "opening", "position", "reset_at", "snapshot", "streams", "topic",
+        "waiting", "watchers", "why_not",
     )  # fmt: skip
 
     def __init__(self, topic: Topic) -> None:
@@ -42,6 +42,7 @@ class Feed:
         self.snapshot = snapshots.snapshot_for(topic)
         self.epoch = ""  # "": no sign of life yet
         self.position: Position = ORIGIN
+        self.reset_at: Position = ORIGIN  # what was told up to here was said to be wrong
         self.held: Held | None = None  # a suspected hole
         # From where on each worker has told everything.
         self.covers: dict[str, Position] = {}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from streaming.core import snapshots
 from streaming.core.cursor import NODE_EPOCH_PREFIX
-from streaming.core.envelope import ORIGIN, Envelope, Position, Role
+from streaming.core.envelope import ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.feed import Feed
 from streaming.core.freshness import Freshness
 from streaming.core.held import Held
@@ -106,6 +106,7 @@ class Counters:
     sink_failures: int = 0
     resumes: int = 0
     resumes_failed: int = 0
+    resets: int = 0  # topics begun again because what was told of them was wrong
 
 
 class _Chain(Enum):
@@ -254,6 +255,8 @@ class Hub:
             self._snapshot(feed, envelope, worker)
         elif envelope.role is Role.GAP:
             self._gap(feed, envelope, worker)
+        elif envelope.role is Role.RESET:
+            self._reset(feed, envelope)
         else:
             self._not_ready(feed, envelope.payload.decode(errors="replace"), worker)
         if feed.watchers:
@@ -398,6 +401,21 @@ class Hub:
         else:
             self._lose(feed, envelope.position, reason)
 
+    def _reset(self, feed: Feed, envelope: Envelope) -> None:
+        """What followers built is wrong, whoever told it: all begin again, from the snapshot behind
+        this. Nothing is lost, so no other worker's word or silence says otherwise; one that is yet
+        to correct itself will say so too."""
+        if not feed.topic.is_chained or not feed.epoch:
+            return
+        if self._chain(feed, envelope.epoch) is not _Chain.SAME:
+            return
+        self.counters.resets += 1
+        feed.reset_at = max(feed.reset_at, envelope.position)
+        # The snapshot is in the same message: it is asked for only if it does not start everybody.
+        feed.asked_s, feed.is_overdue = self.now_s, True
+        self._put_back(feed)
+        self.relays.restart(feed, envelope.position, envelope.payload.decode(errors="replace"))
+
     def _suspicion(self, feed: Feed) -> Held:
         if feed.held is None:
             feed.held = Held()
@@ -454,6 +472,9 @@ class Hub:
                 return
             held.is_answered = True
             for entry in replay.entries:
+                if entry.role is Role.RESET and entry.position > feed.reset_at:
+                    self._reset(feed, entry)  # the message it came in was lost
+            for entry in replay.entries:
                 if entry.role is Role.UPDATE and entry.position > feed.position:
                     held.add(entry)
             self._release(feed, held)
@@ -507,12 +528,15 @@ class Hub:
     def _restart(self, feed: Feed, until: Position | None = None) -> None:
         """Let live followers of a chained topic wait for a snapshot, but for those whose own
         already contains `until`."""
+        self._put_back(feed, until)
+        self._demand.want(feed.name)
+
+    def _put_back(self, feed: Feed, until: Position | None = None) -> None:
         for session in list(feed.live):
             if until is None or feed.joined_at.get(session, ORIGIN) < until:
                 del feed.live[session]
                 feed.joined_at.pop(session, None)
                 feed.waiting[session] = None
-        self._demand.want(feed.name)
 
     def _count_hole(self, feed: Feed) -> None:
         kind = feed.topic.kind
@@ -603,7 +627,7 @@ class Hub:
                 feed.live.clear()
             else:
                 feed.position = envelope.previous
-        elif envelope.position < feed.position:
+        elif end_of(envelope.position.height) < feed.position:
             return  # made by a worker that is behind; the other answers too
         if envelope.payload:
             frame = self._frame(feed, envelope.payload)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import msgspec
+from msgspec.structs import replace
 
 from streaming.core import l2_diffs
 from streaming.core.block_pairs import BlockPairs, Pair
@@ -38,6 +38,7 @@ from streaming.core.user_feeds import UserFeeds
 
 __all__ = ["NOT_READY", "CheckpointTooOld", "Market"]
 
+CORRECTED = "The book was corrected from a checkpoint"
 NOT_READY = "Order book not ready for streaming (waiting for snapshot)"
 
 #: What is made of the books.
@@ -131,6 +132,11 @@ class Market:
     def is_ready(self) -> bool:
         """Whether the books follow the files."""
         return self._books.is_ready
+
+    @property
+    def books(self) -> Mapping[str, L4Book]:
+        """The books by coin, to look at."""
+        return self._books.by_coin
 
     @property
     def has_diffs(self) -> bool:
@@ -293,6 +299,25 @@ class Market:
         self._tracks = {
             coin: _Track(here, here, _best(book)) for coin, book in self._books.by_coin.items()
         }
+
+    def correct(self, books: Mapping[str, L4Book]) -> list[Envelope]:
+        """Go on from these books of the same block: those there were wrong. States are shown anew;
+        who builds on frames is told to begin again, from the snapshot that follows."""
+        self._books.correct(books)
+        out: list[Envelope] = []
+        for coin in books:
+            if (track := self._tracks.get(coin)) is not None:
+                track.best = _best(self._books.by_coin[coin])
+            for topic in self._wanted_of.get(coin, ()):
+                if topic.kind is Kind.L2_DIFF:
+                    # Its frames go on from the last one: nothing is lost between.
+                    view = self._view(self._books.by_coin[coin], topic)
+                    self._l2_diffs.rebase(topic, view)
+                snapshot = self.snapshot(topic)
+                if topic.is_chained:
+                    out.append(_reset(snapshot))
+                out.append(snapshot)
+        return out
 
     def finish(self) -> list[Envelope]:
         """The frames still waiting for another file: no more will come."""
@@ -470,7 +495,16 @@ def _reaching_back(gap: Envelope, first: int) -> Envelope:
     before = end_of(first - 1)
     if gap.role is not Role.GAP or gap.previous <= before:
         return gap
-    return msgspec.structs.replace(gap, previous=before)
+    return replace(gap, previous=before)
+
+
+def _reset(snapshot: Envelope) -> Envelope:
+    return replace(
+        snapshot,
+        position=end_of(snapshot.position.height),
+        role=Role.RESET,
+        payload=CORRECTED.encode(),
+    )
 
 
 def _best(book: L4Book) -> _TopBest:

@@ -219,6 +219,12 @@ class Relays:
             if stream.state is StreamState.LIVE and stream.position < until:
                 self._gap(stream, max(stream.position, feed.position), until, reason)
 
+    def restart(self, feed: Feed, until: Position, reason: str) -> None:
+        """What was told of a chained topic up to `until` was wrong: everybody begins again."""
+        for stream in feed.streams:
+            if stream.state in (StreamState.LIVE, StreamState.REPLAYING):
+                self._gap(stream, stream.position, max(stream.position, until), reason)
+
     def _gap(self, stream: Stream, after: Position, until: Position, reason: str) -> None:
         feed = stream.feed
         source = cursors.source_of(feed.epoch if feed is not None and feed.epoch else "n-")
@@ -366,7 +372,7 @@ class Relays:
     def _replay(self, stream: Stream, entry: Envelope) -> int:
         if entry.position <= stream.position:
             return 0
-        if entry.role is Role.GAP:
+        if entry.role in (Role.GAP, Role.RESET):
             self._gap(stream, stream.position, entry.position, entry.payload.decode())
             return 0
         if entry.previous > stream.position:

@@ -186,6 +186,21 @@ async def test_a_gap_one_worker_declared_stands_until_the_other_fills_it(
     assert replay.holes(ORIGIN) == []
 
 
+async def test_a_correction_stands_behind_what_it_corrects_whatever_the_other_worker_brings(
+    client: redis.Redis, reader: LogReader, topic: Topic
+) -> None:
+    one, two = LogWriter(), LogWriter()
+    reset = Envelope(topic.name, NODE, end_of(6), Position(5), Role.RESET, b"corrected")
+    updates = [trade(topic, Position(h), Position(h - 1)) for h in (5, 6, 7)]
+    run(client, two.append(updates))
+    run(client, one.append([*updates[:2], reset, updates[2]]))
+    replay = await reader.read(topic, Position(4))
+    assert replay.entries == [*updates[:2], reset, updates[2]]
+    assert replay.holes(Position(4)) == []
+    assert (await reader.read(topic, Position(6))).entries == [reset, updates[2]]
+    assert (await reader.read(topic, end_of(6))).entries == [updates[2]]
+
+
 #: The events of each block, and for each of two workers the blocks it lost.
 histories = st.integers(1, 14).flatmap(
     lambda count: st.tuples(

@@ -2,8 +2,7 @@
 
 A checkpoint is some blocks old when it is here. The changes since are kept from before it was asked
 for and applied to it, so that both sides stand at the same block when they are compared. Compared
-are the 100 best levels of each coin; that holds the loop for about 0.3 ms a coin, once in a
-disagreement.
+are each coin's orders by id and its 100 best levels; that holds the loop for about 0.1 ms a coin.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from dataclasses import dataclass, field
 from streaming.core.blocks import FileKind, RawBlock
 from streaming.core.book.l4 import L4Book
 from streaming.core.books import Books
-from streaming.core.envelope import Envelope, Position, Role, end_of
+from streaming.core.envelope import Envelope
 from streaming.core.market import CheckpointTooOld, Market
-from streaming.core.topic import MAX_LEVELS, Kind, Topic
+from streaming.core.topic import MAX_LEVELS
 
 #: Changes kept while a checkpoint is made: 120 s of all coins' at 1 MiB/s.
 KEPT_BYTES = 120 * 1024 * 1024
@@ -26,8 +25,6 @@ SLICE_BLOCKS = 20
 #: A node may be ahead of what has been merged; for longer than this it is something else.
 CATCH_UP_S = 5.0
 LOOK_S = 0.02
-
-CORRECTED = b"The book was corrected from a checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +72,12 @@ class BookCheck:
                 f"checkpoint of block {height} came to {fresh.height} in {done} blocks,"
                 f" the books are at {market.height}"
             )
-        other = Market(epoch="")
-        other.load_checkpoint(fresh.height, fresh.by_coin)
-        coins = fresh.by_coin.keys() | market.coins()
-        differing = frozenset(c for c in coins if _levels(market, c) != _levels(other, c))
-        if not differing:
-            return BookCheckResult(fresh.height)
-        market.load_checkpoint(fresh.height, fresh.by_coin)
-        return BookCheckResult(fresh.height, differing, list(self._news(differing)))
+        wrong: dict[str, L4Book] = {}
+        for coin in fresh.by_coin.keys() | market.books.keys():
+            right = fresh.by_coin.get(coin) or L4Book(coin)
+            if not _is_same(right, market.books.get(coin) or L4Book(coin)):
+                wrong[coin] = right
+        return BookCheckResult(fresh.height, frozenset(wrong), market.correct(wrong))
 
     async def _catch_up(self, fresh: Books, height: int) -> int:
         """Apply what is kept until nothing is left and the market is there too; returns how many
@@ -106,30 +101,11 @@ class BookCheck:
             await asyncio.sleep(0 if done < len(self._kept) else LOOK_S)
         return done
 
-    def _news(self, coins: frozenset[str]) -> list[Envelope]:
-        """States are shown anew; whoever follows changes is told to start again."""
-        envelopes = []
-        height = self._market.height
-        for topic in self._market.wanted:
-            state = topic.kind in (Kind.L2_BOOK, Kind.BBO) and topic.coin in coins
-            if not state and not topic.is_chained:
-                continue
-            snapshot = self._market.snapshot(topic)
-            if topic.is_chained:
-                snapshot = Envelope(
-                    topic.name,
-                    snapshot.epoch,
-                    end_of(height),
-                    Position(height),
-                    Role.GAP,
-                    CORRECTED,
-                    snapshot.times,
-                )
-            envelopes.append(snapshot)
-        return envelopes
+
+def _is_same(one: L4Book, other: L4Book) -> bool:
+    return one.orders.keys() == other.orders.keys() and _top(one) == _top(other)
 
 
-def _levels(market: Market, coin: str) -> bytes:
-    """The coin's best levels as they are rendered, without the time."""
-    topic = Topic(Kind.L2_BOOK, coin, n_levels=MAX_LEVELS)
-    return market.snapshot(topic).payload.partition(b'"levels"')[2]
+def _top(book: L4Book) -> list[list[tuple[int, int, int]]]:
+    exact = book.l2.exact
+    return [side.top(MAX_LEVELS) for side in (exact.bids, exact.asks)]
