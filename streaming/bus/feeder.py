@@ -98,6 +98,7 @@ class Feeder:
             tip_ns=message.tip_ns,
             now_s=self._heard_at_s,
             now_ns=time.time_ns(),
+            heights=message.heights,
         )
         publish = hub.publish
         for envelope in message.envelopes:

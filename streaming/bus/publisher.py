@@ -61,16 +61,18 @@ class Publisher:
         on_connect: Callable[[], None] = lambda: None,
         edges: Callable[[], Iterable[str]] = tuple,
         tip: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        heights: Callable[[], tuple[int, ...]] = tuple,
         log_writer: Log | None = None,
     ) -> None:
         """`holders` gives the edges that lease a topic, `edges` all that live; `tip` the highest
-        block taken in and its own time (ns), (0, 0) without a node.
+        block taken in and its own time (ns), (0, 0) without a node; `heights` the highest of each
+        kind of file.
         """
         self._url = url
         self._worker = worker
         self._holders = holders
         self._on_connect = on_connect
-        self._edges, self._tip, self._log = edges, tip, log_writer
+        self._edges, self._tip, self._heights, self._log = edges, tip, heights, log_writer
         self._sent_at_s: dict[str, float] = {}
         self._errors: set[str] = set()
         self._connection: resp.RespConnection | None = None
@@ -174,7 +176,9 @@ class Publisher:
 
     def _message(self, edge: str, envelopes: list[Envelope]) -> Command:
         height, block_ns = self._tip()
-        data = wire.encode(BusMessage(wire.VERSION, self._worker, envelopes, height, block_ns))
+        data = wire.encode(
+            BusMessage(wire.VERSION, self._worker, envelopes, height, block_ns, self._heights())
+        )
         self._sent_at_s[edge] = time.monotonic()
         metrics.BUS_PUBLISHED.inc()
         metrics.BUS_PUBLISHED_BYTES.inc(len(data))

@@ -97,6 +97,9 @@ class BusMessage(msgspec.Struct, array_like=True, frozen=True):
     envelopes: list[Envelope]
     tip_height: int = 0  # the highest block this worker has taken in; 0: it reads no node
     tip_ns: int = 0  # that block's own time, ns since 1970 UTC
+    #: The same height for each kind of file (`streaming.core.tips`): what a topic is made of may be
+    #: behind. Empty from a worker one release older; such an edge leaves it unread.
+    heights: tuple[int, ...] = ()
 
 
 class UnknownVersion(ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from streaming.core import snapshots
+from streaming.core import snapshots, tips
 from streaming.core.envelope import ORIGIN, Position
 from streaming.core.held import Held
 from streaming.core.topic import Topic
@@ -22,7 +22,7 @@ class Feed:
     """One topic at this process. Everything up to `position` has been delivered."""
 
     __slots__ = (
-        "asked_s", "covers", "down_s", "ended_epochs", "epoch", "held", "idle_since_s",
+        "asked_s", "covers", "down_s", "ended_epochs", "epoch", "files", "held", "idle_since_s",
         "is_overdue",
         "joined_at",
         "live", "name", "opening", "position", "reset_at", "snapshot", "streams", "topic",
@@ -32,6 +32,7 @@ class Feed:
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
         self.name = topic.name
+        self.files = tips.files_of(topic)
         self.opening = snapshots.opening_of(topic)
         # Followers in the official dialect (ordered sets), and those without a first frame.
         self.live: dict[Session, None] = {}

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streaming.core import tips
+
 #: Beyond it, block times are taken to be another day's.
 CLOCKS_AGREE_NS = 60_000_000_000
 #: A worker says at least every 100 ms that it lives; one that does not for this long is gone.
@@ -19,6 +21,7 @@ WORKER_GONE_S = 1.0
 @dataclass(slots=True)
 class _Worker:
     tip_height: int = 0
+    heights: tuple[int, ...] = ()  # by kind of file; empty: not told
     heard_s: float = 0.0
 
 
@@ -40,13 +43,22 @@ class Freshness:
         return frozenset(self._workers)
 
     def heard(
-        self, worker: str, *, tip_height: int, tip_ns: int, now_s: float, now_ns: int
+        self,
+        worker: str,
+        *,
+        tip_height: int,
+        tip_ns: int,
+        now_s: float,
+        now_ns: int,
+        heights: tuple[int, ...] = (),
     ) -> None:
-        """Note a message of a worker. `tip_height` 0: it reads no node."""
+        """Note a message of a worker. `tip_height` 0: it reads no node. `heights` as in
+        `streaming.core.tips`."""
         state = self._workers.get(worker)
         if state is None:
             state = self._workers[worker] = _Worker()
         state.heard_s = now_s
+        state.heights = heights
         state.tip_height = max(state.tip_height, tip_height)
         if tip_height > self.tip_height:
             self.tip_height = tip_height
@@ -55,10 +67,13 @@ class Freshness:
             if self._least_age_ns is None or age_ns < self._least_age_ns:
                 self._least_age_ns = age_ns
 
-    def tip_of(self, worker: str) -> int:
-        """The highest block a living worker has taken in; 0 when it is gone or reads no node."""
+    def tip_of(self, worker: str, files: tuple[int, ...] = ()) -> int:
+        """The highest block a living worker has taken in, of all these files (`tips.files_of`) when
+        it tells; 0 when it is gone or reads no node."""
         state = self._workers.get(worker)
-        return state.tip_height if state is not None else 0
+        if state is None:
+            return 0
+        return tips.tip_of(state.heights, files) if files and state.heights else state.tip_height
 
     def gone(self, *, now_s: float) -> list[str]:
         """Forget the workers that fell silent; returns their names."""

@@ -494,7 +494,7 @@ class Hub:
 
     def _tips_without_hole(self, feed: Feed) -> list[int]:
         tip_of = self.freshness.tip_of
-        return [tip_of(w) for w, since in feed.covers.items() if since <= feed.position]
+        return [tip_of(w, feed.files) for w, since in feed.covers.items() if since <= feed.position]
 
     def _declare(self, feed: Feed, held: Held) -> None:
         """Go on behind the hole, and say so where something may be lost."""
@@ -697,13 +697,25 @@ class Hub:
     # --- what the workers say of themselves ---
 
     def heard(
-        self, worker: str, *, tip_height: int, tip_ns: int, now_s: float, now_ns: int
+        self,
+        worker: str,
+        *,
+        tip_height: int,
+        tip_ns: int,
+        now_s: float,
+        now_ns: int,
+        heights: tuple[int, ...] = (),
     ) -> None:
-        """A worker's message came: its highest block and that block's own time. Call it before
-        the message's envelopes are published."""
+        """A worker's message came: its highest block, that block's own time, and the highest of
+        each kind of file. Call it before the message's envelopes are published."""
         self.now_s = now_s
         self.freshness.heard(
-            worker, tip_height=tip_height, tip_ns=tip_ns, now_s=now_s, now_ns=now_ns
+            worker,
+            tip_height=tip_height,
+            tip_ns=tip_ns,
+            now_s=now_s,
+            now_ns=now_ns,
+            heights=heights,
         )
 
     def check_age(self, *, now_s: float) -> None:

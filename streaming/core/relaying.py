@@ -458,7 +458,7 @@ class Relays:
         """Whether a worker that tells everything has gone past the feed's place in silence."""
         tip_of = self._hub.freshness.tip_of
         return any(
-            since <= stream.position and tip_of(worker) > feed.position.height
+            since <= stream.position and tip_of(worker, feed.files) > feed.position.height
             for worker, since in feed.covers.items()
         )
 

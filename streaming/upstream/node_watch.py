@@ -6,7 +6,7 @@ Nothing here holds up a block: it is called after the frames have gone out.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -16,12 +16,14 @@ from streaming.core.blocks import FileKind, RawBlock
 from streaming.core.checks import BlockChecks, Disagreement
 from streaming.core.merge import Breach
 from streaming.core.node_lines import parse_time_ns
+from streaming.core.tips import Tips
 from streaming.upstream import metrics
 from streaming.upstream.health import Health, Verdict
 
 log = structlog.get_logger(__name__)
 
 MARKS = ("lagging", "stalled", "disagreeing")
+STOPPED = "stopped"
 _BLOCK_TIME = b'"block_time":"'
 
 
@@ -34,6 +36,7 @@ class NodeWatch:
         self.checks = BlockChecks()
         self._on_book_difference = on_book_difference
         self._health = Health()
+        self._tips: defaultdict[str, Tips] = defaultdict(Tips)
         self._bytes: Counter[str] = Counter()
         self._rates: dict[str, tuple[float, int]] = {}  # at, bytes: of the last `figures`
         self._marks: dict[str, list[str]] = {}
@@ -45,6 +48,7 @@ class NodeWatch:
     def leave(self, name: str) -> None:
         """Forget a node."""
         self._health.leave(name)
+        self._tips.pop(name, None)
         self._bytes.pop(name, None)
         self._rates.pop(name, None)
         self._marks.pop(name, None)
@@ -62,10 +66,12 @@ class NodeWatch:
         caller.
         """
         tops: dict[FileKind, RawBlock] = {}
+        tips = self._tips[name]
         for block in blocks:
             metrics.BLOCKS.labels(name, block.kind).inc()
             self._bytes[name] += sum(map(len, block.lines))
             tops[block.kind] = block
+            tips.note(block)
             difference = self.checks.note(name, block)
             if difference is not None:
                 self._differ(difference, now_s=now_s)
@@ -96,7 +102,7 @@ class NodeWatch:
             "lag": verdict.lag,
             "silent_s": None if verdict.silent_s is None else round(verdict.silent_s, 3),
             "block_age_s": round(verdict.block_age_s, 3),
-            "marks": verdict.marks,
+            "marks": self._marks_of(name, verdict),
             "lagging": verdict.is_lagging,
             "stalled": verdict.is_stalled,
             "disagreeing": verdict.is_disagreeing,
@@ -113,12 +119,19 @@ class NodeWatch:
             metrics.HEIGHT.labels(name).set(verdict.height)
             metrics.LAG_BLOCKS.labels(name).set(verdict.lag)
             metrics.BLOCK_AGE.labels(name).set(verdict.block_age_s)
+            found = self._marks_of(name, verdict)
             for mark in MARKS:
-                metrics.MARKED.labels(name, mark).set(mark in verdict.marks)
-            if verdict.marks != self._marks.get(name, []):
-                self._marks[name] = verdict.marks
-                marks = ",".join(verdict.marks)
+                metrics.MARKED.labels(name, mark).set(mark in found)
+            metrics.MARKED.labels(name, STOPPED).set(any(m.startswith(STOPPED) for m in found))
+            if found != self._marks.get(name, []):
+                self._marks[name] = found
+                marks = ",".join(found)
                 log.warning("node_marked", source=name, marks=marks, lag=verdict.lag)
+
+    def _marks_of(self, name: str, verdict: Verdict) -> list[str]:
+        """A node's marks, with the kinds of file of which nothing comes any more by name."""
+        stopped = self._tips[name].stopped
+        return [*verdict.marks, *(f"{STOPPED} {kind}" for kind in sorted(stopped))]
 
     def _differ(self, difference: Disagreement, *, now_s: float) -> None:
         metrics.DISAGREEMENTS.labels(difference.kind).inc()

@@ -100,6 +100,7 @@ class Worker:
             on_connect=self._prime_all,
             edges=lambda: self.board.edges,
             tip=lambda: nodes.tip if nodes is not None else (0, 0),
+            heights=lambda: nodes.heights if nodes is not None else (),
             log_writer=self.log_writer,
         )
         self.owned = OwnedSources(

@@ -90,10 +90,16 @@ class FakeLog:
 async def test_a_quiet_edge_is_told_the_tip(client: redis.asyncio.Redis, url: str) -> None:
     tip = (7, 70)
     publisher = Publisher(
-        url=url, worker="w", holders=lambda _: set(), edges=lambda: [EDGE], tip=lambda: tip
+        url=url,
+        worker="w",
+        holders=lambda _: set(),
+        edges=lambda: [EDGE],
+        tip=lambda: tip,
+        heights=lambda: (tip[0], 5),
     )
     async with Edge(client) as edge, running(publisher.run):
         first = await edge.next()
+        assert first.heights == (7, 5)
         assert (first.envelopes, first.tip_height, first.tip_ns) == ([], 7, 70)
         tip = (8, 80)
         assert (await edge.next(lambda m: m.tip_height == 8)).tip_ns == 80

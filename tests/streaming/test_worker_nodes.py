@@ -21,6 +21,7 @@ from tests.core.node_events import ADA, block, diffs, fill, fills, new, order
 DEADLINE_S = 10.0
 TRADES = Topic(Kind.TRADES, "BTC")
 L2_BOOK = Topic(Kind.L2_BOOK, "BTC")
+L4_BOOK = Topic(Kind.L4_BOOK, "BTC")
 
 
 class FakeLink:
@@ -245,6 +246,36 @@ async def test_the_checkpoint_comes_from_the_healthiest_that_has_one() -> None:
         await out.until(lambda: source.state()["books_ready"])
         assert b.asked == 1
         assert [e.topic for e in out.envelopes if e.role is Role.SNAPSHOT]
+
+
+async def test_books_whose_changes_stopped_are_not_served_while_the_fills_go_on() -> None:
+    async with nodes("a") as (source, (a,), out):
+        for topic in (L2_BOOK, L4_BOOK):
+            source.want(topic)
+        a.checkpoints = [Checkpoint(10, resting(1))]
+        a.give(quiet(10), previous=False)
+        await out.until(lambda: source.state()["books_ready"])
+        out.envelopes.clear()
+        a.give(trade(10), previous=False)
+        for height in range(11, 42):
+            a.give(trade(height))
+        await out.until(lambda: any(e.role is Role.NOT_READY for e in out.envelopes))
+        told = {e.topic for e in out.envelopes if e.role is Role.NOT_READY}
+        assert told == {L2_BOOK.name, L4_BOOK.name}
+        assert not source.is_ready
+        snapshot = source.snapshot(L2_BOOK)
+        assert snapshot is not None
+        assert b"node_raw_book_diffs" in snapshot.payload
+        assert source.states()["a"]["marks"] == ["stopped node_raw_book_diffs"]
+        # They come back, late: what is old is not shown as new.
+        out.envelopes.clear()
+        a.give(diffs(11, new(2)))
+        assert not [e for e in out.envelopes if e.topic == L2_BOOK.name]
+        a.give(*(quiet(height) for height in range(12, 42)))
+        await out.until(lambda: source.is_ready)
+        shown = [e for e in out.envelopes if e.topic == L2_BOOK.name]
+        assert [(e.role, e.position.height) for e in shown] == [(Role.SNAPSHOT, 41)]
+        assert source.states()["a"]["marks"] == []
 
 
 async def test_books_are_compared_with_a_checkpoint_after_a_difference() -> None:

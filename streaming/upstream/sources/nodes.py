@@ -22,9 +22,10 @@ import structlog
 from streaming.core.blocks import FileKind, OpenBlock, RawBlock
 from streaming.core.books import build_books
 from streaming.core.catalogue import Catalogue
-from streaming.core.envelope import Envelope
-from streaming.core.market import CheckpointTooOld, Market
+from streaming.core.envelope import ORIGIN, Envelope, Role
+from streaming.core.market import BOOK_KINDS, CheckpointTooOld, Market
 from streaming.core.merge import BlockMerge
+from streaming.core.tips import Tips
 from streaming.core.topic import Kind, Topic
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError
 from streaming.upstream import metrics
@@ -45,6 +46,9 @@ WATCH_S = 0.1
 #: After nodes disagreed on book changes the books are compared with a checkpoint, at most this
 #: often.
 BOOK_CHECK_EVERY_S = 30.0
+#: States that are not shown while they are old. Changes that come late are still of use.
+OLD_STATES = frozenset({Kind.L2_BOOK, Kind.BBO, Kind.ALL_MIDS})
+CHANGES_STOPPED = "No node writes book changes (node_raw_book_diffs) while its other files go on"
 #: The files that are read of every node.
 NODE_FILES = tuple(FileKind)
 
@@ -98,7 +102,8 @@ class NodesSource:
         self._catalogue = Catalogue()
         self._publish: Publish = lambda envelopes: None
         self._history_of: str | None = None
-        self._height = 0
+        self._tips = Tips()
+        self._is_stopped = False  # the book changes, while other files go on
         self._faults: Counter[str] = Counter()
         self._told: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -118,12 +123,17 @@ class NodesSource:
     @property
     def tip(self) -> tuple[int, int]:
         """The highest block handed on, and the newest block time (ns since 1970)."""
-        return self._height, self._market.block_time_ns
+        return self._tips.top, self._market.block_time_ns
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Up to where each kind of file is handed on, as `streaming.core.tips` says."""
+        return self._tips.heights
 
     @property
     def is_ready(self) -> bool:
         """Whether there are books, and they follow the blocks."""
-        return self._market.is_ready
+        return self._market.is_ready and not self._is_stopped
 
     def set_epoch(self, epoch: str) -> None:
         """Everything from now on carries `epoch`."""
@@ -149,6 +159,8 @@ class NodesSource:
         """
         if topic.kind is Kind.TRADES and not self._market.has_fills:
             return None
+        if self._is_stopped and topic.kind in BOOK_KINDS:
+            return self._stopped(topic)
         return self._market.snapshot(topic)
 
     async def info(self, payload: bytes) -> bytes:
@@ -170,7 +182,7 @@ class NodesSource:
             "kind": "nodes",
             "height": height,
             "block_ns": block_ns,
-            "books_ready": self._market.is_ready,
+            "books_ready": self.is_ready,
             "coins": len(self.catalogue.coins),
             "waiting": self._merge.waiting,
             "merge": dict(self._merge.counts),
@@ -181,7 +193,7 @@ class NodesSource:
 
     def states(self) -> dict[str, dict[str, Any]]:
         """Figures of each node."""
-        ours = {"books_ready": self._market.is_ready, "coins": len(self.catalogue.coins)}
+        ours = {"books_ready": self.is_ready, "coins": len(self.catalogue.coins)}
         states: dict[str, dict[str, Any]] = {}
         for name, link in self._links.items():
             its = link.state()
@@ -312,10 +324,11 @@ class NodesSource:
                 envelopes += self._market.apply(block)
             except Exception:
                 self._fail(block)
-            if block.height > self._height:
-                self._height = block.height
+            self._tips.note(block)
             if self._book_check is not None:
                 self._book_check.keep(block)
+        if self._is_stopped:
+            envelopes = [e for e in envelopes if e.topic.partition(" ")[0] not in OLD_STATES]
         self._publish(envelopes)
 
     def _fail(self, block: RawBlock) -> None:
@@ -338,8 +351,24 @@ class NodesSource:
     async def _show(self) -> None:
         while True:
             self._watch.show(list(self._links))
+            self._look_at_changes()
             self._export_faults()
             await asyncio.sleep(WATCH_S)
+
+    def _look_at_changes(self) -> None:
+        """Books are as old as their changes, however new the other files are."""
+        is_stopped = FileKind.DIFFS in self._tips.stopped
+        if is_stopped == self._is_stopped:
+            return
+        self._is_stopped = is_stopped
+        log.warning("book_changes_stopped" if is_stopped else "book_changes_back", tip=self.tip[0])
+        told = (self.snapshot(topic) for topic in self._market.wanted if topic.kind in BOOK_KINDS)
+        self._publish([envelope for envelope in told if envelope is not None])
+
+    def _stopped(self, topic: Topic) -> Envelope:
+        return Envelope(
+            topic.name, self._epoch, ORIGIN, ORIGIN, Role.NOT_READY, CHANGES_STOPPED.encode()
+        )
 
     def _count(self, reason: str) -> None:
         self._faults[reason] += 1

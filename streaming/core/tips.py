@@ -1,0 +1,88 @@
+"""How far a worker has come, by kind of file: the newest block of one kind says nothing of another.
+
+Silence about a topic proves that nothing was there only when the files it is made of have gone
+past; and a book whose changes stopped is old although the fills go on.
+"""
+
+from __future__ import annotations
+
+from streaming.core.blocks import MARKET_KINDS, FileKind, RawBlock
+from streaming.core.topic import Kind, Topic
+
+#: Where a kind's height stands in `Tips.heights` and so on the wire: new kinds go to the end.
+KINDS = tuple(FileKind)
+_PLACE = {kind: place for place, kind in enumerate(KINDS)}
+#: The files each kind of topic is made of.
+_FILES: dict[Kind, tuple[FileKind, ...]] = {
+    **dict.fromkeys((Kind.L2_BOOK, Kind.BBO, Kind.ALL_MIDS, Kind.L2_DIFF), (FileKind.DIFFS,)),
+    **dict.fromkeys((Kind.L4_BOOK, Kind.L4_DIFF), (FileKind.DIFFS, FileKind.STATUSES)),
+    **dict.fromkeys(
+        (Kind.TRADES, Kind.CANDLE, Kind.USER_FILLS, Kind.USER_TWAP_SLICE_FILLS), (FileKind.FILLS,)
+    ),
+    **dict.fromkeys((Kind.ORDER_UPDATES, Kind.USER_HISTORICAL_ORDERS), (FileKind.STATUSES,)),
+    **dict.fromkeys((Kind.USER_FUNDINGS, Kind.USER_LEDGER), (FileKind.MISC,)),
+    Kind.USER_TWAP_HISTORY: (FileKind.TWAP,),
+    Kind.USER_EVENTS: (FileKind.FILLS, FileKind.STATUSES, FileKind.MISC, FileKind.TWAP),
+}
+#: Files that hold no line for an empty block do not say that they are past it. So far behind the
+#: others (0.6 s) such a kind is taken to be quiet. The edge waits a second at a suspected hole:
+#: with the 3 blocks it allows besides, that is decided in time.
+QUIET_BLOCKS = 8
+#: Behind the other kinds by this much a kind has stopped: 2 s where every block has a line, as late
+#: as a healthy recorded node was; 7 s where a pause may be a quiet market.
+STOPPED_BLOCKS = 30
+STOPPED_QUIET_BLOCKS = 100
+#: Without lines for empty blocks there may be no trade anywhere for a while, but orders come and
+#: go.
+_BUSY = (FileKind.STATUSES, FileKind.DIFFS)
+
+
+def files_of(topic: Topic) -> tuple[int, ...]:
+    """The places in `Tips.heights` of the files the topic is made of; none for what is not made of
+    node files."""
+    if topic.kind is Kind.RAW:
+        return tuple(place for kind, place in _PLACE.items() if kind == topic.stream)
+    return tuple(_PLACE[kind] for kind in _FILES.get(topic.kind, ()))
+
+
+def tip_of(heights: tuple[int, ...], files: tuple[int, ...]) -> int:
+    """Up to where all of `files` are told, but for those that no node writes; 0 when none is."""
+    found = [heights[place] for place in files if place < len(heights) and heights[place]]
+    return min(found, default=0)
+
+
+class Tips:
+    """The highest block handed on, in all and by kind."""
+
+    def __init__(self) -> None:
+        self.top = 0
+        #: Whether the files hold a line for every block (`_by_block`). Learned: only there does an
+        #: empty block show, and nowhere else does a reader vouch for a step over one.
+        self.every_block = False
+        self._own = [0] * len(KINDS)
+
+    def note(self, block: RawBlock) -> None:
+        """A block was handed on."""
+        height, place = block.height, _PLACE[block.kind]
+        if block.previous is not None and block.previous < height - 1:
+            self.every_block = False
+        elif not self.every_block and len(block.lines) == 1:
+            self.every_block = block.lines[0].endswith(b'"events":[]}')
+        if height > self._own[place]:
+            self._own[place] = height
+            self.top = max(self.top, height)
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Up to where each of `KINDS` is told; 0 for a kind of which nothing was seen."""
+        if self.every_block:
+            return tuple(self._own)
+        quiet = self.top - QUIET_BLOCKS
+        return tuple(own and max(own, quiet) for own in self._own)
+
+    @property
+    def stopped(self) -> frozenset[FileKind]:
+        """The kinds that were there, and no longer are while others go on."""
+        kinds = MARKET_KINDS if self.every_block else _BUSY
+        limit = STOPPED_BLOCKS if self.every_block else STOPPED_QUIET_BLOCKS
+        return frozenset(k for k in kinds if 0 < self._own[_PLACE[k]] < self.top - limit)
