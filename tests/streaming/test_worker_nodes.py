@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,9 +15,10 @@ from streaming.core.blocks import OpenBlock, RawBlock
 from streaming.core.envelope import Envelope, Role
 from streaming.core.topic import Kind, Topic
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, CoinOrders
+from streaming.upstream.sources.checkpoints import AHEAD_BLOCKS, checkpoints
 from streaming.upstream.sources.info import InfoFailed
 from streaming.upstream.sources.nodes import NodesSource
-from tests.core.node_events import ADA, block, diffs, fill, fills, new, order
+from tests.core.node_events import ADA, block, diffs, fill, fills, new, order, remove, update
 
 DEADLINE_S = 10.0
 TRADES = Topic(Kind.TRADES, "BTC")
@@ -32,6 +34,8 @@ class FakeLink:
         self.checkpoints: list[Checkpoint] = []
         self.runs = 0
         self.asked = 0
+        self.trouble: Exception | None = None  # instead of a checkpoint
+        self.hangs = False
         self._deliver: Callable[[list[RawBlock]], None]
         self._deliver_history: Callable[[list[RawBlock]], None]
         self._failed: asyncio.Future[None]
@@ -62,6 +66,10 @@ class FakeLink:
 
     async def checkpoint(self) -> Checkpoint:
         self.asked += 1
+        if self.trouble is not None:
+            raise self.trouble
+        if self.hangs:
+            await asyncio.Future()
         if not self.checkpoints:
             raise CheckpointError("none on purpose")
         return self.checkpoints[0]
@@ -113,9 +121,11 @@ class Out:
 
 
 @asynccontextmanager
-async def nodes(*names: str) -> AsyncIterator[tuple[NodesSource, list[FakeLink], Out]]:
+async def nodes(
+    *names: str, check_every_s: float = 600.0
+) -> AsyncIterator[tuple[NodesSource, list[FakeLink], Out]]:
     links, out = [FakeLink(name) for name in names], Out()
-    source = NodesSource(links, epoch="n-test")
+    source = NodesSource(links, epoch="n-test", check_every_s=check_every_s)
     source.want(TRADES)
     task = asyncio.ensure_future(source.run(out))
     try:
@@ -305,6 +315,104 @@ def book_size(source: NodesSource) -> str:
     snapshot = source.snapshot(L2_BOOK)
     assert snapshot is not None
     return str(orjson.loads(snapshot.payload)["data"]["levels"][0][0]["sz"])
+
+
+@pytest.mark.parametrize(
+    "change", [remove(99), update(1, "3.0", "2.5"), {"coin": "BTC"}, new(1, "1.0")]
+)
+async def test_a_change_that_does_not_fit_makes_a_single_nodes_books_be_compared(
+    change: dict[str, Any],
+) -> None:
+    async with nodes("a") as (source, (a,), out):
+        source.want(L2_BOOK)
+        a.checkpoints = [Checkpoint(10, resting(1))]
+        a.give(quiet(10), previous=False)
+        await out.until(lambda: source.state()["books_ready"])
+        assert a.asked == 1
+        a.checkpoints = [Checkpoint(11, resting(1, 2))]
+        a.give(diffs(11, change))
+        await out.until(lambda: a.asked == 2)
+        a.give(quiet(12))
+        await out.until(lambda: book_size(source) == "2.0")
+
+
+async def test_books_are_compared_now_and_then_though_nothing_speaks_against_them() -> None:
+    async with nodes("a", check_every_s=0.05) as (source, (a,), out):
+        source.want(L2_BOOK)
+        a.checkpoints = [Checkpoint(10, resting(1))]
+        a.give(quiet(10), previous=False)
+        await out.until(lambda: source.state()["books_ready"])
+        a.checkpoints = [Checkpoint(10, resting(1, 2))]
+        await out.until(lambda: book_size(source) == "2.0")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Checkpoint(10 + AHEAD_BLOCKS + 1, resting(1)),
+        Checkpoint(10, [CoinOrders("BTC", [order(1), order(2) | {"limitPx": "?"}], [])]),
+        Checkpoint(5, resting(1)),
+    ],
+    ids=["of the future", "garbled", "too old"],
+)
+async def test_a_checkpoint_that_would_make_a_wrong_book_is_refused(bad: Checkpoint) -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        a.checkpoints, b.checkpoints = [bad], [Checkpoint(10, resting(1))]
+        a.give(quiet(10), previous=False)
+        b.give(quiet(10), previous=False)
+        await out.until(lambda: source.state()["books_ready"])
+        assert (a.asked, b.asked) == (1, 1)
+        source.want(L2_BOOK)
+        assert book_size(source) == "1.0"
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left"), RecursionError("deep")])
+async def test_whatever_a_checkpoint_raises_the_blocks_go_on(trouble: Exception) -> None:
+    async with nodes("a", "b") as (source, (a, b), out):
+        a.trouble = trouble
+        a.give(quiet(10), previous=False)
+        await out.until(lambda: a.asked and b.asked)
+        b.checkpoints = [Checkpoint(10, resting(1))]
+        await out.until(lambda: source.state()["books_ready"])
+        a.give(trade(11))
+        assert out.heights(TRADES) == [11]
+        assert (a.runs, b.runs) == (1, 1)
+
+
+async def test_a_node_that_hangs_does_not_keep_the_next_from_being_asked() -> None:
+    a, b, c = (FakeLink(name) for name in "abc")
+    a.hangs = c.hangs = True
+    b.checkpoints = [Checkpoint(10, resting(1))]
+    async with asyncio.timeout(DEADLINE_S):
+        async with contextlib.aclosing(
+            checkpoints([a, b, c], tip=lambda: 10, hedge_s=0.01)
+        ) as found:
+            first = await anext(found)
+    assert (first.source, first.height) == ("b", 10)
+    assert (a.asked, b.asked, c.asked) == (1, 1, 0)
+    assert len(asyncio.all_tasks()) == 1  # nobody is asked any more
+
+
+async def test_one_that_is_slow_is_taken_when_the_next_has_nothing() -> None:
+    a, b = FakeLink("a"), FakeLink("b")
+    a.hangs = True
+
+    async def late() -> Checkpoint:
+        await b_asked.wait()
+        return Checkpoint(10, resting(1))
+
+    b_asked = asyncio.Event()
+    a.checkpoint = late  # type: ignore[method-assign]
+    plain = b.checkpoint
+
+    async def asked() -> Checkpoint:
+        b_asked.set()
+        return await plain()
+
+    b.checkpoint = asked  # type: ignore[method-assign]
+    async with asyncio.timeout(DEADLINE_S):
+        found = [each async for each in checkpoints([a, b], tip=lambda: 10, hedge_s=0.01)]
+    assert [each.source for each in found] == ["a"]
 
 
 async def test_the_list_of_nodes_may_change_while_running() -> None:

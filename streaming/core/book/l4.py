@@ -51,7 +51,7 @@ class L4Book:
     """The orders of one coin by id, and through `l2` their levels.
 
     What does not fit (an unknown id, a size other than expected) is counted in `faults` and never
-    fatal: the next checkpoint mends it.
+    fatal: it is a sign to compare the book with a checkpoint.
     """
 
     def __init__(self, coin: str, faults: Counter[str] | None = None) -> None:

@@ -8,11 +8,12 @@ the others go on without it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,18 +21,18 @@ import orjson
 import structlog
 
 from streaming.core.blocks import FileKind, OpenBlock, RawBlock
-from streaming.core.books import build_books
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import ORIGIN, Envelope, Role
 from streaming.core.market import BOOK_KINDS, CheckpointTooOld, Market
 from streaming.core.merge import BlockMerge
 from streaming.core.tips import Tips
 from streaming.core.topic import Kind, Topic
-from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError
+from streaming.hl_gateway.checkpoint import Checkpoint
 from streaming.upstream import metrics
 from streaming.upstream.node_watch import NodeWatch
 from streaming.upstream.sources.base import Publish
-from streaming.upstream.sources.book_check import BookCheck
+from streaming.upstream.sources.book_check import BookCheck, BookCheckResult
+from streaming.upstream.sources.checkpoints import Found, checkpoints, refuse
 from streaming.upstream.sources.info import InfoFailed, collect_catalogue
 
 log = structlog.get_logger(__name__)
@@ -43,9 +44,14 @@ RESTART_S = 1.0
 #: How often to look whether the books still follow the files (a hole makes them wait for a new
 #: checkpoint), and whether a node's marks changed.
 WATCH_S = 0.1
-#: After nodes disagreed on book changes the books are compared with a checkpoint, at most this
-#: often.
+#: When nodes disagreed on book changes, or some did not fit, the books are compared with a
+#: checkpoint, at most this often.
 BOOK_CHECK_EVERY_S = 30.0
+#: And this often although nothing speaks against them: a checkpoint of all coins costs a node
+#: seconds and some hundred MB.
+CHECK_EVERY_S = 600.0
+#: What is counted when a change does not fit into the books.
+DRIFT = ("bad_diff", "duplicate_new", "size_mismatch", "unknown_oid")
 #: States that are not shown while they are old. Changes that come late are still of use.
 OLD_STATES = frozenset({Kind.L2_BOOK, Kind.BBO, Kind.ALL_MIDS})
 CHANGES_STOPPED = "No node writes book changes (node_raw_book_diffs) while its other files go on"
@@ -88,7 +94,9 @@ class NodesSource:
         name: str = "nodes",
         epoch: str = "",
         weights: Mapping[str, int] | None = None,
+        check_every_s: float = CHECK_EVERY_S,
     ) -> None:
+        """`check_every_s`: how often the books are compared with a checkpoint, come what may."""
         self.name = name
         self._links = {link.name: link for link in links}
         self._weights = dict(weights or {})
@@ -98,7 +106,10 @@ class NodesSource:
         self._watch = NodeWatch(on_book_difference=self._doubt_books)
         self._book_check: BookCheck | None = None
         self._must_check_at_s: float | None = None
-        self._checked_at_s = float("-inf")
+        self._synced_at_s = self._checked_at_s = float("-inf")
+        self._check_every_s = check_every_s
+        self._doubt_every_s = BOOK_CHECK_EVERY_S
+        self._drift = 0  # changes that did not fit into the books
         self._catalogue = Catalogue()
         self._publish: Publish = lambda envelopes: None
         self._history_of: str | None = None
@@ -388,42 +399,63 @@ class NodesSource:
 
     def _doubt_books(self, now_s: float) -> None:
         if self._must_check_at_s is None:
-            self._must_check_at_s = max(now_s, self._checked_at_s + BOOK_CHECK_EVERY_S)
+            self._must_check_at_s = max(now_s, self._checked_at_s + self._doubt_every_s)
 
     # --- books ------------------------------------------------------------------------------------
 
     async def _keep_books(self) -> None:
         """Whenever the books are not in step, ask for a checkpoint and start them from it; when
-        nodes disagreed, compare them with one.
+        something speaks against them, and every `check_every_s`, compare them with one.
         """
         while True:
-            metrics.BOOKS_READY.labels(self.name).set(self._market.is_ready)
-            if not self._market.is_ready and self._market.has_diffs:
-                if not await self._sync_books():
-                    await asyncio.sleep(RETRY_S)
-            elif (at_s := self._must_check_at_s) is not None and time.monotonic() >= at_s:
-                await self._check_books()
+            metrics.BOOKS_READY.labels(self.name).set(self.is_ready)
+            try:
+                await self._tend_books()
+            except Exception:  # of ours: the blocks must go on
+                log.exception("books_failed", source=self.name)
+                await asyncio.sleep(RETRY_S)
             await asyncio.sleep(WATCH_S)
 
+    async def _tend_books(self) -> None:
+        if not self._market.is_ready:
+            if self._market.has_diffs and not await self._sync_books():
+                await asyncio.sleep(RETRY_S)
+            return
+        self._look_at_drift()
+        due_s = max(self._synced_at_s, self._checked_at_s) + self._check_every_s
+        if self._must_check_at_s is not None:
+            due_s = min(due_s, self._must_check_at_s)
+        if time.monotonic() >= due_s:
+            await self._check_books()
+
+    def _look_at_drift(self) -> None:
+        """Changes that did not fit are a sign of a wrong book, also with a single node."""
+        faults = self._market.faults
+        drift = sum(faults[reason] for reason in DRIFT)
+        if drift > self._drift:
+            self._doubt_books(time.monotonic())
+        self._drift = drift
+
+    def _checkpoints(self) -> AsyncGenerator[Found]:
+        return checkpoints(self._ranked(), tip=lambda: self._tips.top)
+
     async def _sync_books(self) -> bool:
-        for link in self._ranked():
-            try:
-                checkpoint = await link.checkpoint()
-                # In a thread: 0.4 s for BTC alone, during which blocks must go on arriving.
-                books = await asyncio.to_thread(build_books, checkpoint.coins)
-                self._market.load_checkpoint(checkpoint.height, books)
-            except (CheckpointError, CheckpointTooOld) as error:
-                metrics.CHECKPOINTS.labels(link.name, type(error).__name__).inc()
-                log.warning("checkpoint_failed", source=link.name, reason=str(error))
-                continue
-            # A full collection walks every order, 0.2 s for 205,000, every some minutes. Frozen,
-            # the books are left out of it (0.1 ms), and still freed when they go.
-            gc.freeze()
-            metrics.CHECKPOINTS.labels(link.name, "loaded").inc()
-            log.info("books_synced", source=link.name, height=checkpoint.height, coins=len(books))
-            snapshots = (self.snapshot(topic) for topic in self._market.wanted)
-            self._publish([snapshot for snapshot in snapshots if snapshot is not None])
-            return True
+        async with contextlib.aclosing(self._checkpoints()) as found:
+            async for source, height, books in found:
+                try:
+                    self._market.load_checkpoint(height, books)
+                except CheckpointTooOld as error:
+                    refuse(source, error)
+                    continue
+                self._synced_at_s = time.monotonic()
+                # A full collection walks every order, 0.2 s for 205,000, every some minutes.
+                # Frozen, the books are left out of it (0.1 ms), and still freed when they go.
+                gc.freeze()
+                metrics.CHECKPOINTS.labels(source, "loaded").inc()
+                log.info("books_synced", source=source, height=height, coins=len(books))
+                snapshots = (self.snapshot(topic) for topic in self._market.wanted)
+                self._publish([snapshot for snapshot in snapshots if snapshot is not None])
+                return True
         return False
 
     async def _check_books(self) -> None:
@@ -431,29 +463,37 @@ class NodesSource:
         meanwhile.
         """
         self._must_check_at_s, self._checked_at_s = None, time.monotonic()
-        for link in self._ranked():
-            self._book_check = BookCheck(self._market)
-            try:
-                checkpoint = await link.checkpoint()
-                books = await asyncio.to_thread(build_books, checkpoint.coins)
-                result = await self._book_check.compare(checkpoint.height, books)
-            except (CheckpointError, CheckpointTooOld) as error:
-                metrics.CHECKPOINTS.labels(link.name, type(error).__name__).inc()
-                log.warning("book_check_failed", source=link.name, reason=str(error))
-                continue
-            finally:
-                self._book_check = None
-            metrics.CHECKPOINTS.labels(link.name, "compared").inc()
-            if result.coins:
-                metrics.BOOKS_CORRECTED.inc(len(result.coins))
-                log.error(
-                    "books_corrected",
-                    source=link.name,
-                    height=result.height,
-                    coins=",".join(sorted(result.coins)[:20]),
-                )
-                self._publish(result.envelopes)
+        # Made before the first is asked: it keeps the changes since.
+        check = self._book_check = BookCheck(self._market)
+        try:
+            async with contextlib.aclosing(self._checkpoints()) as found:
+                async for source, height, books in found:
+                    try:
+                        result = await check.compare(height, books)
+                    except CheckpointTooOld as error:
+                        refuse(source, error)
+                        continue
+                    self._note_check(source, result)
+                    return
+        finally:
+            self._book_check = None
+        self._doubt_books(time.monotonic())  # still to be done
+
+    def _note_check(self, source: str, result: BookCheckResult) -> None:
+        metrics.CHECKPOINTS.labels(source, "compared").inc()
+        if not result.coins:
+            # A checkpoint costs the node: signs that mean nothing are looked at ever more rarely.
+            self._doubt_every_s = min(2 * self._doubt_every_s, self._check_every_s)
             return
+        self._doubt_every_s = BOOK_CHECK_EVERY_S
+        metrics.BOOKS_CORRECTED.inc(len(result.coins))
+        log.error(
+            "books_corrected",
+            source=source,
+            height=result.height,
+            coins=",".join(sorted(result.coins)[:20]),
+        )
+        self._publish(result.envelopes)
 
     # --- names ------------------------------------------------------------------------------------
 
