@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from streaming.core.blocks import RawBlock
 from streaming.core.books import Changes
 
-#: Blocks one file may lag behind the other (about 4 s) before a block goes on with what it has.
+#: Blocks one file may lag behind the other (about 4 s) before a block goes on without it.
 MAX_WAIT_BLOCKS = 64
 #: Statuses of all coins take 0.5 MB a block.
 MAX_WAIT_BYTES = 64 * 1024 * 1024
@@ -17,13 +17,14 @@ MAX_WAIT_BYTES = 64 * 1024 * 1024
 
 @dataclass(slots=True)
 class Pair:
-    """What both files hold about a block; a half that the node did not write (or not in time) is
-    empty.
+    """What both files hold about a block; a half that the node did not write is empty. `is_cut`: a
+    half may yet come, and was waited for long enough.
     """
 
     height: int
     changes: Changes | None = None
     status_lines: list[bytes] | None = None
+    is_cut: bool = False
     size_bytes: int = 0
 
 
@@ -88,5 +89,7 @@ class BlockPairs:
             pair = self._pairs.pop(height)
             self._size_bytes -= pair.size_bytes
             self._done = height
+            # A file that never was there is one the node does not write.
+            pair.is_cut = height > both_seen > 0
             complete.append(pair)
         return complete

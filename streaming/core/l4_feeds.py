@@ -22,6 +22,7 @@ from streaming.core.topic import Kind, Topic
 
 L4_KINDS = frozenset({Kind.L4_BOOK, Kind.L4_DIFF})
 LOST_STATUSES = "no node has the order statuses"
+LATE_FILE = "the order statuses or the book changes are too late"
 
 _Status = l4_statuses.Status | dict[str, Any]
 
@@ -62,6 +63,8 @@ class L4Feeds:
 
     def apply(self, pair: Pair) -> list[Envelope]:
         """The frames of one block, both its files together, and the gaps before it."""
+        if pair.is_cut:
+            return self._cut(pair.height)
         out = self._pass_hole(pair)
         if not self._positions or not self._books.is_ready or pair.height < self._from_height:
             return out
@@ -95,12 +98,24 @@ class L4Feeds:
         if self._hole is None or pair.height <= self._hole[1]:
             return []
         (_, last), self._hole = self._hole, None
-        place, why = end_of(last), LOST_STATUSES.encode()
+        return self._gaps(last, LOST_STATUSES)
+
+    def _cut(self, height: int) -> list[Envelope]:
+        """One of the block's files is too late. That is told at the first such block; the end of the
+        hole at the next whole one. In between each gap would cost every follower a snapshot."""
+        is_news = self._hole is None
+        self.lost(height, height)
+        self._faults["block_cut"] += 1
+        return self._gaps(height, LATE_FILE) if is_news else []
+
+    def _gaps(self, last: int, why: str) -> list[Envelope]:
+        place = end_of(last)
         gaps = [
-            Envelope(topic.name, self.epoch, place, before, Role.GAP, why)
+            Envelope(topic.name, self.epoch, place, before, Role.GAP, why.encode())
             for topic, before in self._positions.items()
+            if before < place
         ]
-        self._positions = dict.fromkeys(self._positions, place)
+        self._positions = {t: max(before, place) for t, before in self._positions.items()}
         return gaps
 
     def _statuses_by_coin(self, pair: Pair) -> tuple[dict[str, list[_Status]], Times]:

@@ -437,6 +437,34 @@ def test_l4_goes_on_without_statuses_after_a_while() -> None:
     assert (bid["timestamp"], bid["tif"], bid["orderType"]) == (BLOCK_MS, None, "Limit")
 
 
+@pytest.mark.parametrize("late", ["statuses", "diffs"])
+def test_l4_blocks_whose_other_file_is_too_late_are_a_gap_and_not_half_a_frame(late: str) -> None:
+    """Both files are there, and one falls 75 blocks (5 s) behind the other."""
+    made = market(L4)
+
+    def give(kind: str, height: int) -> list[Envelope]:
+        return made.apply(
+            diffs(height, new(height)) if kind == "diffs" else statuses(height, status(height))
+        )
+
+    early = "diffs" if late == "statuses" else "statuses"
+    sent = give("diffs", 11) + give("statuses", 11)
+    for height in range(12, 87):
+        sent += give(early, height)
+    for height in range(12, 87):
+        sent += give(late, height)
+    frames = [e for e in sent if e.role is Role.UPDATE]
+    for frame in frames:
+        updates = data(frame)["Updates"]
+        assert len(updates["order_statuses"]) == len(updates["book_diffs"]) == 1
+    gaps = [(e.previous, e.position) for e in sent if e.role is Role.GAP]
+    assert gaps == [(Position(11), end_of(12)), (end_of(12), end_of(22))]
+    assert [e.position.height for e in frames] == [11, *range(23, 87)]
+    chained = [e for e in sent if e.role is not Role.SNAPSHOT]
+    assert all(a.position == b.previous for a, b in pairwise(chained))
+    assert made.faults["block_cut"] == 11
+
+
 def test_l4_customer_rebuilds_the_book_from_snapshot_and_updates() -> None:
     made = market(L4)
     start = data(made.snapshot(L4))["Snapshot"]
