@@ -37,8 +37,13 @@ if TYPE_CHECKING:
 ALIVE_S = 2.0
 #: Bytes of replay handed to a session at a time; the next come when these have left.
 CHUNK_BYTES = 128 * 1024
-#: Answers without news (one a tick, 20 ms) after which what the log lacks is declared lost.
+#: Answers without news after which what the log lacks is declared lost, and the time between two of
+#: them: as long as a suspected hole waits at most.
 MAX_STUCK = 10
+STUCK_S = 0.1
+#: Blocks beyond a place that a worker must have taken in before its silence about the place means
+#: that nothing was there: its files of one block do not come at once.
+MARGIN_BLOCKS = 3
 #: Silence of all upstreams after which sessions are told, `maxAgeMs` or not. Blocks come every 70
 #: ms.
 SILENT_MS = 1_500.0
@@ -51,6 +56,7 @@ class Relays:
         self._hub = hub
         self.sessions: dict[RelaySession, None] = {}
         self._resuming: dict[RelaySession, None] = {}
+        self._now_s = 0.0  # of the last tick
 
     # --- joining and leaving ---
 
@@ -125,6 +131,7 @@ class Relays:
             if stream.state is StreamState.WAITING and is_state:
                 self._arrive(stream)
             if stream.state is not StreamState.LIVE:
+                stream.passed = envelope.position
                 continue
             if envelope.position <= stream.position and not is_state:
                 continue
@@ -312,6 +319,7 @@ class Relays:
 
     def tick(self, *, now_s: float) -> None:
         """Go on with replays that wait for something."""
+        self._now_s = now_s
         for session in list(self._resuming):
             for stream in session.resuming:
                 if stream.began_s is None:
@@ -335,10 +343,18 @@ class Relays:
                 self._ask(stream)
                 return
             elif not self._catch_up(stream):
-                if not stream.stuck or is_tick:
+                if not stream.stuck or (is_tick and self._is_worth_asking(stream)):
                     self._ask(stream)
                 return
         self._resuming.pop(session, None)
+
+    def _is_worth_asking(self, stream: Stream) -> bool:
+        """Whether an answer may bring more than the last: a worker proves silence since, or it is
+        time."""
+        feed = stream.feed
+        return self._now_s - stream.asked_s >= STUCK_S or (
+            feed is not None and self._is_nothing(stream, feed)
+        )
 
     def _unload(self, stream: Stream) -> bool:
         """Give what was read; False when the socket must take it first."""
@@ -397,7 +413,10 @@ class Relays:
             self._fail(stream, relay.SOURCE_BEGAN_AGAIN, None)
             self._pump(stream.session)
             return
-        stream.is_asking = True
+        stream.is_asking, stream.asked_s = True, self._now_s
+        # A worker appends before it publishes. So what it told up to here is in the answer only
+        # if it had got past this place when the question was asked, not when the answer came.
+        stream.silent_to = feed.position if self._is_nothing(stream, feed) else ORIGIN
         question = Question(
             feed.name, feed.epoch or "n-", stream.position, since_ms=stream.since_ms
         )
@@ -446,7 +465,7 @@ class Relays:
             return False
         if not feed.epoch:
             stream.is_proven = False
-        elif feed.position > stream.position and not self._is_nothing(stream, feed):
+        elif feed.position > stream.position and not stream.is_silent_to(feed.position):
             if stream.stuck < MAX_STUCK:
                 return False
             self._gap(stream, stream.position, feed.position, relay.NOT_IN_LOG)
@@ -458,7 +477,8 @@ class Relays:
         """Whether a worker that tells everything has gone past the feed's place in silence."""
         tip_of = self._hub.freshness.tip_of
         return any(
-            since <= stream.position and tip_of(worker, feed.files) > feed.position.height
+            since <= stream.position
+            and tip_of(worker, feed.files) >= feed.position.height + MARGIN_BLOCKS
             for worker, since in feed.covers.items()
         )
 

@@ -128,10 +128,11 @@ class Stream:
     """One topic of a subscription: everything up to `position` has been given."""
 
     __slots__ = (
-        "backlog", "began_s", "by_event", "channel", "feed", "is_asking", "is_bulk", "is_down",
+        "asked_s", "backlog", "began_s", "by_event", "channel", "feed", "is_asking", "is_bulk",
+        "is_down",
         "is_first_answer",
-        "is_log_read", "is_proven", "is_state", "key", "lost", "may_ask", "position",
-        "since_ms", "slot", "source", "state", "stuck", "subscription", "topic",
+        "is_log_read", "is_proven", "is_state", "key", "lost", "may_ask", "passed", "position",
+        "silent_to", "since_ms", "slot", "source", "state", "stuck", "subscription", "topic",
     )  # fmt: skip
 
     def __init__(self, subscription: Subscription, topic: Topic) -> None:
@@ -160,10 +161,14 @@ class Stream:
         self.began_s: float | None = None
         self.may_ask = False  # although the topic showed no sign of life
         self.is_asking = False
+        self.asked_s = 0.0  # when the log was asked last
         self.is_first_answer = True
         self.is_log_read = False  # to its end, as of the last answer
         self.is_proven = True  # False: live, but nobody said yet what comes after `position`
         self.stuck = 0  # answers in a row that brought nothing
+        self.passed = ORIGIN  # the newest frame that others got live while this one did not
+        # What the log does not have up to here, as of the last question, did not happen.
+        self.silent_to = ORIGIN
 
     @property
     def session(self) -> RelaySession:
@@ -183,6 +188,10 @@ class Stream:
     def told(self) -> Position:
         """Up to here the customer has everything, or was told that they have not."""
         return self.position if self.lost is None else min(self.position, self.lost[0])
+
+    def is_silent_to(self, place: Position) -> bool:
+        """Whether nothing is left to be read up to `place`, although the log does not get there."""
+        return self.passed <= self.position and place <= self.silent_to
 
     def rewind(self, to: Position) -> None:
         """The customer did not get what came after `to`, and will not."""

@@ -57,6 +57,7 @@ class Log:
         self.questions: list[tuple[Question, Callable[[Replay], None]]] = []
         self.oldest: dict[str, Position] = {}
         self.page = 3
+        self._reads: list[Replay] = []  # of the first questions, on their way
 
     def append(self, envelope: Envelope) -> None:
         entries = self.entries.setdefault(envelope.topic, {})
@@ -74,9 +75,21 @@ class Log:
 
     def answer(self) -> None:
         """Answer everything asked so far."""
+        self.read_now()
         asked, self.questions = self.questions, []
-        for question, answer in asked:
-            answer(self.read(question))
+        reads, self._reads = self._reads, []
+        for (_, answer), replay in zip(asked, reads, strict=True):
+            answer(replay)
+
+    def read_now(self) -> None:
+        """Read for everything asked so far, and keep the answers: what is appended from now on is
+        not in them."""
+        self._reads += [self.read(question) for question, _ in self.questions[len(self._reads) :]]
+
+    def forget(self) -> None:
+        """Whoever asked is gone."""
+        self.questions.clear()
+        self._reads.clear()
 
     def read(self, question: Question) -> Replay:
         entries = sorted(self.entries.get(question.name, {}).values(), key=lambda e: e.position)

@@ -1,6 +1,8 @@
 """The promise of resume, on random histories: two workers that lose, lag and die, a bus that is
-cut, edges that restart, customers who are cut and come back with their last cursor. What a customer
-got is what the chain said, once and in order; whatever is missing is named by a gap frame."""
+cut, edges that restart, customers who are cut and come back with their last cursor; the log is read
+at one moment and answers at another, and workers have taken in blocks of other files already. What
+a customer got is what the chain said, once and in order; whatever is missing is named by a gap
+frame."""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from streaming.core import cursor as cursors
 from streaming.core.envelope import Envelope, Position, Role, Times, end_of
-from streaming.core.hub import Hub
+from streaming.core.hub import MARGIN_BLOCKS, Hub
 from tests.core.relay_world import BTC, Desk, Log, World, begun, trades
 
 FIRST = 100
@@ -24,6 +26,7 @@ class Worker:
     def __init__(self, name: str, began: int, epoch: str) -> None:
         self.name, self.epoch = name, epoch
         self.tip = began
+        self.ahead = 0  # blocks that it has taken in of another file
         self.last = end_of(began)
         self.seen: list[int] = []
         self.queue: deque[tuple[Envelope | None, int]] = deque()
@@ -63,6 +66,7 @@ class Customer:
         self.reached = 0  # everything up to this height is given or explained
         self.given: set[int] = set()
         self.missing: list[tuple[Position, Position]] = []
+        self.gaps: list[tuple[Position, Position]] = []  # those that were told
         self.seq = 0
         self.desk: Desk | None = None
         self.is_lost_track = False
@@ -106,6 +110,7 @@ class Customer:
                 end = cursors.decode(event["to"]).position
                 assert begin < end
                 self.missing.append((begin, end))
+                self.gaps.append((begin, end))
                 self.cursor = event["to"]
             case "resumeFailed":
                 self.is_lost_track = True
@@ -180,7 +185,7 @@ class Story:
         for _ in range(min(count, len(worker.queue))):
             envelope, tip = worker.queue.popleft()
             if tip:
-                self.world.hear(worker.name, tip)
+                self.world.hear(worker.name, tip + worker.ahead)
             if envelope is not None:
                 self.world.hub.publish(envelope, worker.name)
         self.world.hub.flush()
@@ -196,7 +201,7 @@ class Story:
         for _ in range(tenths):
             for worker in self.workers:
                 if not worker.queue:  # idle workers say so every 100 ms
-                    self.world.hear(worker.name, worker.tip)
+                    self.world.hear(worker.name, worker.tip + worker.ahead)
             self.world.wait(0.1)
             self.world.hub.check_age(now_s=self.world.now_s)
         self.ben.read(self.world)
@@ -223,7 +228,7 @@ class Story:
         for worker in self.workers:
             worker.queue.clear()
         self.world.hub = Hub(self.world.wishes, replays=self.world.log, ledger=self.world.ledger)
-        self.world.log.questions.clear()
+        self.world.log.forget()
         self.ben.connect(self.world)
         self.answer_leases()
 
@@ -232,6 +237,14 @@ class Story:
         self.epoch = f"n-{self.height:012x}"
         for worker in self.workers:
             worker.epoch = self.epoch
+
+    def read_log(self) -> None:
+        """Redis reads what it was asked for; the answer comes with the next wait."""
+        self.world.log.read_now()
+
+    def run_ahead(self, number: int, blocks: int) -> None:
+        """The worker's other files come sooner than the trades."""
+        self.workers[number].ahead = blocks
 
     def trim(self) -> None:
         self.world.log.trim(BTC.name, Position(self.height - 3))
@@ -255,6 +268,8 @@ def play(story: Story, step: tuple[str, int, int]) -> None:
             story.wait(second + 1)
         case "kill":
             story.kill_worker(first % 2)
+        case "run_ahead":
+            story.run_ahead(first % 2, second)
         case _:
             getattr(story, name)()
 
@@ -263,6 +278,8 @@ STEPS = st.one_of(
     st.tuples(st.just("block"), st.integers(0, 39), st.integers(0, 3)),
     st.tuples(st.just("deliver"), st.integers(0, 1), st.integers(1, 6)),
     st.tuples(st.just("wait"), st.just(0), st.integers(0, 3)),
+    st.tuples(st.just("run_ahead"), st.integers(0, 1), st.integers(0, MARGIN_BLOCKS - 1)),
+    st.tuples(st.just("read_log"), st.just(0), st.just(0)),
     st.tuples(
         st.sampled_from(["kill", "cut_bus", "reconnect", "restart_edge", "flush_redis", "trim"]),
         st.integers(0, 1),
