@@ -96,12 +96,14 @@ class RawFeeds:
         return gaps
 
     def snapshot(self, topic: Topic) -> Envelope:
-        """Where the topic stands; there is nothing to open it with."""
-        height = self._heights.get(FileKind(topic.stream))
+        """Where the topic stands: at its last frame, since which everything was told. There is
+        nothing to open it with."""
+        kind = FileKind(topic.stream)
+        height = self._heights.get(kind)
         if not height:
             payload = NO_DATA.encode()
             return Envelope(topic.name, self.epoch, ORIGIN, ORIGIN, Role.NOT_READY, payload)
-        place = end_of(height)
+        place = self._places[kind].get(topic, end_of(height))
         return Envelope(topic.name, self.epoch, place, place, Role.SNAPSHOT, b"")
 
     def _of_coin(self, events: bytes, kind: FileKind, coin: str) -> bytes:

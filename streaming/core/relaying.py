@@ -446,16 +446,33 @@ class Relays:
         if stream.since_ms is not None:
             stream.position, stream.since_ms = replay.after, None
         if stream.is_first_answer:
+            if replay.oldest is None and self._may_be_at_end(stream, feed):
+                stream.is_log_read, stream.stuck = True, stream.stuck + 1
+                return
             stream.is_first_answer = False
-            is_at_end = bool(feed.epoch) and feed.position <= stream.position
-            if (replay.oldest is None and not is_at_end) or (
-                replay.oldest is not None and replay.oldest > stream.position
-            ):
+            if self._is_too_old(stream, feed, replay.oldest):
                 self._fail(stream, relay.TOO_OLD, replay.oldest)
                 return
         stream.backlog = [e for e in replay.entries if e.position > stream.position]
         stream.is_log_read = replay.is_whole
         stream.stuck = 0 if stream.backlog else stream.stuck + 1
+
+    def _is_too_old(self, stream: Stream, feed: Feed, oldest: Position | None) -> bool:
+        if oldest is not None:
+            return oldest > stream.position
+        return not feed.epoch or not (
+            feed.position <= stream.position or stream.is_silent_to(feed.position)
+        )
+
+    def _may_be_at_end(self, stream: Stream, feed: Feed) -> bool:
+        """Whether a log without entries may be that of a quiet topic: the worker that spoke first
+        has only begun, and the other has told everything, nothing, since the stream's place."""
+        return (
+            stream.stuck < MAX_STUCK
+            and stream.position > ORIGIN
+            and self._is_too_old(stream, feed, None)
+            and bool(feed.epoch)
+        )
 
     def _catch_up(self, stream: Stream) -> bool:
         """The log is read to its end: go live, unless something came meanwhile that is to be read

@@ -242,10 +242,11 @@ class UserFeeds:
 
     def snapshot(self, topic: Topic) -> Envelope:
         """What a late joiner gets: the last items known, or an empty payload where the feed has no
-        opening frame. It stands at the end of the last block applied.
+        opening frame. It stands at the end of the last block applied, and its `previous` is the
+        last frame: from there on this worker tells everything, however long ago that was.
         """
         if topic.kind is Kind.USER_EVENTS:
-            place = self._mixed.place(topic)
+            place = max(self._mixed.place(topic), self._since())
             if place == ORIGIN and not any(file.height for file in self._files.values()):
                 return self._not_ready(topic)
             return self._envelope(topic, place, place, b"", role=Role.SNAPSHOT)
@@ -253,15 +254,15 @@ class UserFeeds:
         file = self._files[recipe.file]
         if not file.height:
             return self._not_ready(topic)
-        place = end_of(file.height)
-        payload = b""
-        if topic.kind in ITEMS:
-            track = self._tracks.get(topic) or self._begin(topic)
-            items: Sequence[bytes] = track.items
-            if recipe.is_newest_first:
-                items = list(reversed(items))
-            payload = _render(topic, items, is_snapshot=True)
-        return self._envelope(topic, place, place, payload, role=Role.SNAPSHOT)
+        track = self._tracks.get(topic) or self._begin(topic)
+        told = max(track.position, file.since)
+        if topic.kind not in ITEMS:
+            return self._envelope(topic, told, told, b"", role=Role.SNAPSHOT)
+        items: Sequence[bytes] = track.items
+        if recipe.is_newest_first:
+            items = list(reversed(items))
+        payload = _render(topic, items, is_snapshot=True)
+        return self._envelope(topic, end_of(file.height), told, payload, role=Role.SNAPSHOT)
 
     def _followers(self, file: _File, found: Iterable[Found]) -> list[_Track]:
         users = dict.fromkeys(event.user for event in found)

@@ -213,7 +213,8 @@ def test_orders_have_no_opening_frame() -> None:
     assert room.snapshot(ORDERS).role is Role.NOT_READY
     room.apply(node_events.statuses(5))
     opening = room.snapshot(ORDERS)
-    assert (opening.role, opening.payload, opening.position) == (Role.SNAPSHOT, b"", end_of(5))
+    # Nothing of hers was in block 5: everything is told since the one before.
+    assert (opening.role, opening.payload, opening.position) == (Role.SNAPSHOT, b"", end_of(4))
 
 
 # --- continuity -----------------------------------------------------------------------------------
@@ -387,6 +388,21 @@ def test_places_rise_and_join(blocks: list[RawBlock]) -> None:
                 assert envelope.previous == at[envelope.topic]
             assert at.get(envelope.topic, end_of(99)) <= envelope.previous < envelope.position
             at[envelope.topic] = envelope.position
+
+
+@given(chains())
+def test_a_snapshot_stands_where_the_next_frame_begins(blocks: list[RawBlock]) -> None:
+    """However quiet the topic is: who resumes from its last frame has missed nothing."""
+    room = feeds(*ALL)
+    told: dict[str, Position] = {}
+    for number, block in enumerate(blocks):
+        for envelope in room.apply(block):
+            assert told.get(envelope.topic, envelope.previous) == envelope.previous
+            told[envelope.topic] = envelope.position
+        if number >= 3:  # every file has begun
+            told = {topic.name: room.snapshot(topic).previous for topic in ALL}
+            for topic in ALL:
+                assert room.snapshot(topic).position >= told[topic.name]
 
 
 @given(chains())

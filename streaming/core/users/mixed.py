@@ -82,10 +82,11 @@ class Mixed:
             self._pending.clear()
 
     def place(self, topic: Topic) -> Position:
-        """Up to where everything has been told."""
+        """The last frame of the topic: from there on everything is told."""
         track = self._tracks.get(topic.user)
-        told = end_of(self._released) if self._released else ORIGIN
-        return max(track.position, told) if track else told
+        if track is not None:
+            return track.position
+        return end_of(self._released) if self._released else ORIGIN
 
     def apply(
         self,
