@@ -83,7 +83,9 @@ class Runtime:
         self.redis = redis.asyncio.from_url(
             config.bus_url, socket_timeout=5.0, socket_connect_timeout=2.0
         )
-        self.leases = EdgeLeases(client=self.redis, edge=self.edge)
+        self.leases = EdgeLeases(
+            client=self.redis, edge=self.edge, tenants=lambda name: self.hub.tenants(name)
+        )
         self.replayer = Replayer(LogReader(self.redis))
         self.gap_reports = GapReporter(client=self.redis, edge=self.edge)
         self.hub = Hub(self.leases, replays=self.replayer, ledger=self.gap_reports)

@@ -9,6 +9,8 @@ DEMAND_CHANNEL = "relay:demand"
 #: for.
 EDGES = "relay:edges"
 LEASES = "relay:leases:{edge}"
+#: Beside them, for each topic the ids of the tenants whose sessions follow it, as in `7 12`.
+LEASE_TENANTS = "relay:leases:{edge}:tenants"
 #: A lease outlives its edge by at most this long, so upstream subscriptions do not leak when an
 #: edge is killed.
 LEASE_TTL_S = 15

@@ -22,7 +22,8 @@ class Feed:
     """One topic at this process. Everything up to `position` has been delivered."""
 
     __slots__ = (
-        "asked_s", "covers", "down_s", "ended_epochs", "epoch", "files", "held", "idle_since_s",
+        "asked_s", "counts", "covers", "down_s", "ended_epochs", "epoch", "files", "held",
+        "idle_since_s",
         "is_overdue",
         "joined_at",
         "live", "name", "opening", "position", "reset_at", "snapshot", "streams", "topic",
@@ -54,11 +55,28 @@ class Feed:
         self.asked_s = -1.0  # when its snapshot was last asked for
         self.is_overdue = False  # somebody waited for a first frame at the last sweep already
         self.watchers: list[Callable[[], None]] = []  # called once, at the next sign of life
+        self.counts: dict[int, int] = {}  # followers by tenant; kept here, for 1,000 follow BTC
 
     @property
     def is_followed(self) -> bool:
         """Whether anybody wants it."""
         return bool(self.live or self.waiting or self.streams)
+
+    @property
+    def tenants(self) -> tuple[int, ...]:
+        """Whose followers there are, in order."""
+        return tuple(sorted(self.counts))
+
+    def joined(self, tenant_id: int) -> None:
+        """Count a follower of this tenant; 0 is nobody's."""
+        if tenant_id:
+            self.counts[tenant_id] = self.counts.get(tenant_id, 0) + 1
+
+    def left(self, tenant_id: int) -> None:
+        """Count one less."""
+        count = self.counts.pop(tenant_id, 0) - 1
+        if count > 0:
+            self.counts[tenant_id] = count
 
     def notify(self) -> None:
         """Tell those who wait for the topic's first sign of life."""

@@ -154,6 +154,7 @@ class Hub:
         is_new = topic.name not in self._feeds
         feed = self.feed(topic)
         feed.idle_since_s = None
+        feed.joined(session.tenant_id)
         if feed.opening is Opening.NOTHING:
             feed.live[session] = None
         elif feed.epoch and feed.opening is not Opening.WORKER:
@@ -178,11 +179,18 @@ class Hub:
         feed = self._feeds.get(topic.name)
         if feed is None:
             return
+        if session in feed.live or session in feed.waiting:
+            feed.left(session.tenant_id)
         feed.live.pop(session, None)
         feed.waiting.pop(session, None)
         feed.joined_at.pop(session, None)
         if not feed.is_followed:
             feed.idle_since_s = now_s
+
+    def tenants(self, name: str) -> tuple[int, ...]:
+        """Whose sessions follow the topic now, by id."""
+        feed = self._feeds.get(name)
+        return () if feed is None else feed.tenants
 
     def touch(self, topic: Topic, *, now_s: float) -> Feed:
         """The topic's feed for a reader without a socket; the lease lingers as if a follower had

@@ -32,13 +32,21 @@ class RelaySession:
         "_catalogue", "_hub", "_is_silent", "_is_to_be_told", "_lease", "_now_s", "_numbers",
         "_warned",
         "bad_in_row", "is_closed", "is_waiting_for_sink", "pending", "resuming",
-        "sink", "subscriptions",
+        "sink", "subscriptions", "tenant_id",
     )  # fmt: skip
 
     def __init__(
-        self, *, hub: Hub, sink: Sink, lease: SubscriptionLease, catalogue: CatalogueSource
+        self,
+        *,
+        hub: Hub,
+        sink: Sink,
+        lease: SubscriptionLease,
+        catalogue: CatalogueSource,
+        tenant_id: int = 0,
     ) -> None:
+        """`tenant_id` is whom scarce upstream places are counted for; 0: nobody."""
         self._hub = hub
+        self.tenant_id = tenant_id
         self._lease = lease
         self._catalogue = catalogue
         self._numbers = 0

@@ -76,6 +76,7 @@ class Relays:
         feed.idle_since_s = None
         is_awaited = is_new or bool(feed.waiting) or self.is_awaited(feed)
         feed.streams[stream] = None
+        feed.joined(stream.session.tenant_id)
         stream.subscription.unsettle(stream)
         if (after is not None or since_ms is not None) and not feed.topic.is_state:
             stream.state = StreamState.REPLAYING
@@ -109,7 +110,9 @@ class Relays:
         feed, stream.feed = stream.feed, None
         if feed is None:
             return
-        feed.streams.pop(stream, None)
+        if stream in feed.streams:
+            del feed.streams[stream]
+            feed.left(stream.session.tenant_id)
         if not feed.is_followed:
             feed.idle_since_s = now_s
 

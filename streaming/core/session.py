@@ -40,12 +40,29 @@ class SubscriptionLease(Protocol):
 class Session:
     """One customer connection, whatever carries it."""
 
-    __slots__ = ("_catalogue", "_echoes", "_hub", "_lease", "is_closed", "pending", "sink")
+    __slots__ = (
+        "_catalogue",
+        "_echoes",
+        "_hub",
+        "_lease",
+        "is_closed",
+        "pending",
+        "sink",
+        "tenant_id",
+    )
 
     def __init__(
-        self, *, hub: Hub, sink: Sink, lease: SubscriptionLease, catalogue: CatalogueSource
+        self,
+        *,
+        hub: Hub,
+        sink: Sink,
+        lease: SubscriptionLease,
+        catalogue: CatalogueSource,
+        tenant_id: int = 0,
     ) -> None:
+        """`tenant_id` is whom scarce upstream places are counted for; 0: nobody."""
         self._hub = hub
+        self.tenant_id = tenant_id
         self._lease = lease
         self._catalogue = catalogue
         self._echoes: dict[Topic, str] = {}

@@ -67,6 +67,13 @@ class Grant(NamedTuple):
     evicted: tuple[Topic, ...] = ()
 
 
+class _Place(NamedTuple):
+    """A topic as one holder has it. Two sources may have the same one while it moves."""
+
+    holder: str
+    topic: Topic
+
+
 @dataclass(slots=True)
 class _Held:
     link: int
@@ -74,15 +81,18 @@ class _Held:
 
 
 class PublicBudget:
-    """The allowance of one address. A topic without tenants belongs to nobody in particular: all
-    such topics are one tenant."""
+    """The allowance of one address, whoever asks through it: `holder` names the source, whose
+    connections are its own. A topic without tenants belongs to nobody in particular: all such
+    topics are one tenant. A place is taken only from a topic of the same holder, who must be told.
+    """
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._connects = Window(self.limits.connects_per_minute)
         self._messages = Window(self.limits.messages_per_minute)
-        self._held: dict[Topic, _Held] = {}
+        self._held: dict[_Place, _Held] = {}
         self._slots: list[set[Slot]] = [set() for _ in range(self.limits.connections)]
+        self._holders: list[str] = [""] * self.limits.connections  # of links with slots
         self._users: Counter[str] = Counter()
 
     # --- rates ---
@@ -107,44 +117,45 @@ class PublicBudget:
         """Distinct users among them."""
         return len(self._users)
 
-    def link_of(self, topic: Topic) -> int | None:
-        """The connection that carries `topic`, or None when it is not held."""
-        held = self._held.get(topic)
-        return None if held is None else held.link
-
-    def take(self, topic: Topic, *, tenants: Collection[str] = ()) -> Grant:
+    def take(self, topic: Topic, *, tenants: Collection[str] = (), holder: str = "") -> Grant:
         """Give `topic` a place, or say which limit is spent; a topic that has one keeps it."""
         owners = frozenset(tenants) or frozenset({""})
-        held = self._held.get(topic)
+        held = self._held.get(_Place(holder, topic))
         if held is not None:
             held.tenants = owners
             return Grant(held.link)
-        link, refusal = self._place(topic)
-        if link is None:
-            return Grant(None, refusal)
-        evicted: tuple[Topic, ...] = ()
-        if topic.user and topic.user not in self._users and self.users >= self.limits.users:
-            evicted, refusal = self._richest_user(owners), f"{self.limits.users} users"
-        elif self.subscriptions >= self.limits.subscriptions:
-            evicted = self._richest_topic(owners)
-            refusal = f"{self.limits.subscriptions} subscriptions"
-        if refusal and not evicted:
-            return Grant(None, f"All {refusal} of the public feed are in use")
+        evicted: list[Topic] = []
+        # Each step counts what the one before would free.
+        for room in (self._room_on_links, self._room_for_user, self._room_for_topic):
+            going, refusal = room(_Place(holder, topic), owners, frozenset(evicted))
+            if refusal and not going:
+                return Grant(None, refusal)
+            evicted += going
         for each in evicted:
-            self.give(each)
-        self._hold(topic, link, owners)
-        return Grant(link, "", evicted)
+            self.give(each, holder=holder)
+        link = self._free_link(_Place(holder, topic))
+        assert link is not None  # noqa: S101 - what went for it had its slot
+        self._hold(_Place(holder, topic), link, owners)
+        return Grant(link, "", tuple(evicted))
 
-    def give(self, topic: Topic) -> None:
+    def give(self, topic: Topic, *, holder: str = "") -> None:
         """Give a topic's place back; nothing happens when it has none."""
-        held = self._held.pop(topic, None)
+        held = self._held.pop(_Place(holder, topic), None)
         if held is None:
             return
         self._slots[held.link].discard(slot_of(topic))
+        if not self._slots[held.link]:
+            self._holders[held.link] = ""
         if topic.user:
             self._users[topic.user] -= 1
             if not self._users[topic.user]:
                 del self._users[topic.user]
+
+    def give_all(self) -> None:
+        """Give every place back: the sources that had them have ended. What was said in the last
+        minute stays counted."""
+        for holder, topic in list(self._held):
+            self.give(topic, holder=holder)
 
     def held_by(self, tenant: str) -> float:
         """Places of `tenant`; one wanted by several tenants counts in equal parts."""
@@ -156,45 +167,85 @@ class PublicBudget:
             1 / len(owners) for owners in self._owners_of_users().values() if tenant in owners
         )
 
-    def _hold(self, topic: Topic, link: int, owners: frozenset[str]) -> None:
-        self._held[topic] = _Held(link, owners)
-        self._slots[link].add(slot_of(topic))
-        if topic.user:
-            self._users[topic.user] += 1
+    def _hold(self, place: _Place, link: int, owners: frozenset[str]) -> None:
+        self._held[place] = _Held(link, owners)
+        self._slots[link].add(slot_of(place.topic))
+        self._holders[link] = place.holder
+        if place.topic.user:
+            self._users[place.topic.user] += 1
 
-    def _place(self, topic: Topic) -> tuple[int | None, str]:
-        """A connection on which the topic's frames can be told apart, or why there is none."""
-        if topic.kind is Kind.L2_BOOK:
-            variants = sum(
-                other.kind is Kind.L2_BOOK and other.coin == topic.coin for other in self._held
-            )
-            if variants >= self.limits.book_variants_per_coin:
-                return None, f"All {variants} public aggregations of {topic.coin} are in use"
-        slot = slot_of(topic)
+    def _free_link(self, place: _Place) -> int | None:
+        """A connection on which the topic's frames can be told apart."""
+        slot = slot_of(place.topic)
         # The first that fits: few connections, and none opened that is not needed.
         for number, slots in enumerate(self._slots):
-            if slot not in slots:
-                return number, ""
-        return None, f"All {len(self._slots)} public connections carry another {topic.kind}"
+            if slot not in slots and self._holders[number] in ("", place.holder):
+                return number
+        return None
+
+    # --- room: which topics must go for a new one, and what is spent when none may ---
+
+    def _room_on_links(
+        self, place: _Place, asking: frozenset[str], gone: frozenset[Topic]
+    ) -> tuple[list[Topic], str]:
+        topic, slot = place.topic, slot_of(place.topic)
+        if topic.kind is Kind.L2_BOOK:
+            variants = [
+                held
+                for held in self._held
+                if held.topic.kind is Kind.L2_BOOK and held.topic.coin == topic.coin
+            ]
+            if len(variants) >= self.limits.book_variants_per_coin:
+                refusal = f"All {len(variants)} public aggregations of {topic.coin} are in use"
+                return self._richest(variants, place.holder, asking), refusal
+        if self._free_link(place) is not None:
+            return [], ""
+        rivals = [held for held in self._held if slot_of(held.topic) == slot]
+        refusal = f"All {len(self._slots)} public connections carry another {topic.kind}"
+        return self._richest(rivals, place.holder, asking), refusal
+
+    def _room_for_user(
+        self, place: _Place, asking: frozenset[str], gone: frozenset[Topic]
+    ) -> tuple[list[Topic], str]:
+        going = Counter(topic.user for topic in gone if topic.user)
+        users = {user for user, count in self._users.items() if count > going[user]}
+        user = place.topic.user
+        if not user or user in users or len(users) < self.limits.users:
+            return [], ""
+        owners: dict[str, frozenset[str]] = {}
+        for held, its in self._held.items():
+            if held.topic.user in users:
+                owners[held.topic.user] = owners.get(held.topic.user, frozenset()) | its.tenants
+        richest = _newest_of_richest(owners, asking)
+        topics = [held for held in self._held if richest is not None and held.topic.user == richest]
+        if any(held.holder != place.holder for held in topics):
+            topics = []
+        refusal = f"All {self.limits.users} users of the public feed are in use"
+        return [held.topic for held in topics if held.topic not in gone], refusal
+
+    def _room_for_topic(
+        self, place: _Place, asking: frozenset[str], gone: frozenset[Topic]
+    ) -> tuple[list[Topic], str]:
+        if self.subscriptions - len(gone) < self.limits.subscriptions:
+            return [], ""
+        rivals = [held for held in self._held if held.topic not in gone]
+        refusal = f"All {self.limits.subscriptions} subscriptions of the public feed are in use"
+        return self._richest(rivals, place.holder, asking), refusal
 
     # --- fairness ---
 
+    def _richest(
+        self, rivals: Collection[_Place], holder: str, asking: frozenset[str]
+    ) -> list[Topic]:
+        place = _newest_of_richest({rival: self._held[rival].tenants for rival in rivals}, asking)
+        return [] if place is None or place.holder != holder else [place.topic]
+
     def _owners_of_users(self) -> dict[str, frozenset[str]]:
         owners: dict[str, frozenset[str]] = {}
-        for topic, held in self._held.items():
+        for (_, topic), held in self._held.items():
             if topic.user:
                 owners[topic.user] = owners.get(topic.user, frozenset()) | held.tenants
         return owners
-
-    def _richest_user(self, asking: frozenset[str]) -> tuple[Topic, ...]:
-        owners = self._owners_of_users()
-        user = _newest_of_richest(owners, asking)
-        return tuple(topic for topic in self._held if user is not None and topic.user == user)
-
-    def _richest_topic(self, asking: frozenset[str]) -> tuple[Topic, ...]:
-        places = {topic: held.tenants for topic, held in self._held.items()}
-        topic = _newest_of_richest(places, asking)
-        return () if topic is None else (topic,)
 
 
 def _newest_of_richest(places: Mapping[T, frozenset[str]], asking: frozenset[str]) -> T | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from streaming.upstream.budget import PublicBudget
 from streaming.upstream.links import build_link
 from streaming.upstream.sources.base import Source
 from streaming.upstream.sources.nodes import NODE_FILES, NodeLink, NodesSource
@@ -35,6 +36,8 @@ class Upstreams:
         """`specs` by name; `scratch` must be this process's own."""
         self.specs = dict(specs)
         self._scratch = scratch
+        # One address, one allowance: for all public rows, and whatever is edited meanwhile.
+        self._budget = PublicBudget()
         self._links = self._linked({})
         self.nodes = NodesSource(list(self._links.values()), weights=self._weights())
 
@@ -44,22 +47,28 @@ class Upstreams:
         """
         before, self.specs = self.specs, dict(specs)
         had_nodes = bool(self._links)
-        kept = {n: link for n, link in self._links.items() if before[n] == self.specs.get(n)}
+        same = {n for n, spec in self.specs.items() if n in before and spec.reads_as(before[n])}
+        kept = {name: link for name, link in self._links.items() if name in same}
         if kept.keys() != self._links.keys():
             # Under the same name another address may be meant now: the old one goes first.
             self.nodes.use(list(kept.values()), weights={})
         self._links = self._linked(kept)
         self.nodes.use(list(self._links.values()), weights=self._weights())
-        return had_nodes != bool(self._links) or _owned(before) != _owned(self.specs)
+        public = _owned(self.specs).keys()
+        return (
+            had_nodes != bool(self._links) or _owned(before).keys() != public or not public <= same
+        )
 
     def build_owned(self) -> list[Source]:
-        """The sources that run in one worker at a time, made anew for each owner: what the nodes'
-        `/info` gives before what the public feeds do.
+        """The sources that run in one worker at a time, made anew for each owner, when those before
+        have ended: what the nodes' `/info` gives before what the public feeds do.
         """
+        self._budget.give_all()
         nodes = self.nodes
         polled = PolledSource(nodes.info, catalogue=lambda: nodes.catalogue)
         public: list[Source] = [
-            PublicSource(spec, name=name) for name, spec in _owned(self.specs).items()
+            PublicSource(spec, name=name, budget=self._budget)
+            for name, spec in _owned(self.specs).items()
         ]
         return [polled, *public] if self._links else public
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -43,6 +43,11 @@ class UpstreamSpec:
     region: str = ""
     weight: int = 1
     tls: TlsFiles | None = None
+
+    def reads_as(self, other: UpstreamSpec) -> bool:
+        """Whether the same is read in the same way: a weight or a region is no reason to cut a
+        connection."""
+        return replace(self, weight=other.weight, region=other.region) == other
 
 
 class BadUpstreams(ValueError):

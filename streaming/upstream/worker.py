@@ -89,6 +89,7 @@ class Worker:
             on_want=self._want,
             on_drop=self._dropped,
             on_idle=self._idle,
+            on_tenants=self._shared,
             on_epoch=self._adopt,
         )
         self.log_writer = LogWriter(limits=log_limits)
@@ -165,7 +166,7 @@ class Worker:
         source = self._serving.get(name) or self._source_for(topic)
         if source is None:
             self._prime(edge, name, _nothing(name, UNSERVED))
-        elif not source.want(topic):
+        elif not source.want(topic, self.board.tenants(name)):
             self._prime(edge, name, _nothing(name, SPENT))
         else:
             self._serving[name] = source
@@ -221,6 +222,12 @@ class Worker:
         if name in self._serving:
             is_state = parse_name(name).is_state
             self._leaving[name] = time.monotonic() + self._linger_s[is_state]
+
+    def _shared(self, name: str) -> None:
+        """Other tenants want a topic now than before: its place is counted for them."""
+        source = self._serving.get(name)
+        if source is not None:
+            source.want(parse_name(name), self.board.tenants(name))
 
     def _prime_all(self) -> None:
         """After the bus was cut: whatever was published meanwhile is lost, so everybody gets the

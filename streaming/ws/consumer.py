@@ -153,6 +153,7 @@ class DataConsumer(AsyncConsumer):
             sink=sink,
             lease=PlanLease(lease),
             catalogue=self.runtime.catalogue,
+            tenant_id=self.principal.tenant_id,
         )
         self.bucket = TokenBucket(
             capacity=close_codes.INBOUND_BURST,

@@ -93,6 +93,49 @@ def test_who_keeps_asking_ends_with_an_equal_share(turns, is_of_users: bool) -> 
     assert sum(held) == (SMALL.users if is_of_users else SMALL.subscriptions)
 
 
+UNNAMED = st.builds(lambda n: Topic(Kind.ORDER_UPDATES, user=user(n)), st.integers(0, 9))
+
+
+@given(st.lists(st.tuples(st.sampled_from("ABC"), UNNAMED), min_size=40, max_size=60))
+def test_feeds_that_need_a_connection_each_are_shared_too(wishes) -> None:
+    budget = PublicBudget(Limits(connections=6, users=6))
+    held: Counter[str] = Counter()
+    whose: dict[Topic, str] = {}
+    for number, (tenant, _) in enumerate([*wishes, *((t, None) for t in "ABC" * 8)]):
+        topic = Topic(Kind.ORDER_UPDATES, user=user(number))
+        grant = budget.take(topic, tenants=[tenant])
+        for evicted in grant.evicted:
+            held[whose.pop(evicted)] -= 1
+        if grant.link is not None:
+            held[tenant] += 1
+            whose[topic] = tenant
+    assert dict(held) == {"A": 2, "B": 2, "C": 2}
+
+
+@given(st.lists(st.tuples(TOPICS, st.booleans(), st.sampled_from(["one", "two"]))))
+def test_two_sources_share_one_allowance_and_no_connection(wishes) -> None:
+    budget = PublicBudget(SMALL)
+    held: dict[tuple[str, Topic], int] = {}
+    for topic, is_wanted, holder in wishes:
+        if not is_wanted:
+            budget.give(topic, holder=holder)
+            held.pop((holder, topic), None)
+            continue
+        grant = budget.take(topic, tenants=[holder], holder=holder)
+        for evicted in grant.evicted:
+            del held[holder, evicted]
+        if grant.link is not None:
+            held[holder, topic] = grant.link
+        assert len({(name, link) for (name, _), link in held.items()}) <= SMALL.connections
+        assert len({link: name for (name, _), link in held.items()}) == len(
+            {(name, link) for (name, _), link in held.items()}
+        )
+        assert len(held) == budget.subscriptions <= SMALL.subscriptions
+        assert len({t.user for _, t in held if t.user}) == budget.users <= SMALL.users
+    budget.give_all()
+    assert (budget.subscriptions, budget.users) == (0, 0)
+
+
 def test_alone_everything_is_ours_and_a_newcomer_gets_half() -> None:
     budget = PublicBudget()
     for number in range(10):

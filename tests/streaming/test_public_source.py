@@ -138,7 +138,7 @@ async def test_who_finds_no_place_is_told_why_and_gets_the_next_one(
         source.unwant(fills(0))
         await exchange.until(lambda: exchange.following(user=user(2)))
         assert source.snapshot(fills(2)) is None
-        assert exchange.most_topics <= 3  # the old one may go a moment after the new one came
+        assert exchange.most_topics == 2  # the place is free when the exchange was told
         assert source.state()["waiting"] == 0
 
 
@@ -151,6 +151,40 @@ async def test_a_tenant_with_less_takes_a_place(exchange: FakeExchange) -> None:
         assert told.topic == fills(2).name
         await exchange.until(lambda: exchange.following(user=user(7)))
         await exchange.until(lambda: not exchange.following(user=user(2)))
+
+
+async def test_a_place_is_taken_only_when_the_exchange_was_told(exchange: FakeExchange) -> None:
+    """On other connections than the newcomer's, and whoever changes their mind meanwhile."""
+    topics = [Topic(Kind.ORDER_UPDATES, user=user(number)) for number in range(6)]
+    async with running(exchange, limits=Limits(users=3, connections=3)) as (source, published):
+        for topic in topics[:3]:
+            source.want(topic, tenants=["Acme"])
+        await exchange.until(lambda: len(exchange.topics) == 3)
+        source.want(topics[3], tenants=["Cleo"])
+        told = await published.until(lambda e: e.role is Role.NOT_READY)
+        assert told.topic == topics[2].name
+        source.unwant(topics[3])  # before it was asked for
+        source.want(topics[4], tenants=["Cleo"])
+        await exchange.until(lambda: exchange.following(user=user(4)))
+        source.unwant(topics[0])
+        source.want(topics[0], tenants=["Acme"])
+        await exchange.until(lambda: len(exchange.topics) == 3)
+        assert exchange.most_topics == 3
+        assert source.state()["users"] == 3
+        for topic in topics:
+            source.unwant(topic)
+        await exchange.until(lambda: not exchange.connections)
+        assert source.state()["users"] == 0
+
+
+async def test_whose_a_topic_is_may_change(exchange: FakeExchange) -> None:
+    async with running(exchange, limits=Limits(users=2)) as (source, _):
+        source.want(fills(0), tenants=["Acme"])
+        source.want(fills(1), tenants=["Acme"])
+        source.want(fills(2), tenants=["Acme"])
+        assert source.state()["waiting"] == 1
+        source.want(fills(2), tenants=["Acme", "Cleo"])  # Cleo holds nothing yet
+        await exchange.until(lambda: exchange.following(user=user(2)))
 
 
 async def test_connections_stay_within_the_rate(exchange: FakeExchange) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from streaming.core.envelope import Envelope, Role
 from streaming.core.topic import Kind, Topic
 from streaming.upstream.build import Upstreams, named
+from streaming.upstream.sources.public import PublicSource
 from streaming.upstream.spec import UpstreamSpec, parse_upstreams
 from tests.core.node_events import fill, line
 from tests.streaming.node_lines import BY_BLOCK, FILLS, NodeDirectory
@@ -78,6 +79,29 @@ async def test_a_node_is_exchanged_for_another_under_the_same_name(tmp_path: Pat
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert taken.heights == sorted(set(taken.heights))
+
+
+def test_labels_cut_nothing_and_the_allowance_outlives_what_does(tmp_path: Path) -> None:
+    def read(weight: int, region: str, port: int) -> dict[str, UpstreamSpec]:
+        return named(
+            parse_upstreams(
+                f"gateway://h:1?weight={weight},wss://a:{port}/ws?region={region},wss://b/ws"
+            )
+        )
+
+    upstreams = Upstreams(read(1, "us", 1), scratch=tmp_path)
+    link = upstreams._links["gateway0"]
+    one, two = [s for s in upstreams.build_owned() if isinstance(s, PublicSource)]
+    assert one._budget is two._budget
+    one._budget.take(TRADES, holder=one.name)
+    limit = one._budget.limits.connects_per_minute
+    assert not any([one._budget.connect(now_s=0.0) for _ in range(limit)])
+    assert not upstreams.use(read(2, "eu", 1))
+    assert upstreams._links["gateway0"] is link
+    assert upstreams.use(read(2, "eu", 2))
+    (again, _) = [s for s in upstreams.build_owned() if isinstance(s, PublicSource)]
+    assert again._budget.connect(now_s=1.0) > 0  # the minute's connections stay spent
+    assert again._budget.subscriptions == 0  # and no place is held by who has ended
 
 
 def test_only_a_changed_public_upstream_makes_the_owned_sources_anew(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -141,13 +141,15 @@ class FakeSource:
         self.name = name
         self.catalogue = Catalogue(frozenset({"BTC"}))
         self.wanted: set[Topic] = set()
+        self.tenants: dict[Topic, frozenset[str]] = {}
         self.is_running = asyncio.Event()
         self.publish: Publish = lambda envelopes: None
 
     def serves(self, topic: Topic) -> bool:
         return topic.coin == "BTC"
 
-    def want(self, topic: Topic) -> bool:
+    def want(self, topic: Topic, tenants: Collection[str] = ()) -> bool:
+        self.tenants[topic] = frozenset(tenants)
         self.wanted.add(topic)
         return True
 
@@ -373,6 +375,36 @@ async def test_only_the_owner_says_that_nobody_serves_a_topic(
             nonsense,
             Role.NOT_READY,
         )
+
+
+async def test_whose_a_topic_is_travels_with_its_lease(
+    client: redis.asyncio.Redis, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demand, "REFRESH_S", 0.1)
+    public, topic = FakeSource("p-1"), Topic(Kind.CANDLE, "BTC", interval="1m")
+    followers = {topic.name: [7]}
+    one = EdgeLeases(client=client, edge=EDGE, tenants=lambda name: followers.get(name, ()))
+    other = EdgeLeases(client=client, edge="other-edge", tenants=lambda name: [9])
+    old = EdgeLeases(client=client, edge="old-edge")  # tells nothing
+    async with (
+        worker(url, owned=[public], state_linger_s=0.0) as (made, _, _),
+        running(one.run, other.run, old.run),
+    ):
+        old.want(topic.name)
+        await until(lambda: public.tenants.get(topic) == frozenset())
+        one.want(topic.name)
+        await until(lambda: public.tenants[topic] == {"7"})
+        followers[topic.name] = [7, 8]  # somebody joined whom no new lease tells of
+        await until(lambda: public.tenants[topic] == {"7", "8"})
+        followers[topic.name] = []  # it lingers, as theirs who had it last
+        other.want(topic.name)
+        await until(lambda: public.tenants[topic] == {"7", "8", "9"})
+        one.drop(topic.name)
+        await until(lambda: public.tenants[topic] == {"9"})
+        other.drop(topic.name)
+        old.drop(topic.name)
+        await until(lambda: topic not in public.wanted)
+        assert made.board.tenants(topic.name) == frozenset()
 
 
 async def until(is_so: Callable[[], Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol, runtime_checkable
 
 from streaming.core.catalogue import Catalogue
@@ -24,8 +24,9 @@ class Source(Protocol):
     def serves(self, topic: Topic) -> bool:
         """Whether this source can give `topic`."""
 
-    def want(self, topic: Topic) -> bool:
-        """Begin to publish the topic's updates; idempotent. False when there is no room for it."""
+    def want(self, topic: Topic, tenants: Collection[str] = ()) -> bool:
+        """Begin to publish the topic's updates; idempotent. False when there is no room for it.
+        `tenants` are those who want it now: they share what is scarce."""
 
     def unwant(self, topic: Topic) -> None:
         """Stop."""

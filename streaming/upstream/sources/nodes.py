@@ -13,7 +13,7 @@ import gc
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -155,7 +155,7 @@ class NodesSource:
         """Whether node files hold the topic and the nodes know its coin."""
         return bool(self._links) and self._market.can_serve(topic) and self.catalogue.knows(topic)
 
-    def want(self, topic: Topic) -> bool:
+    def want(self, topic: Topic, tenants: Collection[str] = ()) -> bool:
         """Publish the topic from the next block on."""
         self._market.want(topic)
         return True

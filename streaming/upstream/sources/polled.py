@@ -14,7 +14,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,7 +148,7 @@ class PolledSource:
             return False
         return bool(self._answered) and types_of(topic) <= self._answered
 
-    def want(self, topic: Topic) -> bool:
+    def want(self, topic: Topic, tenants: Collection[str] = ()) -> bool:
         """Poll for it from now on. False when `MAX_TOPICS` are polled already."""
         if topic in self._wanted:
             return True

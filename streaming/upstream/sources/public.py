@@ -39,7 +39,8 @@ UNSERVED = "The exchange has not acknowledged this subscription; it is asked aga
 
 
 class PublicSource:
-    """Implements `Source` on the exchange's WebSocket. `budget` is what this address may ask."""
+    """Implements `Source` on the exchange's WebSocket. `budget` is what this address may ask; other
+    sources may share it, each under its own name."""
 
     def __init__(
         self, spec: UpstreamSpec, *, name: str, budget: PublicBudget | None = None
@@ -54,6 +55,10 @@ class PublicSource:
         self._waiting: dict[Topic, frozenset[str]] = {}  # without a place: whose it would be
         self._refusals: dict[Topic, str] = {}
         self._tenants: dict[Topic, frozenset[str]] = {}  # of those with a place
+        # Places are free once the exchange was told so: topics that it still carries, and those
+        # that have a place but must not be asked for before certain others are gone.
+        self._leaving: set[Topic] = set()
+        self._gates: dict[Topic, set[Topic]] = {}
         self._down: dict[str, str] = {}  # topics (names) that were told to have no source, and why
         self._catalogue = Catalogue()
         self._publish: Publish = lambda envelopes: None
@@ -75,29 +80,25 @@ class PublicSource:
         )
 
     def want(self, topic: Topic, tenants: Collection[str] = ()) -> bool:
-        """Subscribe upstream, once however often it is called. A topic for which there is no room
-        waits, and `snapshot` says why; False only while the source does not run.
+        """Subscribe upstream, once however often it is called. `tenants` are those who want it
+        now. A topic for which there is no room waits, and `snapshot` says why; False only while the
+        source does not run.
         """
         if self._group is None:
             return False
-        if topic not in self._link_of and topic not in self._waiting:
-            self._place(topic, frozenset(tenants))
+        owners = frozenset(tenants)
+        known = self._tenants if topic in self._link_of else self._waiting
+        if known.get(topic) != owners:
+            self._place(topic, owners)
         return True
 
     def unwant(self, topic: Topic) -> None:
-        """Unsubscribe upstream; who waited for a place is tried again."""
+        """Unsubscribe upstream; when that is done, who waited for a place is tried again."""
         self._waiting.pop(topic, None)
         self._refusals.pop(topic, None)
-        link = self._link_of.pop(topic, None)
-        if link is None:
-            return
-        link.remove(topic)
-        self._down.pop(topic.name, None)
-        del self._tenants[topic]
-        self._budget.give(topic)
-        for waiting in list(itertools.islice(self._waiting, RETRIED)):
-            if waiting in self._waiting:
-                self._place(waiting, self._waiting.pop(waiting))
+        if topic in self._link_of:
+            self._remove(topic)
+            self._free(topic)
 
     def snapshot(self, topic: Topic) -> Envelope | None:
         """The topic's last frames, why there are none now, or None before the first frame."""
@@ -142,21 +143,64 @@ class PublicSource:
     # --- places -----------------------------------------------------------------------------------
 
     def _place(self, topic: Topic, tenants: frozenset[str]) -> None:
-        grant = self._budget.take(topic, tenants=tenants)
-        for evicted in grant.evicted:
-            self._link_of.pop(evicted).remove(evicted)
-            self._down.pop(evicted.name, None)
-            self._waiting[evicted], self._refusals[evicted] = self._tenants.pop(evicted), TAKEN
-            self._publish([_not_ready(evicted, TAKEN)])
+        grant = self._budget.take(topic, tenants=tenants, holder=self.name)
         if grant.link is None:
             if topic not in self._refusals:
                 metrics.PUBLIC_REFUSED.labels(self.name).inc()
             self._waiting[topic], self._refusals[topic] = tenants, grant.refusal
             return
+        self._waiting.pop(topic, None)
         self._refusals.pop(topic, None)
-        link = self._links.get(grant.link) or self._open(grant.link)
-        self._link_of[topic], self._tenants[topic] = link, tenants
-        link.add(topic)
+        for evicted in grant.evicted:
+            if evicted in self._link_of:
+                self._waiting[evicted] = self._tenants[evicted]
+                self._refusals[evicted] = TAKEN
+                self._remove(evicted)
+                self._publish([_not_ready(evicted, TAKEN)])
+        self._tenants[topic] = tenants
+        if topic in self._link_of:
+            return
+        link = self._link_of[topic] = self._links.get(grant.link) or self._open(grant.link)
+        before = {each for evicted in grant.evicted for each in self._before(evicted)}
+        if before:
+            self._gates[topic] = before
+        if topic not in self._gates:
+            link.add(topic)
+
+    def _before(self, evicted: Topic) -> set[Topic]:
+        """What must be gone from the exchange before the place that `evicted` had is free."""
+        gate = self._gates.pop(evicted, set())  # it was not asked for yet
+        return gate | ({evicted} & self._leaving)
+
+    def _remove(self, topic: Topic) -> None:
+        link = self._link_of.pop(topic)
+        self._down.pop(topic.name, None)
+        del self._tenants[topic]
+        if topic in link.topics:
+            self._leaving.add(topic)
+            link.remove(topic)
+
+    def _left(self, topic: Topic) -> None:
+        """The exchange carries the topic no more."""
+        self._leaving.discard(topic)
+        for waiting, gate in list(self._gates.items()):
+            gate.discard(topic)
+            if not gate:
+                del self._gates[waiting]
+                if waiting in self._link_of:
+                    self._link_of[waiting].add(waiting)
+                else:
+                    self._free(waiting)
+        self._free(topic)
+
+    def _free(self, topic: Topic) -> None:
+        """Give back a place that nothing is subscribed on, and try who waits for one."""
+        if topic in self._link_of or topic in self._leaving or topic in self._gates:
+            return
+        self._budget.give(topic, holder=self.name)
+        for waiting in list(itertools.islice(self._waiting, RETRIED)):
+            if waiting in self._waiting:
+                self._place(waiting, self._waiting.pop(waiting))
 
     def _open(self, number: int) -> PublicLink:
         link = self._links[number] = PublicLink(
@@ -166,6 +210,7 @@ class PublicSource:
             budget=self._budget,
             on_frame=self._take,
             publish=lambda envelopes: self._publish(envelopes),
+            on_left=self._left,
             on_unserved=lambda topic: self._end([topic], UNSERVED),
             on_down=lambda link, why: self._end(link.topics, why),
             on_up=self._revive,

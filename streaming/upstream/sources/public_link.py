@@ -63,8 +63,10 @@ class PublicLink:
     """One upstream connection and what is subscribed on it.
 
     `on_frame(link, data)` gets every frame, `publish` what a reconnect makes known: gaps.
-    `on_down(link, why)` is called when the connection is lost or falls silent, `on_up(link)` when
-    a silent one speaks again; a new connection must first acknowledge what it carries.
+    `on_left(topic)` is called when a topic that was removed is carried no more: the exchange was
+    told, or the connection is over. `on_down(link, why)` is called when the connection is lost or
+    falls silent, `on_up(link)` when a silent one speaks again; a new connection must first
+    acknowledge what it carries.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class PublicLink:
         budget: PublicBudget,
         on_frame: Callable[[PublicLink, bytes], None],
         publish: Callable[[Iterable[Envelope]], None],
+        on_left: Callable[[Topic], None] = lambda topic: None,
         on_unserved: Callable[[Topic], None] = lambda topic: None,
         on_down: Callable[[PublicLink, str], None] = lambda link, why: None,
         on_up: Callable[[PublicLink], None] = lambda link: None,
@@ -89,9 +92,10 @@ class PublicLink:
         self._url = url
         self._budget = budget
         self._on_frame, self._publish, self._on_unserved = on_frame, publish, on_unserved
-        self._on_down, self._on_up = on_down, on_up
+        self._on_left, self._on_down, self._on_up = on_left, on_down, on_up
         self._pinged_at_s = 0.0
         self._asked: set[Topic] = set()
+        self._leaving: dict[Topic, None] = {}  # asked for, and to be taken back
         self._wake = asyncio.Event()
 
     def add(self, topic: Topic) -> None:
@@ -101,10 +105,16 @@ class PublicLink:
         self._wake.set()
 
     def remove(self, topic: Topic) -> None:
-        """Unsubscribe."""
+        """Unsubscribe. `on_left` tells when that is done."""
         del self.topics[topic]
         self.feed.unsubscribed(topic)
-        self._wake.set()
+        if topic in self._asked:
+            self._asked.discard(topic)
+            self._leaving[topic] = None
+            self._wake.set()
+        elif topic not in self._leaving:
+            self._on_left(topic)
+            self._wake.set()
 
     async def run(self) -> None:
         """Stay connected while anything is subscribed, until cancelled."""
@@ -129,13 +139,21 @@ class PublicLink:
                 log.exception("upstream_link_failed", link=self.name)
                 self._fail(LOST)
             finally:
-                self.is_up = False
+                self._over()
             if time.monotonic() - began_s > RETRY_MAX_S:
                 retry_s = RETRY_MIN_S
             # Jitter, or every relay behind one address comes back at once and spends its 30
             # connects a minute.
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.5))  # noqa: S311
             retry_s = min(retry_s * 2, RETRY_MAX_S)
+
+    def _over(self) -> None:
+        """Nothing is carried any more."""
+        self.is_up = False
+        self._asked.clear()
+        leaving, self._leaving = self._leaving, {}
+        for topic in leaving:
+            self._on_left(topic)
 
     async def _wait_for(self, allowance: Callable[..., float]) -> None:
         while (wait_s := allowance(now_s=time.monotonic())) > 0:  # noqa: ASYNC110 - time is all we wait for
@@ -152,7 +170,6 @@ class PublicLink:
             user_agent_header="hl-relay",
         ) as socket:
             metrics.CONNECTS.labels(self.name.partition(":")[0]).inc()
-            self._asked.clear()
             if gaps := self.feed.reconnected():
                 self._publish(gaps)
             self.heard_at_s = time.monotonic()
@@ -184,11 +201,12 @@ class PublicLink:
     async def _subscribe(self, socket: ClientConnection) -> None:
         while True:
             self._wake.clear()
-            for topic in [t for t in self._asked if t not in self.topics]:
-                self._asked.discard(topic)
+            for topic in list(self._leaving):
                 await self._say(socket, "unsubscribe", topic)
+                del self._leaving[topic]
+                self._on_left(topic)
             for topic in [t for t in self.topics if t not in self._asked]:
-                if topic in self.topics:
+                if topic in self.topics and topic not in self._leaving:
                     self._asked.add(topic)
                     await self._say(socket, "subscribe", topic)
             if not self.topics:
