@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from streaming.core import snapshots, tips
+from streaming.core.cursor import NODE_EPOCH_PREFIX
 from streaming.core.envelope import ORIGIN, Position
 from streaming.core.held import Held
 from streaming.core.topic import Topic
@@ -85,5 +86,7 @@ class Feed:
             watcher()
 
     def end_epoch(self) -> None:
-        """The epoch of a public link is over."""
+        """The epoch of a public link is over. That of node data never is: nodes may be back."""
+        if self.epoch.startswith(NODE_EPOCH_PREFIX):
+            return
         self.ended_epochs = [*self.ended_epochs[-MAX_ENDED_EPOCHS:], self.epoch]

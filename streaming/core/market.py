@@ -147,8 +147,12 @@ class Market:
         """Whether the topic is made here, and what it is made of is there: nodes are run without
         some of the files.
         """
+        if topic.kind in BOOK_KINDS:
+            return self.has_diffs
+        if topic.kind is Kind.TRADES and FileKind.FILLS not in self._seen:
+            return False
         room = self._room_of.get(topic.kind)
-        return topic.kind in BOOK_KINDS if room is None else room.can_serve(topic)
+        return room is not None and room.can_serve(topic)
 
     @property
     def has_fills(self) -> bool:

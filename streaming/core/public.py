@@ -74,6 +74,8 @@ class PublicFeed:
         self.notice: Notice | None = None
         self.acknowledged: Topic | None = None
         self._epoch = epoch
+        self._epochs: dict[Topic, str] = {}  # of what is subscribed
+        self._left = 0  # topics that were
         self._sentinel = sentinel
         self._count = 0
         self._states: dict[Topic, Known] = {}
@@ -89,7 +91,12 @@ class PublicFeed:
         return topic.kind not in _RELAY_ONLY and not topic.by_event
 
     def subscribed(self, topic: Topic) -> None:
-        """Tell that `topic` is subscribed on this connection: not every frame says whose it is."""
+        """Tell that `topic` is subscribed on this connection: not every frame says whose it is.
+
+        What was subscribed before, and not in between, has another epoch now.
+        """
+        epoch = f"{self._epoch}.{self._left}" if self._left else self._epoch
+        self._epochs.setdefault(topic, epoch)
         self._subscribed.setdefault(slot_of(topic), {})[topic] = None
 
     def unsubscribed(self, topic: Topic) -> None:
@@ -101,9 +108,11 @@ class PublicFeed:
             self._subscribed.pop(slot, None)
         self._acknowledged.discard(topic)
         self._heard.discard(topic)
-        # Remembered trades still guard against the repetition at the next subscribe.
-        if topic.kind is not Kind.TRADES:
-            self._states.pop(topic, None)
+        self._left += self._epochs.pop(topic, None) is not None
+        state = self._states.pop(topic, None)
+        if isinstance(state, Trades):
+            # What is remembered still guards against the repetition at the next subscribe.
+            self._states[topic] = Trades(remembered=state.remembered)
 
     def is_served(self, topic: Topic) -> bool:
         """Whether the exchange has acknowledged `topic` on this connection, or sent a frame of
@@ -151,7 +160,13 @@ class PublicFeed:
         # A user feed's snapshot stands at its last frame; the other kinds stand for all before.
         since = state.position if isinstance(state, Items) else ORIGIN
         return Envelope(
-            topic.name, self._epoch, state.position, since, Role.SNAPSHOT, payload, state.times
+            topic.name,
+            self._epoch_of(topic),
+            state.position,
+            since,
+            Role.SNAPSHOT,
+            payload,
+            state.times,
         )
 
     # --- one frame --------------------------------------------------------------------------------
@@ -292,15 +307,30 @@ class PublicFeed:
     def _sign_of_life(self, topic: Topic) -> Envelope:
         state = self._known(topic, Known)
         return Envelope(
-            topic.name, self._epoch, state.position, state.position, Role.SNAPSHOT, b"", state.times
+            topic.name,
+            self._epoch_of(topic),
+            state.position,
+            state.position,
+            Role.SNAPSHOT,
+            b"",
+            state.times,
         )
 
     def _gap(self, topic: Topic) -> Envelope:
         state = self._known(topic, Known)
         before = self._advance(state)
         return Envelope(
-            topic.name, self._epoch, state.position, before, Role.GAP, LOST.encode(), Times()
+            topic.name,
+            self._epoch_of(topic),
+            state.position,
+            before,
+            Role.GAP,
+            LOST.encode(),
+            Times(),
         )
+
+    def _epoch_of(self, topic: Topic) -> str:
+        return self._epochs.get(topic, self._epoch)
 
     def _advance(self, state: Known) -> Position:
         self._count += 1
@@ -313,7 +343,13 @@ class PublicFeed:
         before = self._advance(state)
         state.times = Times(block_ns=time_ms * 1_000_000, in_ns=read_ns)
         return Envelope(
-            topic.name, self._epoch, state.position, before, Role.UPDATE, payload, state.times
+            topic.name,
+            self._epoch_of(topic),
+            state.position,
+            before,
+            Role.UPDATE,
+            payload,
+            state.times,
         )
 
 

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import redis.asyncio
@@ -31,6 +31,7 @@ from streaming.core.topic import Topic, parse_name
 from streaming.upstream.owned import OwnedSources, keep_source
 from streaming.upstream.sources.base import Source, states_of
 from streaming.upstream.sources.nodes import NodesSource
+from streaming.upstream.standby import Standby
 from tenants.wire.cancellation import stop_if_cancelled
 
 log = structlog.get_logger(__name__)
@@ -76,6 +77,8 @@ class Worker:
         self._peers_ready = False
         self._refuses_from_s = float("inf")
         self._was_ready = False
+        self._standby = Standby()
+        self._peers_tip = (0, 0)  # the best of their heights, and its time
         self._beat_now = asyncio.Event()
         self._not_understood: set[str] = set()
         self._redis = redis.asyncio.from_url(
@@ -183,9 +186,13 @@ class Worker:
             return None
 
     def _source_for(self, topic: Topic) -> Source | None:
-        if self._nodes is not None and self._nodes.serves(topic):
-            return self._nodes
-        return next((source for source in self.owned.sources if source.serves(topic)), None)
+        nodes = self._nodes if self._nodes is not None and self._nodes.serves(topic) else None
+        if nodes is not None and not self._standby.covers(topic):
+            return nodes
+        other = next((source for source in self.owned.sources if source.serves(topic)), None)
+        # Where our own public feed lacks the coin, a stale answer is better than none. A worker
+        # that owns no public feed leaves it to the one that does.
+        return nodes if other is None and self.owned.is_owner else other
 
     def _prime(
         self, edge: str, name: str, snapshot: Envelope | None, source: Source | None = None
@@ -295,6 +302,7 @@ class Worker:
         for source in sources:
             coins |= source.catalogue.coins
             dexes |= source.catalogue.dexes
+        state = self._state(sources)
         # A new one each time: after a flush of Redis the old log is gone, and so is its epoch.
         fresh = f"n-{uuid.uuid4().hex[:12]}"
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -305,7 +313,7 @@ class Worker:
             pipe.set(
                 keys.WORKER.format(worker=self.name),
                 # Enums are strings to everybody but to this encoder.
-                orjson.dumps(self._state(sources), option=orjson.OPT_NON_STR_KEYS),
+                orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS),
                 ex=keys.WORKER_TTL_S,
             )
             pipe.smembers(keys.WORKERS)
@@ -317,7 +325,8 @@ class Worker:
             # The others must not go on in the old one until their next heartbeat.
             bell = {"edge": "", "want": {}, "drop": [], "epoch": fresh}
             await self._redis.publish(keys.DEMAND_CHANNEL, orjson.dumps(bell))
-        await self._look_at_peers({_text(worker) for worker in workers} - {self.name})
+        peers = {_text(worker) for worker in workers} - {self.name}
+        await self._look_at_peers(peers, _Peer.of(state))
 
     def _state(self, sources: list[Source]) -> dict[str, Any]:
         height, block_ns = self._nodes.tip if self._nodes is not None else (0, 0)
@@ -346,20 +355,26 @@ class Worker:
         if self._nodes is not None:
             self._nodes.set_epoch(epoch)
 
-    async def _look_at_peers(self, peers: set[str]) -> None:
-        """Whether another worker has books: then what we lack is not for us to tell."""
+    async def _look_at_peers(self, peers: set[str], ours: _Peer) -> None:
+        """Whether another worker has books: then what we lack is not for us to tell. And how far
+        its nodes are, and whether it has a public feed."""
         states = (
             await self._redis.mget([keys.WORKER.format(worker=peer) for peer in sorted(peers)])
             if peers
             else []
         )
-        self._peers_ready = any(_has_books(state) for state in states)
+        read = [_Peer.read(state) for state in states if state]
+        self._peers_ready = any(peer.has_books for peer in read)
+        self._peers_tip = max((peer.tip for peer in read), default=(0, 0))
+        self._standby.is_backed = any(peer.has_public for peer in (*read, ours))
 
     # --- tending ----------------------------------------------------------------------------------
 
     async def _tend(self) -> None:
         while True:
             await asyncio.sleep(TEND_S)
+            if self._nodes is not None:
+                self._look_at_nodes(self._nodes)
             self._find_sources()
             if self._nodes is not None and self._nodes.is_ready != self._was_ready:
                 self._was_ready = not self._was_ready
@@ -370,6 +385,20 @@ class Worker:
                 source = self._serving.pop(name, None)
                 if source is not None:
                     source.unwant(parse_name(name))
+
+    def _look_at_nodes(self, nodes: NodesSource) -> None:
+        """Leave their topics to the public feed while no worker's nodes give anything."""
+        height, tip_ns = max(nodes.tip, self._peers_tip)
+        is_other = self._standby.look(
+            height=height,
+            age_s=(time.time_ns() - tip_ns) / 1e9,
+            books_ready=nodes.is_ready or self._peers_ready,
+            now_s=time.monotonic(),
+        )
+        if is_other:
+            out, books = self._standby.is_out, self._standby.are_books_out
+            log.warning("nodes_judged", out=out, books_out=books, backed=self._standby.is_backed)
+            self._move_to_better()
 
     def _find_sources(self) -> None:
         """A topic leased before its source knew its coins (or before the source was there) finds
@@ -388,7 +417,8 @@ class Worker:
         for name, source in list(self._serving.items()):
             topic = parse_name(name)
             best = self._source_for(topic)
-            if best is None or best is source:
+            is_left_to_another = source is self._nodes and self._standby.covers(topic)
+            if best is source or (best is None and not is_left_to_another):
                 continue
             del self._serving[name]
             source.unwant(topic)
@@ -399,14 +429,30 @@ class Worker:
         await self.rates.run(self._redis, lambda: list(self._serving))
 
 
-def _has_books(state: bytes | str | None) -> bool:
-    if not state:
-        return False
-    try:
-        nodes = orjson.loads(state).get("nodes")
-        return bool(nodes and nodes["books_ready"])
-    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        return False  # of another version
+class _Peer(NamedTuple):
+    """What a worker's heartbeat says to the others."""
+
+    has_books: bool = False
+    has_public: bool = False
+    tip: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def read(cls, state: bytes | str) -> _Peer:
+        """Of a heartbeat as it is written; all is missing in one of another version."""
+        try:
+            return cls.of(orjson.loads(state))
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
+            return cls()
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> _Peer:
+        """Of a heartbeat's fields."""
+        nodes, sources = state.get("nodes"), state["sources"].values()
+        return cls(
+            bool(nodes and nodes["books_ready"]),
+            any(each.get("kind") == "public" and each.get("books_ready") for each in sources),
+            (int(state["tip_height"]), int(state["tip_ns"])),
+        )
 
 
 def _nothing(name: str, why: str) -> Envelope:

@@ -264,6 +264,27 @@ def test_a_public_source_that_begins_again_is_a_gap_and_a_resync() -> None:
     assert data(frames) == [90, 91, 2]
 
 
+def test_a_public_feed_stands_in_for_nodes_as_often_as_it_must() -> None:
+    world = World()
+    desk = world.desk()
+    desk.subscribe(coin="BTC", id=1)
+    world.publish(begun(10, 10), update(11, 10))
+    assert data(desk.take()) == [11]
+    world.publish(begun(1, 11, 901, epoch="p-1"), update(2, 1, epoch="p-1"))
+    frames = desk.take()
+    assert (events(frames), data(frames)) == (["resync"], [901, 2])  # they overlap: no gap
+    world.publish(begun(30, 901, 2, 30), update(31, 30))
+    frames = desk.take()
+    assert (events(frames), data(frames)) == (["resync"], [30, 31])
+    world.publish(update(3, 2, epoch="p-1"))  # a straggler
+    assert desk.take() == []
+    world.publish(begun(5, 950, epoch="p-1.1"))
+    frames = desk.take()
+    assert (events(frames), data(frames)) == (["gap", "resync"], [950])
+    world.publish(begun(40, 40), update(41, 40))
+    assert data(desk.take()) == [40, 41]
+
+
 def test_after_a_hole_a_chained_topic_starts_from_a_snapshot() -> None:
     world = World()
     desk = world.desk()

@@ -57,6 +57,20 @@ def test_a_frame_passes_byte_for_byte() -> None:
     assert (envelope.times.block_ns, envelope.times.in_ns) == (1_000_000_000, 9)
 
 
+def test_what_was_left_and_is_wanted_again_has_another_epoch() -> None:
+    made = feed(BOOK, TRADES)
+    (first,) = take(made, "l2Book", book())
+    (known,) = take(made, "trades", trades(1, 2))
+    for topic in (BOOK, TRADES):
+        made.unsubscribed(topic)
+        made.subscribed(topic)
+        assert made.snapshot(topic) is None  # nothing is known of the time between
+    (again,) = take(made, "l2Book", book())
+    (news,) = take(made, "trades", trades(1, 2, 3))
+    assert len({first.epoch, again.epoch}) == len({known.epoch, news.epoch}) == 2
+    assert (again.previous, news.previous, tids(news)) == (ORIGIN, ORIGIN, [3])
+
+
 def test_positions_count_the_feeds_frames_and_chain_per_topic() -> None:
     made = feed(BOOK)
     (first,) = take(made, "l2Book", book())

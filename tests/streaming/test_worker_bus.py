@@ -18,6 +18,7 @@ from streaming.core import envelope as wire
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import ORIGIN, BusMessage, Envelope, Position, Role
 from streaming.core.topic import Kind, Topic
+from streaming.upstream import standby
 from streaming.upstream.owned import OwnedSources
 from streaming.upstream.sources.base import Publish, Source
 from streaming.upstream.sources.nodes import NodesSource
@@ -351,6 +352,52 @@ async def test_nodes_take_over_what_another_source_gives(
             second = await edge.next(lambda m: any(e.epoch == made.epoch for e in m.envelopes))
             assert second.envelopes[0].role is Role.SNAPSHOT
             assert not public.wanted
+
+
+async def test_a_public_feed_stands_in_while_no_node_gives_anything(
+    client: redis.asyncio.Redis, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby, "OUT_AFTER_S", 1.6)  # others are heard each second
+    monkeypatch.setattr(standby, "BACK_AFTER_S", 0.3)
+    monkeypatch.setattr(standby, "CATCHING_UP_S", 60.0)  # the blocks' time is made up
+    public, events = FakeSource("p-1"), Topic(Kind.TRADES, "BTC", by_event=True).name
+    leases = EdgeLeases(client=client, edge=EDGE)
+    height = 10
+
+    async def live(link: FakeLink, until_it_is: Callable[[], bool]) -> None:
+        nonlocal height
+        async with asyncio.timeout(DEADLINE_S):
+            while not until_it_is():
+                link.give(trade(height), previous=height > 10)
+                height += 1
+                await asyncio.sleep(0.05)  # a chain's pace
+
+    async with (
+        Edge(client) as edge,
+        running(leases.run),
+        worker(url, owned=[public]) as (owner, _, link),
+    ):
+        await until(lambda: owner.owned.is_owner and bool(owner.owned.sources))
+        async with worker(url) as (other, _, peer):  # without a public feed of its own
+            leases.want(TRADES)
+            leases.want(events)
+            await live(peer, lambda: other._serving.keys() == {TRADES, events})
+            # The owner's own node is silent, but the other worker's is not.
+            await live(peer, lambda: owner._standby._height > 20)
+            assert not owner._standby.is_out
+            link.give(trade(height), previous=False)
+            await until(lambda: owner._serving.keys() == {TRADES, events})
+            for _ in range(2):
+                await until(lambda: Topic(Kind.TRADES, "BTC") in public.wanted)
+                first = await edge.next(lambda m: any(e.epoch == "p-1" for e in m.envelopes))
+                assert [e.topic for e in first.envelopes] == [TRADES]
+                await until(lambda: other._serving.keys() == {events})  # it leaves it to the owner
+                await live(peer, lambda: other._serving.keys() == {TRADES, events})
+                await until(lambda: not public.wanted)
+                back = await edge.next(
+                    lambda m: any(e.epoch == owner.epoch and e.topic == TRADES for e in m.envelopes)
+                )
+                assert back.envelopes
 
 
 async def test_only_the_owner_says_that_nobody_serves_a_topic(
