@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from streaming.core.blocks import FileKind, LateBlock, RawBlock
@@ -212,15 +212,21 @@ class Reader:
         return frames
 
 
-def history(ring: KindRing, *, chunk_bytes: int) -> Iterable[bytes]:
-    """All that is held of a kind now, as bodies of responses of about `chunk_bytes` each."""
-    held = ring.since(ring.first, limit_bytes=ring.max_bytes + 1)
-    begin, size = 0, 0
-    for index, each in enumerate(held):
-        size += len(each.frame)
-        if size >= chunk_bytes or index == len(held) - 1:
-            yield b"".join(frame.frame for frame in held[begin : index + 1])
-            begin, size = index + 1, 0
+def history(ring: KindRing, *, before: int, chunk_bytes: int) -> Iterator[bytes]:
+    """What is held of the blocks numbered below `before`, as bodies of responses of about
+    `chunk_bytes` each.
+
+    Each is made when it is asked for, so that a reader costs one of them, however much is held; the
+    oldest block is the oldest when the first one is.
+
+    Raises:
+        Lapsed: blocks go faster than the reader takes them.
+    """
+    number = ring.first
+    while number < before:
+        held = ring.since(number, limit_bytes=chunk_bytes)[: before - number]
+        number += len(held)
+        yield b"".join(each.frame for each in held)
 
 
 def _varint(number: int) -> bytes:

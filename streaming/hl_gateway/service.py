@@ -7,7 +7,8 @@ request that cannot be parsed is refused here instead of in a traceback of the l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import itertools
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -27,6 +28,7 @@ from streaming.hl_gateway.node_http import (
     Refused,
     checked_info,
 )
+from streaming.hl_gateway.peers import PeerCalls
 from streaming.hl_gateway.ring import Lapsed, Reader, Ring, history, message
 
 log = structlog.get_logger(__name__)
@@ -40,9 +42,16 @@ BEAT_S = 1.0
 CHUNK_BYTES = 256 * 1024
 #: All coins of mainnet are some hundred MB, which a slow link needs minutes for.
 CHECKPOINT_S = 300.0
+#: Open calls of one host. gRPC gives the server no way to end a call whose reader has stopped, so
+#: that one keeps its place and one response (1 MiB) until its connection goes; it cannot take more
+#: than the places of its host. Two workers need about ten.
+CALLS_PER_HOST = 32
+#: Each has a file of some hundred MB open until it is sent.
+CHECKPOINTS_PER_HOST = 4
 
 #: `grpc.aio.ServicerContext`; the library brings no types.
 Context = Any
+Call = Callable[[bytes, Context], Awaitable[Any]]
 _Code = grpc.StatusCode
 
 
@@ -70,6 +79,8 @@ class GatewayService:
         self._open = b""  # the response with the block of fills that is open now
         self._one_checkpoint = asyncio.Lock()
         self._checkpoints = 0
+        self._calls = PeerCalls(limit=CALLS_PER_HOST)
+        self._sending = PeerCalls(limit=CHECKPOINTS_PER_HOST)
 
     async def close(self) -> None:
         """Close the connections to the node."""
@@ -84,13 +95,30 @@ class GatewayService:
         return grpc.method_handlers_generic_handler(
             name,
             {
-                "StreamBlocks": stream(self.stream_blocks),
-                "Checkpoint": stream(self.checkpoint),
-                "Info": unary(self.info),
-                "Evm": unary(self.evm),
-                "Status": unary(self.status),
+                "StreamBlocks": stream(self._counted(self._calls, self.stream_blocks)),
+                "Checkpoint": stream(
+                    self._counted(self._calls, self._counted(self._sending, self.checkpoint))
+                ),
+                "Info": unary(self._counted(self._calls, self.info)),
+                "Evm": unary(self._counted(self._calls, self.evm)),
+                "Status": unary(self._counted(self._calls, self.status)),
             },
         )
+
+    def _counted(self, calls: PeerCalls, call: Call) -> Call:
+        """`call`, refused to a host that has its share of them open."""
+
+        async def counted(data: bytes, context: Context) -> Any:
+            peer = context.peer()
+            if not calls.enter(peer):
+                why = f"this host has {calls.limit} calls open"
+                await _refuse(context, "any", _Code.RESOURCE_EXHAUSTED, why)
+            try:
+                return await call(data, context)
+            finally:
+                calls.leave(peer)
+
+        return counted
 
     def wake(self) -> None:
         """The ring has grown."""
@@ -119,10 +147,9 @@ class GatewayService:
         # may be missed.
         self._grown.add(grown)
         reader = Reader(self._ring, heights)
-        chunks = [
-            chunk
-            for kind in past
-            for chunk in history(self._ring.kinds[kind], chunk_bytes=RESPONSE_BYTES)
+        before = [
+            history(ring, before=ring.end, chunk_bytes=RESPONSE_BYTES)
+            for ring in map(self._ring.kinds.__getitem__, past)
         ]
         self.clients += 1
         metrics.CLIENTS.set(self.clients)
@@ -132,20 +159,8 @@ class GatewayService:
             await self._write(
                 context, pb.StreamBlocksResponse(starts=reader.starts).SerializeToString()
             )
-            for chunk in chunks:
-                await self._write(context, chunk + _HISTORY)
-            chunks.clear()
-            shown = b""
-            while True:
-                grown.clear()
-                frames = reader.take(limit_bytes=RESPONSE_BYTES)
-                if frames:
-                    await self._write(context, b"".join(frames) if len(frames) > 1 else frames[0])
-                elif request.open_fills and self._open and self._open is not shown:
-                    shown = self._open
-                    await self._write(context, shown)
-                elif not await _within(BEAT_S, grown):
-                    await self._write(context, b"")
+            await self._send_past(context, itertools.chain.from_iterable(before))
+            await self._send_live(context, reader, grown, open_fills=request.open_fills)
         except (Lapsed, TimeoutError) as error:
             self.cut += 1
             metrics.CUT.inc()
@@ -155,9 +170,28 @@ class GatewayService:
             self._grown.discard(grown)
             self.clients -= 1
             metrics.CLIENTS.set(self.clients)
-        # May wait for as long as the reader reads nothing at all; it holds one response.
-        frames = []
+        # Waits for as long as the reader reads nothing at all. Nothing of the ring is held here,
+        # and the host's place is taken as long as gRPC holds the call.
         await context.abort(_Code.RESOURCE_EXHAUSTED, f"too slow: {why}; resume by height")
+
+    async def _send_past(self, context: Context, chunks: Iterable[bytes]) -> None:
+        for chunk in chunks:
+            await self._write(context, chunk + _HISTORY)
+
+    async def _send_live(
+        self, context: Context, reader: Reader, grown: asyncio.Event, *, open_fills: bool
+    ) -> NoReturn:
+        shown = b""
+        while True:
+            grown.clear()
+            frames = reader.take(limit_bytes=RESPONSE_BYTES)
+            if frames:
+                await self._write(context, b"".join(frames) if len(frames) > 1 else frames[0])
+            elif open_fills and self._open and self._open is not shown:
+                shown = self._open
+                await self._write(context, shown)
+            elif not await _within(BEAT_S, grown):
+                await self._write(context, b"")
 
     async def _write(self, context: Context, response: bytes) -> None:
         async with asyncio.timeout(self._stalled_s):
@@ -174,12 +208,14 @@ class GatewayService:
         self._checkpoints += 1
         path = self._scratch / f"checkpoint-{self._checkpoints}.json"
         try:
-            # One at a time: the node holds its state still while it writes, and the disk holds one
-            # file.
+            # One at a time: the node holds its state still while it writes. Not while it is sent:
+            # one who takes a chunk every nine seconds would have all others wait.
             async with asyncio.timeout(CHECKPOINT_S), self._one_checkpoint:
                 height = await request_checkpoint_file(self._info_url, path)
-                with await asyncio.to_thread(path.open, "rb") as file:
-                    await asyncio.to_thread(path.unlink)
+                file = await asyncio.to_thread(path.open, "rb")
+            with file:
+                await asyncio.to_thread(path.unlink)
+                async with asyncio.timeout(CHECKPOINT_S):
                     await self._send_file(context, file, height=height)
         except TimeoutError:
             await _refuse(

@@ -149,7 +149,41 @@ def test_history_is_all_that_is_held_in_bounded_pieces() -> None:
     ring = KindRing(FILLS, max_bytes=PLENTY)
     for height in range(20):
         ring.push(block(FILLS, height, size=100))
-    pieces = list(history(ring, chunk_bytes=500))
+    pieces = list(history(ring, before=ring.end, chunk_bytes=500))
     assert 3 < len(pieces) < 8
     assert [height for piece in pieces for _, height, _ in received([piece])] == list(range(20))
-    assert list(history(KindRing(DIFFS, max_bytes=9), chunk_bytes=5)) == []
+    empty = KindRing(DIFFS, max_bytes=9)
+    assert list(history(empty, before=empty.end, chunk_bytes=5)) == []
+
+
+@given(
+    held=st.integers(0, 30),
+    pushes=st.lists(st.integers(0, 4), max_size=40),
+    chunk_bytes=st.integers(1, 5_000),
+)
+def test_history_is_each_earlier_block_once_or_lapses(
+    held: int, pushes: list[int], chunk_bytes: int
+) -> None:
+    one = OVERHEAD_BYTES + 60
+    ring = KindRing(FILLS, max_bytes=20 * one)
+    heights = iter(range(1, 1_000))
+    for _ in range(held):
+        ring.push(block(FILLS, next(heights)))
+    pieces = history(ring, before=ring.end, chunk_bytes=chunk_bytes)
+    got: list[int] = []
+    has_lapsed = False
+    oldest = ring.oldest
+    for index, count in enumerate([*pushes, *[0] * 40]):
+        if index:
+            for _ in range(count):  # while the last piece is on its way
+                ring.push(block(FILLS, next(heights)))
+        try:
+            piece = next(pieces)
+        except StopIteration:
+            break
+        except Lapsed:
+            has_lapsed = True
+            break
+        got += [height for _, height, _ in received([piece])]
+    wanted = list(range(oldest, held + 1)) if held else []
+    assert got == (wanted[: len(got)] if has_lapsed else wanted)
