@@ -285,30 +285,33 @@ _HISTORY = pb.StreamBlocksResponse(history=True).SerializeToString()
 def _wanted(
     request: pb.StreamBlocksRequest, *, served: Collection[FileKind]
 ) -> tuple[dict[FileKind, int], list[FileKind]]:
-    """The first height of each kind, and the kinds whose past is wanted. Raises ValueError."""
+    """The first height of each kind, and the kinds whose past is wanted. Raises ValueError.
+
+    Kinds that are not served here are left out: a newer worker knows more of them, and an operator
+    may have asked for a few.
+    """
     heights: dict[FileKind, int] = {}
     for each in request.kinds:
-        kind = _kind(each.kind, served=served)
+        kind = _served(each.kind, served)
         if kind in heights:
             raise ValueError(f"{kind} twice")
-        heights[kind] = each.height
+        if kind is not None:
+            heights[kind] = each.height
     if not heights:
-        raise ValueError("no kind of block is asked for")
-    past = [_kind(name, served=served) for name in dict.fromkeys(request.history)]
+        names = ", ".join(repr(each.kind[:50]) for each in request.kinds[:20])
+        raise ValueError(
+            f"this gateway does not serve {names}" if names else "no kind of block is asked for"
+        )
+    named = (_served(name, served) for name in dict.fromkeys(request.history))
+    past = [kind for kind in named if kind is not None]
     for kind in past:
         if heights.get(kind, 1):
             raise ValueError(f"history of {kind}, which does not begin from now on")
     return heights, past
 
 
-def _kind(name: str, *, served: Collection[FileKind]) -> FileKind:
-    try:
-        kind = FileKind(name)
-    except ValueError:
-        raise ValueError(f"unknown kind {name[:50]!r}") from None
-    if kind not in served:
-        raise ValueError(f"this gateway does not serve {kind}")
-    return kind
+def _served(name: str, served: Collection[FileKind]) -> FileKind | None:
+    return next((kind for kind in served if kind == name), None)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:

@@ -96,6 +96,7 @@ class GatewayNode:
         self._spec, self._scratch = spec, scratch
         self._names = {str(kind): kind for kind in kinds}
         self._heights: dict[FileKind, int] = {}
+        self._not_served: list[str] = []
         self._has_history = False
         self._opened: tuple[asyncio.AbstractEventLoop, grpc.aio.Channel] | None = None
         self._is_connected = False
@@ -162,6 +163,7 @@ class GatewayNode:
             "info_url": self._spec.info_url,
             "connected": self._is_connected,
             "heights": {str(kind): height for kind, height in self._heights.items()},
+            "not_served": self._not_served,
             "silent_s": None if heard is None else round(time.monotonic() - heard, 3),
             "bytes": self._bytes,
             "connects": self._connects,
@@ -209,11 +211,16 @@ class GatewayNode:
             self._is_connected = False
             call.cancel()
 
-    def _joined(self, starts: Iterable[pb.Start], *, wanted: Mapping[str, int]) -> None:
+    def _joined(self, starts: Collection[pb.Start], *, wanted: Mapping[str, int]) -> None:
         self._is_connected = self._has_history = True
         self._connects += 1
         self._error = ""
         log.info("gateway_joined", source=self.name, address=self._spec.address)
+        served = {start.kind for start in starts}
+        not_served = [name for name in self._names if name not in served]
+        if not_served and not_served != self._not_served:
+            log.warning("gateway_does_not_serve", source=self.name, kinds=",".join(not_served))
+        self._not_served = not_served
         lost = {}
         for start in starts:
             kind = self._names.get(start.kind)

@@ -20,6 +20,7 @@ from streaming.core.blocks import MARKET_KINDS, FileKind, LateBlock, RawBlock
 from streaming.hl_gateway.assemble import FileMode
 from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
 from streaming.hl_gateway.tail import read_directory
+from streaming.upstream.sources.nodes import NODE_FILES
 from tests.streaming.gateways import (
     DEADLINE_S,
     Delivered,
@@ -222,8 +223,8 @@ async def test_a_reader_that_does_not_read_is_cut_and_costs_no_memory(
 
 REQUESTS = {
     "no kind": pb.StreamBlocksRequest(),
-    "unknown": pb.StreamBlocksRequest(kinds=[pb.KindFrom(kind="../../etc/passwd")]),
-    "not serve": pb.StreamBlocksRequest(kinds=[pb.KindFrom(kind="misc_events")]),
+    "not serve '../../etc": pb.StreamBlocksRequest(kinds=[pb.KindFrom(kind="../../etc/passwd")]),
+    "not serve 'misc": pb.StreamBlocksRequest(kinds=[pb.KindFrom(kind="misc_events")]),
     "twice": pb.StreamBlocksRequest(kinds=[pb.KindFrom(kind=FILLS), pb.KindFrom(kind=FILLS)]),
     "history of": pb.StreamBlocksRequest(
         kinds=[pb.KindFrom(kind=FILLS, height=7)], history=[FILLS]
@@ -264,6 +265,26 @@ async def test_bad_requests_are_refused_without_a_traceback(
             await delivered.until(lambda: 101 in delivered.heights(FILLS))
         assert gateway.stop() == 0
     assert "Traceback" not in gateway.text
+
+
+async def test_kinds_that_a_gateway_does_not_serve_are_left_out(
+    node: NodeDirectory, tmp_path: Path
+) -> None:
+    only = ("--kinds", ",".join(MARKET_KINDS))
+    with GatewayProcess(node.root, log=tmp_path / "gateway.log", options=only) as gateway:
+        link = gateway_link(gateway.address, scratch=tmp_path, kinds=NODE_FILES)
+        async with following(link) as delivered:
+            node.write(FILLS, BY_BLOCK, node_line(101) + b"\n")
+            await delivered.until(lambda: 101 in delivered.heights(FILLS))
+        assert set(link.state()["not_served"]) == set(NODE_FILES) - set(MARKET_KINDS)
+        # One that a later version may have.
+        kinds = [pb.KindFrom(kind=name) for name in ("node_of_2030", FILLS)]
+        request = pb.StreamBlocksRequest(kinds=kinds, history=["node_of_2030"])
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            call = channel.unary_stream(STREAM)(request.SerializeToString())
+            starts = pb.StreamBlocksResponse.FromString(await call.read()).starts
+            assert [start.kind for start in starts] == [FileKind.FILLS]
+            call.cancel()
 
 
 async def test_a_link_waits_for_a_gateway_that_is_not_there_yet(

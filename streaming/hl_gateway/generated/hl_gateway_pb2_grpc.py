@@ -68,8 +68,8 @@ class HlGatewayServicer:
         """Closed blocks of the kinds asked for, as they close, until the caller cancels.
 
         Ends with RESOURCE_EXHAUSTED when the caller reads too slowly; it can come back and resume.
-        INVALID_ARGUMENT: no kind, an unknown kind, one that this gateway does not serve, or a kind
-        named twice.
+        Kinds that this gateway does not serve or does not know are left out of `starts`.
+        INVALID_ARGUMENT: none of the kinds is served, or one is named twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
