@@ -10,7 +10,7 @@ from streaming.bus import keys
 from streaming.nodes import live, selectors
 from streaming.nodes.models import UpstreamNode
 from streaming.upstream.build import named
-from streaming.upstream.spec import BadUpstreams, UpstreamSpec, parse_upstreams
+from streaming.upstream.spec import UpstreamSpec, parse_upstreams
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ def configured() -> dict[str, UpstreamSpec]:
     for node in UpstreamNode.objects.filter(is_enabled=True, is_draining=False):
         try:
             (specs[f"{node.kind}{node.pk}"],) = parse_upstreams(node.entry)
-        except BadUpstreams as bad:
+        except ValueError as bad:  # also of a row that reads as two
             log.error("upstream_row_not_read", upstream=node.pk, reason=str(bad))
     return specs
 

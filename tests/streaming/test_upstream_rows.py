@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
+from django.db import InterfaceError, OperationalError
 
 from streaming.core.envelope import Envelope, Role
 from streaming.core.topic import Kind, Topic
+from streaming.nodes.follow import NothingKnown, Rows, Specs
 from streaming.upstream.build import Upstreams, named
 from streaming.upstream.sources.public import PublicSource
 from streaming.upstream.spec import UpstreamSpec, parse_upstreams
@@ -102,6 +107,74 @@ def test_labels_cut_nothing_and_the_allowance_outlives_what_does(tmp_path: Path)
     (again, _) = [s for s in upstreams.build_owned() if isinstance(s, PublicSource)]
     assert again._budget.connect(now_s=1.0) > 0  # the minute's connections stay spent
     assert again._budget.subscriptions == 0  # and no place is held by who has ended
+
+
+def test_a_label_disturbs_nothing(tmp_path: Path) -> None:
+    before = {
+        "public0": parse_upstreams("wss://api.hyperliquid.xyz/ws")[0],
+        "gateway0": parse_upstreams("gateway://node1:50052")[0],
+    }
+    upstreams = Upstreams(before, scratch=tmp_path)
+    links = dict(upstreams.nodes._links)
+    labelled = {name: replace(spec, region="tokyo", weight=7) for name, spec in before.items()}
+    assert not upstreams.use(labelled)
+    assert upstreams.nodes._links == links
+    assert upstreams.nodes._weights == {"gateway0": 7}
+    assert upstreams.use({"public0": replace(before["public0"], chain="testnet")})
+
+
+class Database:
+    """Gives what is next, or fails with it."""
+
+    def __init__(self, *answers: Specs | Exception) -> None:
+        self.answers = list(answers)
+
+    def __call__(self) -> Specs:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_rows_are_followed_whatever_goes_wrong(tmp_path: Path) -> None:
+    one, two = specs(one=tmp_path), specs(one=tmp_path, two=tmp_path / "two")
+    database = Database(
+        one, InterfaceError(), OperationalError(), ValueError("too many values"), OSError(), two
+    )
+    kept = tmp_path / "var" / "upstreams.json"
+    rows = Rows(database, kept=kept)
+    assert rows.first() == one
+    seen: asyncio.Queue[Specs] = asyncio.Queue()
+    following = asyncio.ensure_future(rows.follow(seen.put_nowait, every_s=0))
+    async with asyncio.timeout(DEADLINE_S):
+        assert await seen.get() == two
+        await seen.get()  # what came before was kept by now
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert Rows(Database(OperationalError()), kept=kept).first() == two
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_what_was_kept_is_what_was_read(tmp_path: Path) -> None:
+    text = (
+        "gateway://node1:50052?tls_ca=/ca.pem&tls_cert=/c.pem&tls_key=/k.pem&region=tokyo&weight=3,"
+        "wss://api.hyperliquid.xyz/ws,node:///data?info=http://127.0.0.1:3001&chain=testnet"
+    )
+    every = named(parse_upstreams(text))
+    kept = tmp_path / "upstreams.json"
+    Rows(Database(every), kept=kept).first()
+    assert Rows(Database(OperationalError()), kept=kept).first() == every
+
+
+@pytest.mark.parametrize("left", [None, b"", b"[1]", b'{"a":{"kind":"moon","address":""}}'])
+def test_without_a_database_and_a_former_start_it_says_so(
+    tmp_path: Path, left: bytes | None
+) -> None:
+    kept = tmp_path / "upstreams.json"
+    if left is not None:
+        kept.write_bytes(left)
+    with pytest.raises(NothingKnown, match="OperationalError"):
+        Rows(Database(OperationalError("no such host, password=x")), kept=kept).first()
 
 
 def test_only_a_changed_public_upstream_makes_the_owned_sources_anew(tmp_path: Path) -> None:

@@ -8,27 +8,30 @@ import os
 import shutil
 import signal
 from argparse import ArgumentParser
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, connection
+from django.db import connection
 from prometheus_client import start_http_server
 
 from streaming.bus.log import MIB, LogLimits
 from streaming.nodes import selectors, services
+from streaming.nodes.follow import NothingKnown, Rows, Specs
 from streaming.upstream.build import Upstreams
 from streaming.upstream.spec import BadUpstreams, UpstreamSpec
 from streaming.upstream.worker import Worker
 
 log = structlog.get_logger(__name__)
 
-#: How often the rows are looked at.
-ROWS_EVERY_S = 5.0
 #: Beside the checkpoints of others, so that two workers never write over each other's.
 SCRATCH = "worker-{pid}"
+#: What the rows named last, for a start without the database.
+KEPT = "upstreams.json"
 
 
 class Command(BaseCommand):
@@ -52,20 +55,27 @@ class Command(BaseCommand):
                 "a worker alone needs node://, gateway:// or wss://",
                 returncode=2,
             )
+        rows = None
         try:
-            specs = services.configured()
+            if selectors.are_upstreams_fixed():
+                specs = services.configured()
+            else:
+                rows = Rows(_read_rows, kept=settings.RELAY_VAR / KEPT)
+                specs = rows.first()
         except BadUpstreams as bad:
             raise CommandError("\n".join(bad.problems), returncode=2) from bad
+        except NothingKnown as nothing:
+            raise CommandError(str(nothing)) from nothing
         if options["metrics_port"]:
             start_http_server(options["metrics_port"], addr="127.0.0.1")
         scratch = _own_folder(settings.RELAY_VAR / "checkpoints")
         try:
             with contextlib.suppress(asyncio.CancelledError):
-                asyncio.run(self._run(specs, scratch))
+                asyncio.run(self._run(specs, rows, scratch))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    async def _run(self, specs: dict[str, UpstreamSpec], scratch: Path) -> None:
+    async def _run(self, specs: dict[str, UpstreamSpec], rows: Rows | None, scratch: Path) -> None:
         upstreams = Upstreams(specs, scratch=scratch)
         worker = Worker(
             nodes=upstreams.nodes,
@@ -78,7 +88,9 @@ class Command(BaseCommand):
                 bulk_bytes=settings.RELAY_LOG_MIB_BULK * MIB,
             ),
         )
-        task = asyncio.ensure_future(worker.run())
+        task = asyncio.ensure_future(
+            _work(worker, rows, partial(_use, upstreams=upstreams, worker=worker))
+        )
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, task.cancel)
         self.stdout.write(
@@ -86,30 +98,22 @@ class Command(BaseCommand):
             f"{', '.join(spec.address for spec in specs.values()) or 'nothing yet'}"
         )
         self.stdout.flush()  # into a file it would stay here
-        if not selectors.are_upstreams_fixed():
-            following = asyncio.ensure_future(_follow_rows(upstreams, worker))
-            task.add_done_callback(lambda _: following.cancel())
         await task
 
 
-async def _follow_rows(upstreams: Upstreams, worker: Worker) -> None:
-    """Read what the operator's rows name, from a few seconds after they were changed."""
-    is_told = False
-    while True:
-        await asyncio.sleep(ROWS_EVERY_S)
-        try:
-            specs = await asyncio.to_thread(_read_rows)
-        except DatabaseError as error:
-            # The data plane needs no database: it goes on with what it has.
-            if not is_told:
-                log.warning("upstream_rows_not_read", error=type(error).__name__)
-            is_told = True
-            continue
-        is_told = False
-        if specs != upstreams.specs:
-            log.info("upstreams_changed", names=sorted(specs))
-            if upstreams.use(specs):
-                worker.owned_changed()
+async def _work(worker: Worker, rows: Rows | None, use: Callable[[Specs], None]) -> None:
+    """Either ends with the other."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.run())
+        if rows is not None:
+            group.create_task(rows.follow(use))
+
+
+def _use(specs: dict[str, UpstreamSpec], upstreams: Upstreams, worker: Worker) -> None:
+    if specs != upstreams.specs:
+        log.info("upstreams_changed", names=sorted(specs))
+        if upstreams.use(specs):
+            worker.owned_changed()
 
 
 def _read_rows() -> dict[str, UpstreamSpec]:
