@@ -284,7 +284,8 @@ class Server(server.Server):
         told: closing the door on them would be a reset."""
         for port, accept in self._ports:
             port.numberAccepts = close_codes.MAX_WAITING_CONNECTIONS
-            accept()
+            # Twisted closes in its next turn; just before is the latest there is.
+            port.reactor.callLater(0, accept)
             port.stopListening()
 
     def listen_success(self, port: Any) -> None:

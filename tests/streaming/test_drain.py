@@ -128,7 +128,7 @@ def _until_refused(port: int) -> None:
     while time.monotonic() < deadline_s:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):  # the latter in the very moment
             return
     raise AssertionError("it still listens")
 
