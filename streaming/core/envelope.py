@@ -88,6 +88,11 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     payload: bytes
     times: Times = Times()
 
+    def contradicts(self, told: Position) -> bool:
+        """Whether this claims that nothing is where, in the same block, `told` is: it comes from a
+        node that counts the block's events otherwise, and tells the same ones at other places."""
+        return self.previous < told < self.position and told.height == self.position.height
+
 
 class BusMessage(msgspec.Struct, array_like=True, frozen=True):
     """Everything one edge gets of one block (or of one wake-up of the worker), in order."""

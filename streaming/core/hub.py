@@ -102,6 +102,7 @@ class Counters:
     late: int = 0  # an envelope at or before a position already delivered
     holes: dict[str, int] = field(default_factory=dict)  # by kind: declared
     filled: int = 0  # suspected holes that were none, or were filled
+    disagreements: int = 0  # another version of a block of which one was delivered
     epochs: int = 0
     sink_failures: int = 0
     resumes: int = 0
@@ -277,10 +278,20 @@ class Hub:
             feed.covers[worker] = envelope.previous
         if envelope.position <= feed.position:
             self.counters.late += 1
-        elif feed.topic.is_state or (envelope.previous <= feed.position and feed.held is None):
+        elif feed.topic.is_state:
             self._deliver(feed, envelope)
+        elif envelope.previous <= feed.position and feed.held is None:
+            self._hand_on(feed, envelope)
         else:
             self._suspect(feed, envelope, worker)
+
+    def _hand_on(self, feed: Feed, envelope: Envelope) -> None:
+        """Deliver it, unless it tells anew of a block that was told differently."""
+        if envelope.contradicts(feed.position):
+            self.counters.disagreements += 1
+            feed.position = envelope.position
+        else:
+            self._deliver(feed, envelope)
 
     def _deliver(self, feed: Feed, envelope: Envelope) -> None:
         if feed.why_not is not None:
@@ -438,7 +449,7 @@ class Hub:
     def _release(self, feed: Feed, held: Held) -> None:
         """Deliver what no hole keeps back any more."""
         while (envelope := held.take(feed.position)) is not None:
-            self._deliver(feed, envelope)
+            self._hand_on(feed, envelope)
         if held.is_over_at(feed.position):
             self._forget_suspicion(feed)
             self.counters.filled += 1

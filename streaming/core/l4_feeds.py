@@ -101,8 +101,8 @@ class L4Feeds:
         return self._gaps(last, LOST_STATUSES)
 
     def _cut(self, height: int) -> list[Envelope]:
-        """One of the block's files is too late. That is told at the first such block, the end of
-        the hole at the next whole one: in between each gap would cost every follower a snapshot."""
+        """One of the block's files is too late. That is told at the first such block; the end of
+        the hole at the next whole one. In between each gap would cost every follower a snapshot."""
         is_news = self._hole is None
         self.lost(height, height)
         self._faults["block_cut"] += 1

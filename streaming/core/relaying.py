@@ -394,6 +394,9 @@ class Relays:
         if entry.role in (Role.GAP, Role.RESET):
             self._gap(stream, stream.position, entry.position, entry.payload.decode())
             return 0
+        if entry.contradicts(stream.position):
+            stream.position = entry.position
+            return 0
         if entry.previous > stream.position:
             self._gap(stream, stream.position, entry.previous, relay.NOT_IN_LOG)
             if stream.state is not StreamState.REPLAYING:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,9 +134,10 @@ def test_a_customer_gets_each_trade_marked_and_pays_for_the_block_once() -> None
     topic = TOPICS["BTC"]
     world.publish(begun(10, 10, topic=topic))
     desk.take()
-    for height, index in ((11, 1), (11, 3), (12, 1)):
-        before = {(11, 1): 10, (11, 3): 11, (12, 1): 11}[height, index]
-        world.publish(update(height, before, index=index, topic=topic))
+    places = [Position(10), Position(11, 1), Position(11, 3), Position(12, 1)]
+    for before, (height, index) in pairwise(places):
+        made = update(height, 0, index=index, topic=topic)
+        world.publish(msgspec.structs.replace(made, previous=before))
     frames = desk.socket.taken[-3:]
     assert [f.channel for f in frames] == ["trades", "", "trades"]
     assert [f["final"] for f in desk.take()] == [False] * 3
