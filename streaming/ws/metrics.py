@@ -47,6 +47,16 @@ class HubCollector(Collector):
             "relay_hub_late", "Envelopes that came twice or late.", value=counters.late
         )
         yield CounterMetricFamily(
+            "relay_hub_disagreements",
+            "Other versions of a block of which one was delivered, left out.",
+            value=counters.disagreements,
+        )
+        yield CounterMetricFamily(
+            "relay_hub_resets",
+            "Topics begun again because their book was corrected.",
+            value=counters.resets,
+        )
+        yield CounterMetricFamily(
             "relay_hub_epochs", "Times continuity was lost.", value=counters.epochs
         )
         yield CounterMetricFamily(

@@ -56,6 +56,10 @@ class BookCheck:
         self._is_broken = self._is_broken or self._kept_bytes > KEPT_BYTES
         self._kept.append(block)
 
+    def call_off(self) -> None:
+        """The market is no longer the one that is published."""
+        self._is_broken = True
+
     async def compare(self, height: int, books: dict[str, L4Book]) -> BookCheckResult:
         """Bring the books of a checkpoint up to the market's block, and the market's to theirs
         where they differ.

@@ -32,7 +32,7 @@ from streaming.upstream import metrics
 from streaming.upstream.node_watch import NodeWatch
 from streaming.upstream.sources.base import Publish
 from streaming.upstream.sources.book_check import BookCheck, BookCheckResult
-from streaming.upstream.sources.checkpoints import Found, checkpoints, refuse
+from streaming.upstream.sources.checkpoints import HEDGE_S, Found, checkpoints, refuse
 from streaming.upstream.sources.info import InfoFailed, collect_catalogue
 
 log = structlog.get_logger(__name__)
@@ -50,6 +50,8 @@ BOOK_CHECK_EVERY_S = 30.0
 #: And this often although nothing speaks against them: a checkpoint of all coins costs a node
 #: seconds and some hundred MB.
 CHECK_EVERY_S = 600.0
+#: Nobody waits for a comparison, so a slow node is left its time before the next is asked too.
+CHECK_HEDGE_S = 60.0
 #: What is counted when a change does not fit into the books.
 DRIFT = ("bad_diff", "duplicate_new", "size_mismatch", "unknown_oid")
 #: States that are not shown while they are old. Changes that come late are still of use.
@@ -348,6 +350,8 @@ class NodesSource:
         if "apply_failed" not in self._told:
             self._told.add("apply_failed")
             log.exception("block_not_applied", kind=str(block.kind), height=block.height)
+        if self._book_check is not None:
+            self._book_check.call_off()
         wanted = self._market.wanted
         self._market = Market(epoch=self._epoch)
         for topic in wanted:
@@ -397,9 +401,10 @@ class NodesSource:
         for reason, count in self._merge.counts.items():
             metrics.MERGED.labels(reason).set(count)
 
-    def _doubt_books(self, now_s: float) -> None:
-        if self._must_check_at_s is None:
-            self._must_check_at_s = max(now_s, self._checked_at_s + self._doubt_every_s)
+    def _doubt_books(self, now_s: float, *, every_s: float = BOOK_CHECK_EVERY_S) -> None:
+        at_s = max(now_s, self._checked_at_s + every_s)
+        if self._must_check_at_s is None or at_s < self._must_check_at_s:
+            self._must_check_at_s = at_s
 
     # --- books ------------------------------------------------------------------------------------
 
@@ -418,8 +423,10 @@ class NodesSource:
 
     async def _tend_books(self) -> None:
         if not self._market.is_ready:
+            begun_s = time.monotonic()
             if self._market.has_diffs and not await self._sync_books():
-                await asyncio.sleep(RETRY_S)
+                # A node writes all its orders each time: not for more than half of its time.
+                await asyncio.sleep(max(RETRY_S, time.monotonic() - begun_s))
             return
         self._look_at_drift()
         due_s = max(self._synced_at_s, self._checked_at_s) + self._check_every_s
@@ -433,14 +440,14 @@ class NodesSource:
         faults = self._market.faults
         drift = sum(faults[reason] for reason in DRIFT)
         if drift > self._drift:
-            self._doubt_books(time.monotonic())
+            self._doubt_books(time.monotonic(), every_s=self._doubt_every_s)
         self._drift = drift
 
-    def _checkpoints(self) -> AsyncGenerator[Found]:
-        return checkpoints(self._ranked(), tip=lambda: self._tips.top)
+    def _checkpoints(self, *, hedge_s: float) -> AsyncGenerator[Found]:
+        return checkpoints(self._ranked(), tip=lambda: self._tips.top, hedge_s=hedge_s)
 
     async def _sync_books(self) -> bool:
-        async with contextlib.aclosing(self._checkpoints()) as found:
+        async with contextlib.aclosing(self._checkpoints(hedge_s=HEDGE_S)) as found:
             async for source, height, books in found:
                 try:
                     self._market.load_checkpoint(height, books)
@@ -466,7 +473,7 @@ class NodesSource:
         # Made before the first is asked: it keeps the changes since.
         check = self._book_check = BookCheck(self._market)
         try:
-            async with contextlib.aclosing(self._checkpoints()) as found:
+            async with contextlib.aclosing(self._checkpoints(hedge_s=CHECK_HEDGE_S)) as found:
                 async for source, height, books in found:
                     try:
                         result = await check.compare(height, books)
@@ -477,13 +484,17 @@ class NodesSource:
                     return
         finally:
             self._book_check = None
-        self._doubt_books(time.monotonic())  # still to be done
+        self._be_patient()
+        self._doubt_books(time.monotonic(), every_s=self._doubt_every_s)  # still to be done
+
+    def _be_patient(self) -> None:
+        """A checkpoint costs the node: what comes to nothing is tried ever more rarely."""
+        self._doubt_every_s = min(2 * self._doubt_every_s, self._check_every_s)
 
     def _note_check(self, source: str, result: BookCheckResult) -> None:
         metrics.CHECKPOINTS.labels(source, "compared").inc()
         if not result.coins:
-            # A checkpoint costs the node: signs that mean nothing are looked at ever more rarely.
-            self._doubt_every_s = min(2 * self._doubt_every_s, self._check_every_s)
+            self._be_patient()
             return
         self._doubt_every_s = BOOK_CHECK_EVERY_S
         metrics.BOOKS_CORRECTED.inc(len(result.coins))
