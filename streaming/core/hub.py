@@ -287,7 +287,8 @@ class Hub:
 
     def _hand_on(self, feed: Feed, envelope: Envelope) -> None:
         """Deliver it, unless it tells anew of a block that was told differently."""
-        if envelope.contradicts(feed.position):
+        # Nearly every frame is of a new block; the call costs 0.1 µs.
+        if envelope.position[0] == feed.position[0] and envelope.contradicts(feed.position):
             self.counters.disagreements += 1
             feed.position = envelope.position
         else:
