@@ -18,6 +18,7 @@ from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times, end
 from streaming.core.public_frames import ITEMS
 from streaming.core.topic import Kind, Topic
 from streaming.core.users import reading, shapes
+from streaming.core.users.history import History
 from streaming.core.users.mixed import Mixed
 from streaming.core.users.reading import Found
 
@@ -76,11 +77,10 @@ class _Track:
 class _File:
     """What is known of one file kind."""
 
+    history: History
     height: int = 0  # of the last block applied
     since: Position = ORIGIN  # up to here nothing is claimed
-    history: deque[RawBlock] = field(default_factory=deque)
-    history_bytes: int = 0
-    users: frozenset[str] = frozenset()
+    users: dict[str, int] = field(default_factory=dict)  # followed: by how many topics
     tracks: dict[str, list[_Track]] = field(default_factory=dict)  # by user
 
 
@@ -97,7 +97,11 @@ class UserFeeds:
         self.epoch = ""
         self._faults = faults
         self._history_bytes = history_bytes
-        self._files = {kind: _File() for kind in FileKind if kind in self.FILES}
+        self._files = {
+            kind: _File(History(kind, max_bytes=history_bytes))
+            for kind in FileKind
+            if kind in self.FILES
+        }
         self._tracks: dict[Topic, _Track] = {}
         self._mixed = Mixed(faults)
 
@@ -113,38 +117,46 @@ class UserFeeds:
     def want(self, topic: Topic) -> None:
         """Publish the topic's frames from the next block on; idempotent."""
         if topic.kind is Kind.USER_EVENTS:
+            if topic.user in self._mixed.users:
+                return
             reached = max(file.height for file in self._files.values())
             self._mixed.want(topic, reached=reached)
-            self._note_users()
+            for file in self._files.values():
+                _follow(file, topic.user)
         elif topic not in self._tracks:
-            self._tracks[topic] = self._begin(topic)
-            self._note_users()
+            track = self._tracks[topic] = self._begin(topic)
+            file = self._files[track.recipe.file]
+            file.tracks.setdefault(topic.user, []).append(track)
+            _follow(file, topic.user)
 
     def unwant(self, topic: Topic) -> None:
         """Stop."""
-        if topic.kind is Kind.USER_EVENTS:
+        if topic.kind is Kind.USER_EVENTS and topic.user in self._mixed.users:
             self._mixed.unwant(topic)
-        self._tracks.pop(topic, None)
-        self._note_users()
+            for file in self._files.values():
+                _unfollow(file, topic.user)
+        track = self._tracks.pop(topic, None)
+        if track is None:
+            return
+        file = self._files[track.recipe.file]
+        others = file.tracks[topic.user]
+        others.remove(track)
+        if not others:
+            del file.tracks[topic.user]
+        _unfollow(file, topic.user)
 
     def _begin(self, topic: Topic) -> _Track:
         recipe = _RECIPES[topic.kind]
         file = self._files[recipe.file]
         track = _Track(topic, recipe, end_of(file.height) if file.height else ORIGIN)
-        for block in file.history:
+        for events in file.history.newest_first(topic.user):
             # What is unusable was counted when it came, or is when it is read for somebody.
-            read = reading.read(block, (topic.user,), Counter())
-            _, items = self._items(track, read.found, Counter())
-            track.items.extend(items)
+            found = [Found(0, topic.user, event) for event in events]
+            _, items = self._items(track, found, Counter())
+            track.items.extendleft(reversed(items[-(MAX_ITEMS - len(track.items)) :]))
+            if len(track.items) == MAX_ITEMS:
+                break
         return track
-
-    def _note_users(self) -> None:
-        for kind, file in self._files.items():
-            file.tracks = {}
-            for track in self._tracks.values():
-                if track.recipe.file is kind:
-                    file.tracks.setdefault(track.topic.user, []).append(track)
-            file.users = frozenset(file.tracks).union(self._mixed.users)
 
     # --- input ------------------------------------------------------------------------------------
 
@@ -152,8 +164,7 @@ class UserFeeds:
         """Take in older blocks for what opens a feed; nothing is published."""
         for block in blocks:
             file = self._files.get(block.kind)
-            newest = file.history[-1].height if file and file.history else 0
-            if file is not None and not file.height and block.height > newest:
+            if file is not None and not file.height and block.height > file.history.height:
                 self._keep(file, block)
                 read = reading.read(block, file.users, self._faults)
                 for track in self._followers(file, read.found):
@@ -171,7 +182,7 @@ class UserFeeds:
         if not file.height:
             before = block.height - 1 if block.previous is None else block.previous
             file.since = max(file.since, end_of(before))
-            if file.history and file.history[-1].height < before:
+            if file.history.height and file.history.height < before:
                 self._forget(file)  # between the history and this block something may lie
         file.height = block.height
         if block.kind is not FileKind.STATUSES:
@@ -226,14 +237,10 @@ class UserFeeds:
         # An hour's funding of the whole market would be all the history there is.
         if size > self._history_bytes // 2 or all(b'"events":[]' in line for line in block.lines):
             return
-        file.history.append(block)
-        file.history_bytes += size
-        while file.history_bytes > self._history_bytes:
-            file.history_bytes -= sum(map(len, file.history.popleft().lines))
+        file.history.keep(block, size=size)
 
     def _forget(self, file: _File) -> None:
         file.history.clear()
-        file.history_bytes = 0
         for tracks in file.tracks.values():
             for track in tracks:
                 track.items.clear()
@@ -307,6 +314,16 @@ class UserFeeds:
         times: Times = Times(),  # noqa: B008  # frozen
     ) -> Envelope:
         return Envelope(topic.name, self.epoch, position, previous, role, payload, times)
+
+
+def _follow(file: _File, user: str) -> None:
+    file.users[user] = file.users.get(user, 0) + 1
+
+
+def _unfollow(file: _File, user: str) -> None:
+    file.users[user] -= 1
+    if not file.users[user]:
+        del file.users[user]
 
 
 def _render(topic: Topic, items: Iterable[bytes], *, is_snapshot: bool) -> bytes:

@@ -9,7 +9,7 @@ which file came first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -62,9 +62,9 @@ class Mixed:
         self._pending: dict[int, list[_Part]] = {}
 
     @property
-    def users(self) -> frozenset[str]:
-        """Whose events are wanted."""
-        return frozenset(self._tracks)
+    def users(self) -> Collection[str]:
+        """Whose events are wanted; changes with them."""
+        return self._tracks.keys()
 
     def want(self, topic: Topic, *, reached: int) -> None:
         """Publish from block `reached` + 1 on, to which no file has come yet; idempotent."""

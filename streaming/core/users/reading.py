@@ -83,11 +83,11 @@ def read(block: RawBlock, users: Collection[str], faults: Counter[str]) -> Readi
         return _NOTHING
     found: list[Found] = []
     for index, event in enumerate(decoded.events):
-        found += [Found(index, user, event) for user in _owners(block.kind, event) if user in users]
+        found += [Found(index, user, event) for user in owners(block.kind, event) if user in users]
     return Reading(decoded.times, found)
 
 
-def _owners(kind: FileKind, event: Any) -> list[str]:
+def owners(kind: FileKind, event: Any) -> list[str]:
     """Whose event it is, each once; empty for what has no shape we know."""
     try:
         match kind:
