@@ -281,6 +281,35 @@ async def test_an_answer_that_does_not_come_is_told(monkeypatch: pytest.MonkeyPa
         await taken.until(lambda: taken.of(topic)[-1].role is Role.SNAPSHOT)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=12))
+def test_a_state_never_runs_backwards(times: list[int]) -> None:
+    """Whatever two nodes answer in turn, at whichever blocks they are."""
+
+    async def run() -> None:
+        answers = iter(times)
+
+        async def info(payload: bytes) -> bytes:
+            return orjson.dumps({"time": (at := next(answers)), "szi": at})
+
+        source = PolledSource(info, catalogue=Catalogue)
+        topic = Topic(Kind.CLEARINGHOUSE_STATE, user="0x" + "1" * 40)
+        taken = Taken()
+        source._publish = taken
+        source.want(topic)
+        (request,) = source._polled.values()
+        for _ in times:
+            await source._poll(request)
+        told = [e.times.block_ns for e in taken.of(topic) if e.role is not Role.NOT_READY]
+        assert told == sorted(told)
+        older = sum(at < max(times[: number + 1]) for number, at in enumerate(times))
+        assert source.state()["faults"].get("time_backwards", 0) == older
+        # Twice in a row, and it is not known any more what is true.
+        assert request.is_down == all(at < max(times) for at in times[-2:])
+
+    asyncio.run(run())
+
+
 async def test_beyond_the_rate_all_are_polled_less_often_alike() -> None:
     node = Node()
     source = PolledSource(node.info, catalogue=lambda: node.catalogue, max_polls_per_s=100)

@@ -22,6 +22,7 @@ from tests.core.node_events import ADA, block, diffs, fill, fills, new, order, r
 
 DEADLINE_S = 10.0
 TRADES = Topic(Kind.TRADES, "BTC")
+STATE = b'{"type":"openOrders"}'
 L2_BOOK = Topic(Kind.L2_BOOK, "BTC")
 L4_BOOK = Topic(Kind.L4_BOOK, "BTC")
 
@@ -413,6 +414,37 @@ async def test_one_that_is_slow_is_taken_when_the_next_has_nothing() -> None:
     async with asyncio.timeout(DEADLINE_S):
         found = [each async for each in checkpoints([a, b], tip=lambda: 10, hedge_s=0.01)]
     assert [each.source for each in found] == ["a"]
+
+
+async def test_one_node_answers_questions_of_a_type_until_it_is_marked_or_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two that are not at the same block would answer back and forth in time."""
+    asked, refuses = [], set()
+
+    async def info(link: FakeLink, payload: bytes) -> bytes:
+        if link.name in refuses:
+            raise InfoFailed("refused on purpose")
+        if payload == STATE:
+            asked.append(link.name)
+        return b"{}"
+
+    monkeypatch.setattr(FakeLink, "info", info)
+    async with nodes("a", "b") as (source, (a, b), _):
+        a.give(trade(10), trade(11), previous=False)
+        b.give(trade(10), previous=False)
+        await source.info(STATE)
+        b.give(trade(11), trade(12))  # b is ahead now
+        await source.info(STATE)
+        refuses.add("a")
+        await source.info(STATE)
+        refuses.clear()
+        await source.info(STATE)
+        assert asked == ["a", "a", "b", "b"]
+        for height in range(12, 60):
+            a.give(trade(height))
+        await source.info(STATE)  # b lags
+        assert asked[-1] == "a"
 
 
 async def test_the_list_of_nodes_may_change_while_running() -> None:

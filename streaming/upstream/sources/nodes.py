@@ -113,6 +113,7 @@ class NodesSource:
         self._doubt_every_s = BOOK_CHECK_EVERY_S
         self._drift = 0  # changes that did not fit into the books
         self._catalogue = Catalogue()
+        self._answering: dict[Any, str] = {}  # by type of info request: the node that did last
         self._publish: Publish = lambda envelopes: None
         self._history_of: str | None = None
         self._tips = Tips()
@@ -178,12 +179,18 @@ class NodesSource:
 
     async def info(self, payload: bytes) -> bytes:
         """The healthiest node's answer to an info request. Raises InfoFailed when no node gives
-        one."""
-        reason = "no node is configured"
-        for link in self._ranked():
+        one.
+
+        Requests of one type go on to the node that answered the last, until it fails or is marked:
+        nodes are not at the same block, and what they answer in turn runs back and forth in time.
+        """
+        reason, kind = "no node is configured", orjson.loads(payload).get("type")
+        for link in self._ranked(first=self._answering.get(kind)):
             try:
                 async with asyncio.timeout(INFO_DEADLINE_S):
-                    return await link.info(payload)
+                    answer = await link.info(payload)
+                self._answering[kind] = link.name
+                return answer
             except Exception as error:  # each kind of link has its own
                 reason = f"{link.name}: {error or type(error).__name__}"
         raise InfoFailed(reason)
@@ -359,8 +366,11 @@ class NodesSource:
 
     # --- how the nodes do -------------------------------------------------------------------------
 
-    def _ranked(self) -> list[NodeLink]:
+    def _ranked(self, *, first: str | None = None) -> list[NodeLink]:
+        """The healthiest node first; before it `first`, while nothing is to be said of it."""
         names = self._watch.ranked(self._links, weights=self._weights)
+        if first in names and not self._watch.judge(first).marks:
+            names.sort(key=lambda name: name != first)
         return [self._links[name] for name in names]
 
     async def _show(self) -> None:

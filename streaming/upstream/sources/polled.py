@@ -34,6 +34,7 @@ from streaming.upstream.sources.polled_frames import (
     frame_of,
     probes,
     requests_of,
+    time_ms_of,
     types_of,
 )
 
@@ -77,6 +78,7 @@ class _Polled:
     request: Request
     topics: dict[Topic, None] = field(default_factory=dict)
     body: bytes = b""
+    time_ms: int = 0  # block time of `body`, where it says
     asked_ns: int = 0  # wall clock, UTC: what the last answer says was true then or later
     failures: int = 0
     reason: str = ""
@@ -295,8 +297,10 @@ class PolledSource:
         )
         try:
             body = (await self._info(polled.request)).strip()
-            if body != polled.body:
-                decode(body)
+            time_ms = time_ms_of(decode(body)) if body != polled.body else polled.time_ms
+            if time_ms < polled.time_ms:
+                # Of a node that is behind the one asked before: a closed position would be back.
+                raise Unusable("time_backwards")
         except (InfoFailed, OSError, Unusable) as failed:  # TimeoutError is an OSError
             polled.failures += 1
             polled.reason = NO_ANSWER.format(failed or type(failed).__name__)
@@ -308,6 +312,7 @@ class PolledSource:
             overdue.cancel()
         was_down = polled.is_down
         polled.failures, polled.reason, polled.is_down = 0, "", False
+        polled.time_ms = time_ms
         is_new, polled.body, polled.asked_ns = body != polled.body, body, asked_ns
         envelopes: list[Envelope] = []
         if is_new:

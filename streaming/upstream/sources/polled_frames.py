@@ -154,6 +154,14 @@ def decode(body: bytes) -> Any:
     return value
 
 
+def time_ms_of(answer: Any) -> int:
+    """The block time of an answer; 0 where it has none."""
+    for clock in CLOCKS & answer.keys() if isinstance(answer, dict) else ():
+        if type(answer[clock]) is int:
+            return int(answer[clock])
+    return 0
+
+
 def digest_of(payload: bytes) -> bytes:
     """What a frame says but for the time; equal frames need not be sent twice."""
     still = orjson.dumps(_without_clocks(orjson.loads(payload)))
