@@ -16,6 +16,9 @@ LEASE_TENANTS = "relay:leases:{edge}:tenants"
 LEASE_TTL_S = 15
 #: JSON {"coins":[…],"dexes":[…]}: what may be subscribed to.
 CATALOGUE = "relay:catalogue"
+#: Hash of worker → JSON {"at_s":…,"coins":[…],"dexes":[…]}: what each knows, of which the catalogue
+#: is made.
+CATALOGUES = "relay:catalogues"
 #: JSON heartbeat of one worker: its id, sources and their state. Expires when the worker is gone.
 WORKER = "relay:worker:{worker}"
 WORKERS = "relay:workers"

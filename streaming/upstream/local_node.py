@@ -13,7 +13,7 @@ from streaming.core.blocks import MARKET_KINDS, FileKind, OpenBlock, RawBlock
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, request_checkpoint
 from streaming.hl_gateway.tail import NodeTail
 from streaming.upstream import metrics
-from streaming.upstream.sources.info import TIMEOUT, InfoFailed, read_body
+from streaming.upstream.sources.info import NO_ADDRESS, TIMEOUT, InfoFailed, read_body
 from streaming.upstream.spec import UpstreamSpec
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class LocalNode:
         """The node's answer to an info request. Raises InfoFailed."""
         url = self._spec.info_url
         if url is None:
-            raise InfoFailed(f"{self.name} has no info= address")
+            raise InfoFailed(f"{self.name} {NO_ADDRESS}")
         headers = {"content-type": "application/json"}
         try:
             async with (

@@ -26,6 +26,7 @@ from streaming.bus.lease import Lease
 from streaming.bus.log import LogLimits, LogWriter
 from streaming.bus.publisher import Publisher
 from streaming.bus.rates import RateBook
+from streaming.core.catalogue import NAMES_KEPT_S, Catalogue, Names
 from streaming.core.envelope import ORIGIN, Envelope, Role
 from streaming.core.topic import Topic, parse_name
 from streaming.upstream.owned import OwnedSources, keep_source
@@ -77,6 +78,7 @@ class Worker:
         self._peers_ready = False
         self._refuses_from_s = float("inf")
         self._was_ready = False
+        self._names = Names()
         self._standby = Standby()
         self._peers_tip = (0, 0)  # the best of their heights, and its time
         self._beat_now = asyncio.Event()
@@ -297,18 +299,16 @@ class Worker:
 
     async def _tell(self) -> None:
         sources = [*([self._nodes] if self._nodes is not None else []), *self.owned.sources]
-        coins: set[str] = set()
-        dexes: set[str] = set()
+        now_s = time.time()
         for source in sources:
-            coins |= source.catalogue.coins
-            dexes |= source.catalogue.dexes
+            self._names.note(source.name, source.catalogue, now_s=now_s)
+        own = self._names.all(now_s=now_s)
         state = self._state(sources)
         # A new one each time: after a flush of Redis the old log is gone, and so is its epoch.
         fresh = f"n-{uuid.uuid4().hex[:12]}"
         async with self._redis.pipeline(transaction=True) as pipe:
-            if coins:
-                catalogue = {"coins": sorted(coins), "dexes": sorted(dexes)}
-                pipe.set(keys.CATALOGUE, orjson.dumps(catalogue))
+            if own:
+                pipe.hset(keys.CATALOGUES, self.name, _written(own, at_s=now_s))
             pipe.sadd(keys.WORKERS, self.name)
             pipe.set(
                 keys.WORKER.format(worker=self.name),
@@ -319,14 +319,31 @@ class Worker:
             pipe.smembers(keys.WORKERS)
             pipe.set(keys.EPOCH, fresh, nx=True)
             pipe.get(keys.EPOCH)
-            *_, workers, is_fresh, epoch = await pipe.execute()
+            pipe.hgetall(keys.CATALOGUES)
+            *_, workers, is_fresh, epoch, catalogues = await pipe.execute()
         self._adopt(_text(epoch))
         if is_fresh:
             # The others must not go on in the old one until their next heartbeat.
             bell = {"edge": "", "want": {}, "drop": [], "epoch": fresh}
             await self._redis.publish(keys.DEMAND_CHANNEL, orjson.dumps(bell))
+        await self._tell_names(catalogues, own)
         peers = {_text(worker) for worker in workers} - {self.name}
         await self._look_at_peers(peers, _Peer.of(state))
+
+    async def _tell_names(self, catalogues: dict[bytes, bytes], own: Catalogue) -> None:
+        """Write the catalogue: what all workers know, or one that knows less would take names away
+        that another has, every other second."""
+        now_s, together, gone = time.time(), own, []
+        for worker, written in catalogues.items():
+            catalogue, at_s = _read_names(written)
+            if now_s - at_s > NAMES_KEPT_S:
+                gone.append(worker)
+            else:
+                together |= catalogue
+        if gone:
+            await self._redis.hdel(keys.CATALOGUES, *gone)
+        if together:
+            await self._redis.set(keys.CATALOGUE, orjson.dumps(_names(together)))
 
     def _state(self, sources: list[Source]) -> dict[str, Any]:
         height, block_ns = self._nodes.tip if self._nodes is not None else (0, 0)
@@ -453,6 +470,22 @@ class _Peer(NamedTuple):
             any(each.get("kind") == "public" and each.get("books_ready") for each in sources),
             (int(state["tip_height"]), int(state["tip_ns"])),
         )
+
+
+def _written(catalogue: Catalogue, *, at_s: float) -> bytes:
+    return orjson.dumps(_names(catalogue) | {"at_s": at_s})
+
+
+def _names(catalogue: Catalogue) -> dict[str, Any]:
+    return {"coins": sorted(catalogue.coins), "dexes": sorted(catalogue.dexes)}
+
+
+def _read_names(written: bytes) -> tuple[Catalogue, float]:
+    try:
+        names = orjson.loads(written)
+        return Catalogue(frozenset(names["coins"]), frozenset(names["dexes"])), names["at_s"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return Catalogue(), 0.0  # of another version
 
 
 def _nothing(name: str, why: str) -> Envelope:

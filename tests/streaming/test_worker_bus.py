@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 import pytest
 import redis.asyncio
 
@@ -19,6 +20,7 @@ from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import ORIGIN, BusMessage, Envelope, Position, Role
 from streaming.core.topic import Kind, Topic
 from streaming.upstream import standby
+from streaming.upstream import worker as worker_module
 from streaming.upstream.owned import OwnedSources
 from streaming.upstream.sources.base import Publish, Source
 from streaming.upstream.sources.nodes import NodesSource
@@ -398,6 +400,39 @@ async def test_a_public_feed_stands_in_while_no_node_gives_anything(
                     lambda m: any(e.epoch == owner.epoch and e.topic == TRADES for e in m.envelopes)
                 )
                 assert back.envelopes
+
+
+async def test_no_worker_takes_names_away_that_another_knows(
+    client: redis.asyncio.Redis, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "HEARTBEAT_S", 0.05)
+    public = FakeSource("p-1")
+    public.catalogue = Catalogue(frozenset({"BTC", "#7510"}), frozenset({"xyz"}))
+
+    async def told() -> tuple[set[str], set[str]]:
+        names = orjson.loads(await client.get(keys.CATALOGUE) or b'{"coins":[],"dexes":[]}')
+        return set(names["coins"]), set(names["dexes"])
+
+    async with worker(url, owned=[public]):
+        async with asyncio.timeout(DEADLINE_S):
+            while "#7510" not in (await told())[0]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        async with worker(url):  # knows BTC alone
+            public.catalogue = Catalogue()  # built anew: knows nothing for a moment
+            seen = []
+            async with asyncio.timeout(DEADLINE_S):
+                while await client.hlen(keys.CATALOGUES) < 2 or len(seen) < 40:
+                    seen.append(await told())
+                    await asyncio.sleep(0.01)
+            assert all(names == ({"BTC", "#7510"}, {"xyz"}) for names in seen)
+            # One that has gone is believed for a while, and then not.
+            await client.hset(
+                keys.CATALOGUES, "gone", orjson.dumps({"at_s": 1, "coins": ["OLD"], "dexes": []})
+            )
+            async with asyncio.timeout(DEADLINE_S):
+                while await client.hexists(keys.CATALOGUES, "gone"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert "OLD" not in (await told())[0]
 
 
 async def test_only_the_owner_says_that_nobody_serves_a_topic(

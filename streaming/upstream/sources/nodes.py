@@ -33,7 +33,7 @@ from streaming.upstream.node_watch import NodeWatch
 from streaming.upstream.sources.base import Publish
 from streaming.upstream.sources.book_check import BookCheck, BookCheckResult
 from streaming.upstream.sources.checkpoints import HEDGE_S, Found, checkpoints, refuse
-from streaming.upstream.sources.info import InfoFailed, collect_catalogue
+from streaming.upstream.sources.info import InfoFailed, collect_catalogue, pause_s
 
 log = structlog.get_logger(__name__)
 
@@ -184,7 +184,8 @@ class NodesSource:
         Requests of one type go on to the node that answered the last, until it fails or is marked:
         nodes are not at the same block, and what they answer in turn runs back and forth in time.
         """
-        reason, kind = "no node is configured", orjson.loads(payload).get("type")
+        why, kind = InfoFailed("no node is configured"), orjson.loads(payload).get("type")
+        failed: list[InfoFailed] = []
         for link in self._ranked(first=self._answering.get(kind)):
             try:
                 async with asyncio.timeout(INFO_DEADLINE_S):
@@ -192,8 +193,9 @@ class NodesSource:
                 self._answering[kind] = link.name
                 return answer
             except Exception as error:  # each kind of link has its own
-                reason = f"{link.name}: {error or type(error).__name__}"
-        raise InfoFailed(reason)
+                failed.append(InfoFailed(f"{link.name}: {error or type(error).__name__}"))
+        # Only what all refuse is refused: another may know it another time.
+        raise next((each for each in failed if not each.is_refusal), (failed or [why])[-1])
 
     def state(self) -> dict[str, Any]:
         """Figures of the nodes together."""
@@ -519,12 +521,13 @@ class NodesSource:
     # --- names ------------------------------------------------------------------------------------
 
     async def _follow_catalogue(self) -> None:
+        failures = 0
         while True:
             if not self._links:
                 await asyncio.sleep(RETRY_S)
                 continue
             try:
-                self._catalogue = await collect_catalogue(self._ask)
+                read = await collect_catalogue(self._ask, before=self._catalogue)
             except InfoFailed as failed:
                 if "catalogue" not in self._told:
                     self._told.add("catalogue")
@@ -532,7 +535,13 @@ class NodesSource:
                 await asyncio.sleep(RETRY_S)
             else:
                 self._told.discard("catalogue")
-                await asyncio.sleep(CATALOGUE_EVERY_S)
+                self._catalogue = read.catalogue
+                failures = 0 if read.is_whole else failures + 1
+                await asyncio.sleep(
+                    pause_s(failures, least_s=RETRY_S, most_s=CATALOGUE_EVERY_S)
+                    if failures
+                    else CATALOGUE_EVERY_S
+                )
 
     async def _ask(self, body: dict[str, Any]) -> Any:
         try:

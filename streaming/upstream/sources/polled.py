@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import re
 import time
 import uuid
 from collections import Counter
@@ -66,9 +65,6 @@ CADENCE_S = {
 
 
 NO_ANSWER = "The node does not answer this: {}"
-
-# 4xx is an answer about the request; 408 and 429 are about the moment.
-_REFUSAL = re.compile(r"HTTP (?!408|429)4\d\d\Z")
 
 
 @dataclass(slots=True)
@@ -236,7 +232,7 @@ class PolledSource:
                 self._faults[str(unusable)] += 1
                 is_known = False
             except InfoFailed as failed:
-                if _REFUSAL.search(str(failed)) is None:
+                if not failed.is_refusal:
                     self._faults["no_answer"] += 1
                     is_known = False
                     continue

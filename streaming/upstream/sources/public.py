@@ -24,13 +24,14 @@ from streaming.core.topic import Topic
 from streaming.upstream import metrics
 from streaming.upstream.budget import PublicBudget
 from streaming.upstream.sources.base import Publish
-from streaming.upstream.sources.info import InfoFailed, read_catalogue
+from streaming.upstream.sources.info import InfoFailed, pause_s, read_catalogue
 from streaming.upstream.sources.public_link import PublicLink
 from streaming.upstream.spec import UpstreamSpec
 
 log = structlog.get_logger(__name__)
 
 CATALOGUE_EVERY_S = 60.0
+RETRY_S = 2.0
 #: Topics without a place that are tried again when one is given back, oldest first.
 RETRIED = 100
 
@@ -279,14 +280,20 @@ class PublicSource:
         self._faults[reason] = self._faults.get(reason, 0) + count
 
     async def _follow_catalogue(self) -> None:
+        url, failures = self._spec.info_url or "", 0
         while True:
             try:
-                self._catalogue = await read_catalogue(self._spec.info_url or "")
-                delay_s = CATALOGUE_EVERY_S
+                read = await read_catalogue(url, before=self._catalogue)
+                self._catalogue = read.catalogue
+                failures = 0 if read.is_whole else failures + 1
             except InfoFailed as failed:
                 log.warning("catalogue_failed", source=self.name, reason=str(failed))
-                delay_s = 2.0
-            await asyncio.sleep(delay_s)
+                failures += 1
+            await asyncio.sleep(
+                pause_s(failures, least_s=RETRY_S, most_s=CATALOGUE_EVERY_S)
+                if failures
+                else CATALOGUE_EVERY_S
+            )
 
 
 def _not_ready(topic: Topic, why: str) -> Envelope:
