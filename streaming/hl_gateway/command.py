@@ -18,6 +18,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from streaming.core.blocks import FileKind
+from streaming.core.without_secrets import without_secrets
 from streaming.hl_gateway.config import STALLED_S, CannotListen, GatewayConfig, Tls
 
 MIN_MEMORY_MIB = 8
@@ -66,7 +67,7 @@ def config_of(options: dict[str, Any]) -> GatewayConfig:
         raise BadOptions(f"--memory-mib: at least {MIN_MEMORY_MIB}")
     base = info.rstrip("/").removesuffix("/info") if info else None
     if base is not None and not base.startswith(("http://", "https://")):
-        raise BadOptions(f"--info: an http address, not {info!r}")
+        raise BadOptions(f"--info: an http address, not {without_secrets(info)!r}")
     return GatewayConfig(
         data_dir=data,
         listen=options["listen"],

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 
+from streaming.core.without_secrets import without_secrets
+
 MAX_REQUEST_BYTES = 1024 * 1024
 #: `spotMeta` of mainnet is 300 KB, a large `webData2` some MB.
 MAX_REPLY_BYTES = 32 * 1024 * 1024
@@ -74,7 +76,9 @@ class NodeHttp:
             ):
                 return Reply(answer.status, await _read(answer))
         except (aiohttp.ClientError, ValueError) as error:
-            raise NodeHttpError(f"{self.url}: {error or type(error).__name__}") from error
+            shown = without_secrets(self.url)
+            why = str(error).replace(self.url, shown) or type(error).__name__
+            raise NodeHttpError(f"{shown}: {why}") from error
 
     async def close(self) -> None:
         """Close the connections."""

@@ -17,6 +17,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from streaming.core.blocks import FileKind, OpenBlock
+from streaming.core.without_secrets import without_secrets
 from streaming.hl_gateway import metrics
 from streaming.hl_gateway.checkpoint import CheckpointError, request_checkpoint_file
 from streaming.hl_gateway.config import STALLED_S
@@ -222,7 +223,8 @@ class GatewayService:
                 context, "checkpoint", _Code.DEADLINE_EXCEEDED, f"not within {CHECKPOINT_S:g} s"
             )
         except (CheckpointError, OSError) as error:
-            await _refuse(context, "checkpoint", _Code.UNAVAILABLE, str(error))
+            told = str(error).replace(self._info_url, without_secrets(self._info_url))
+            await _refuse(context, "checkpoint", _Code.UNAVAILABLE, told)
         finally:
             path.unlink(missing_ok=True)
         metrics.REQUESTS.labels("checkpoint", "ok").inc()

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from streaming.core.without_secrets import without_secrets
+
 PARAMETERS = frozenset({"info", "exchange", "evm", "chain", "region", "weight"})
 #: Of a gateway alone: files in PEM form. With none of them the connection is in the clear.
 TLS_PARAMETERS = frozenset({"tls_ca", "tls_cert", "tls_key"})
@@ -67,7 +69,7 @@ def parse_upstreams(text: str) -> list[UpstreamSpec]:
         try:
             specs.append(_parse(entry))
         except ValueError as error:
-            problems.append(f"RELAY_UPSTREAMS: {entry!r}: {error}")
+            problems.append(f"RELAY_UPSTREAMS: {without_secrets(entry)!r}: {error}")
     if not specs and not problems:
         problems.append(
             "RELAY_UPSTREAMS: empty; name at least one of node://DIR, gateway://HOST:PORT, "
@@ -79,8 +81,11 @@ def parse_upstreams(text: str) -> list[UpstreamSpec]:
 
 
 def _parse(entry: str) -> UpstreamSpec:
-    url = urlsplit(entry)
-    parameters = dict(parse_qsl(url.query, strict_parsing=bool(url.query)))
+    try:
+        url = urlsplit(entry)
+        parameters = dict(parse_qsl(url.query, strict_parsing=bool(url.query)))
+    except ValueError:  # whose text repeats the entry
+        raise ValueError("not a URL with ?name=value&name=value") from None
     known = PARAMETERS | TLS_PARAMETERS if url.scheme == "gateway" else PARAMETERS
     if unknown := sorted(parameters.keys() - known):
         raise ValueError(f"unknown parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
@@ -160,5 +165,5 @@ def _info_url(base: str | None) -> str | None:
         return None
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"info must be an http(s) URL, not {base!r}")
+        raise ValueError(f"info must be an http(s) URL, not {without_secrets(base)!r}")
     return base if parts.path.rstrip("/").endswith("/info") else base.rstrip("/") + "/info"

@@ -20,6 +20,7 @@ from django.db import connection
 from prometheus_client import start_http_server
 
 from streaming.bus.log import MIB, LogLimits
+from streaming.core.without_secrets import without_secrets
 from streaming.nodes import selectors, services
 from streaming.nodes.follow import NothingKnown, Rows, Specs
 from streaming.upstream.build import Upstreams
@@ -93,10 +94,8 @@ class Command(BaseCommand):
         )
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, task.cancel)
-        self.stdout.write(
-            f"upstream worker {worker.name} reads "
-            f"{', '.join(spec.address for spec in specs.values()) or 'nothing yet'}"
-        )
+        read = ", ".join(without_secrets(spec.address) for spec in specs.values())
+        self.stdout.write(f"upstream worker {worker.name} reads {read or 'nothing yet'}")
         self.stdout.flush()  # into a file it would stay here
         await task
 
