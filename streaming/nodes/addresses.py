@@ -46,6 +46,21 @@ def info_url(text: str) -> str:
     return f"{url.scheme}://{url.netloc}{path if path.endswith('/info') else path + '/info'}"
 
 
+def tls_problems(*, ca: str, cert: str, key: str, is_gateway: bool) -> dict[str, str]:
+    """What is wrong with the PEM files of an upstream, by field."""
+    files = {"tls_ca": ca, "tls_cert": cert, "tls_key": key}
+    problems = {}
+    for field, path in files.items():
+        if path and not is_gateway:
+            problems[field] = "Only a gateway is spoken to with these."
+        elif path and not path.startswith("/") and (field, path) != ("tls_ca", "system"):
+            problems[field] = "Write an absolute path: /etc/hl-relay/tls/ca.pem"
+    if bool(cert) != bool(key):
+        missing = "tls_key" if cert else "tls_cert"
+        problems.setdefault(missing, "The certificate and its key belong together.")
+    return problems
+
+
 def _url(text: str, *, schemes: tuple[str, ...], example: str) -> SplitResult:
     text = text.strip()
     if _FORBIDDEN.search(text):

@@ -20,10 +20,12 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
 from streaming.core.envelope import LAST_INDEX, Position
+from streaming.core.without_secrets import entries_without_secrets, without_secrets
 from streaming.nodes import live, probe, selectors, services, shown
 from streaming.nodes.models import GapRecord, OpenSession, UpstreamNode
 from streaming.nodes.selectors import LiveSource
 
+WORST = ("not connected", "disagreeing", "stalled")
 #: Rows of open sessions on one page; the filters find the others.
 SESSIONS_SHOWN = 500
 
@@ -33,8 +35,8 @@ class UpstreamNodeAdmin(ModelAdmin):
     """Upstreams, and how each does as the workers see it."""
 
     list_display = (
-        "address", "kind_shown", "chain", "region", "weight", "state", "height", "lag", "heard",
-        "throughput", "errors",
+        "address_shown", "kind_shown", "chain", "region", "weight", "state", "height", "lag",
+        "heard", "throughput", "errors",
     )  # fmt: skip
     list_filter = ("kind", "is_enabled", "is_draining", "chain")
     search_fields = ("address", "region")
@@ -44,6 +46,7 @@ class UpstreamNodeAdmin(ModelAdmin):
     readonly_fields = ("live_state",)
     fieldsets = (
         (None, {"fields": ("kind", "address", "info_url", "chain")}),
+        ("TLS of a gateway", {"fields": ("tls_ca", "tls_cert", "tls_key")}),
         ("Use", {"fields": ("is_enabled", "is_draining", "weight", "region")}),
         ("Now, as the workers see it", {"fields": ("live_state",)}),
     )
@@ -67,7 +70,9 @@ class UpstreamNodeAdmin(ModelAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         context: dict[str, Any] = {
-            "fixed": settings.RELAY_UPSTREAMS if selectors.are_upstreams_fixed() else ""
+            "fixed": entries_without_secrets(settings.RELAY_UPSTREAMS)
+            if selectors.are_upstreams_fixed()
+            else ""
         }
         try:
             context["sources"] = [shown.source(source) for source in selectors.live_sources()]
@@ -79,25 +84,43 @@ class UpstreamNodeAdmin(ModelAdmin):
     def kind_shown(self, node: UpstreamNode) -> str:
         return node.kind
 
+    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """Who may only look does not see what may be a key in an address."""
+        if obj is None or self.has_change_permission(request, obj):
+            return super().get_fieldsets(request, obj)
+        shown = {"address": "address_shown", "info_url": "info_url_shown"}
+        return tuple(
+            (title, {"fields": tuple(shown.get(name, name) for name in options["fields"])})
+            for title, options in self.fieldsets
+        )
+
+    @display(description="address", ordering="address")
+    def address_shown(self, node: UpstreamNode) -> str:
+        return node.shown_address
+
+    @display(description="info URL")
+    def info_url_shown(self, node: UpstreamNode) -> str:
+        return without_secrets(node.info_url)
+
     # --- live cells ---
 
     @display(
         description="state",
         label={
             "up": "success", "lagging": "warning", "draining": "warning", "no books yet": "warning",
-            "stalled": "danger", "disagreeing": "danger",
+            "stalled": "danger", "disagreeing": "danger", "not connected": "danger",
+            "still read": "warning", "no names yet": "warning",
         },
     )  # fmt: skip
     def state(self, node: UpstreamNode) -> str:
-        if not node.is_enabled:
-            return "disabled"
-        if node.is_draining:
-            return "draining"
         sources = self._sources(node)
+        if not node.is_enabled or node.is_draining:
+            # For the seconds that a worker needs to see the row, or for as long as it cannot.
+            given_up = "draining" if node.is_enabled else "disabled"
+            return "still read" if sources else given_up
         if not sources:
             return "not read"
-        marks = [mark for source in sources for mark in source.marks]
-        return next((m for m in ("disagreeing", "stalled", *marks) if m in marks), "up")
+        return _worst([source.state for source in sources])
 
     @display(description="height")
     def height(self, node: UpstreamNode) -> str:
@@ -129,15 +152,18 @@ class UpstreamNodeAdmin(ModelAdmin):
         if not sources:
             return "No worker reads it now."
         rows = [
-            (s.worker, s.name, ", ".join(s.marks) or "up", shown.facts(s), shown.faults(s.errors))
+            (
+                s.worker, s.name, ", ".join(s.marks) or s.state, shown.facts(s),
+                shown.faults(s.errors), _lines([*([s.error] if s.error else []), *s.notes]),
+            )
             for s in sources
-        ]
+        ]  # fmt: skip
         return format_html_join(
-            "", '<div class="mb-2"><b>worker {}, {}: {}</b><br>{}<br>{}</div>', rows
+            "", '<div class="mb-2"><b>worker {}, {}: {}</b><br>{}<br>{}{}</div>', rows
         )
 
     def _sources(self, node: UpstreamNode) -> list[LiveSource]:
-        return self._live.get(node.address, []) if hasattr(self, "_live") else []
+        return self._live.get(node.shown_address, []) if hasattr(self, "_live") else []
 
     # --- test connection ---
 
@@ -156,7 +182,18 @@ class UpstreamNodeAdmin(ModelAdmin):
     def _test(self, request: HttpRequest, node: UpstreamNode) -> None:
         finding = probe.probe(node)
         level = messages.SUCCESS if finding.is_good else messages.ERROR
-        self.message_user(request, f"{node.address}: {finding.text}", level=level)
+        self.message_user(request, f"{node.shown_address}: {finding.text}", level=level)
+
+
+def _worst(states: list[str]) -> str:
+    """What one worker lacks is shown though another is well; one that is in use is not idle."""
+    bad = [state for state in states if state not in ("up", "idle")]
+    worst = next((state for state in WORST if state in bad), "")
+    return worst or next(iter(bad), "up" if "up" in states else "idle")
+
+
+def _lines(texts: list[str]) -> SafeString:
+    return format_html_join("", "<br>{}", ((text,) for text in texts))
 
 
 def _live_by_address() -> dict[str, list[LiveSource]]:

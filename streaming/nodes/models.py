@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from streaming.core.envelope import LAST_INDEX, Position
+from streaming.core.without_secrets import without_secrets
 from streaming.nodes import addresses
 
 MAX_WEIGHT = 1_000
@@ -42,6 +43,19 @@ class UpstreamNode(models.Model):
         help_text="The node's /info. A gateway passes its own on; a public one has the same host.",
     )
     chain = models.CharField(max_length=10, choices=Chain.choices, default=Chain.MAINNET)
+    tls_ca = models.CharField(
+        "TLS authority",
+        max_length=255,
+        blank=True,
+        help_text="Who signed the gateway's certificate: a PEM file where the workers run, or "
+        "“system”. With none of the three the connection is in the clear.",
+    )
+    tls_cert = models.CharField(
+        "TLS certificate", max_length=255, blank=True, help_text="Ours, for mutual TLS: a PEM file."
+    )
+    tls_key = models.CharField(
+        "TLS key", max_length=255, blank=True, help_text="Its key: a PEM file."
+    )
     region = models.CharField(
         max_length=40,
         blank=True,
@@ -75,7 +89,7 @@ class UpstreamNode(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.address}"
+        return f"{self.kind} {self.shown_address}"
 
     def clean(self) -> None:
         """Bring the address into its one form, so that no upstream is in the list twice."""
@@ -94,8 +108,19 @@ class UpstreamNode(models.Model):
             self.info_url = addresses.info_url(self.info_url)
         except ValueError as error:
             problems["info_url"] = str(error)
+        problems |= addresses.tls_problems(
+            ca=self.tls_ca,
+            cert=self.tls_cert,
+            key=self.tls_key,
+            is_gateway=self.kind == self.Kind.GATEWAY,
+        )
         if problems:
             raise ValidationError(problems)
+
+    @property
+    def shown_address(self) -> str:
+        """The address without what may be a key in it, as workers show it too."""
+        return without_secrets(self.address)
 
     @property
     def entry(self) -> str:
@@ -106,6 +131,9 @@ class UpstreamNode(models.Model):
             "chain": self.chain,
             "region": self.region,
             "weight": str(self.weight),
+            "tls_ca": self.tls_ca,
+            "tls_cert": self.tls_cert,
+            "tls_key": self.tls_key,
         }
         query = urlencode({name: value for name, value in parameters.items() if value})
         return f"{scheme}{self.address}?{query}"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
+from google.protobuf.message import DecodeError
 from websockets.asyncio.client import connect
 
+from streaming.core.without_secrets import without_secrets
+from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
 from streaming.nodes.models import UpstreamNode
+from streaming.upstream.spec import parse_upstreams
 
 #: For everything together: an operator waits for the page.
 LIMIT_S = 3.0
 MAX_ANSWER_BYTES = 64 * 1024
+_STATUS = f"/{pb.DESCRIPTOR.services_by_name['HlGateway'].full_name}/Status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ async def _reach(node: UpstreamNode) -> str:
             # In a thread: a folder on a network that is gone can block for minutes.
             return await asyncio.to_thread(_look, Path(node.address))
         case UpstreamNode.Kind.GATEWAY:
-            return await _dial(node.address)
+            return await asyncio.to_thread(_ask_status, node)
         case _:
             return await _shake_hands(node.address)
 
@@ -71,16 +74,41 @@ def _look(folder: Path) -> str:
     return f"The folder holds {', '.join(known[:6])}."
 
 
-async def _dial(address: str) -> str:
-    url = urlsplit(f"//{address}")
+def _ask_status(node: UpstreamNode) -> str:
+    """Blocking: gRPC's own loop must not be bound to the one of a single request."""
+    import grpc  # not before it is needed: it starts threads
+
+    from streaming.upstream.links import credentials
+
     try:
-        _, writer = await asyncio.open_connection(url.hostname, url.port)
-    except OSError as error:
-        raise _Bad(f"No connection: {error.strerror or error}.") from error
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return "The gateway's port is open."
+        (spec,) = parse_upstreams(node.entry)
+        tls = spec.tls and credentials(spec.tls)
+    except (OSError, ValueError) as error:
+        raise _Bad(f"The TLS files cannot be used here: {error}.") from error
+    with (
+        grpc.insecure_channel(spec.address)
+        if tls is None
+        else grpc.secure_channel(spec.address, tls)
+    ) as channel:
+        try:
+            answer = channel.unary_unary(_STATUS)(b"", timeout=LIMIT_S - 0.5)
+            status = pb.StatusResponse.FromString(answer)
+        except grpc.RpcError as error:
+            why = f"{error.code().name.lower()}: {error.details()}"
+            raise _Bad(f"The gateway does not answer ({why}).") from error
+        except DecodeError as error:
+            raise _Bad("What answers is no gateway.") from error
+    return _told(status)
+
+
+def _told(status: pb.StatusResponse) -> str:
+    if not status.kinds:
+        return "The gateway answers, and serves nothing."
+    top = max(kind.height for kind in status.kinds)
+    grown = [kind.silent_s for kind in status.kinds if kind.silent_s >= 0]
+    if not grown:
+        return "The gateway answers; the node has no files yet."
+    return f"The gateway answers: block {top:,}, its files grew {min(grown):,.1f} s ago."
 
 
 async def _shake_hands(address: str) -> str:
@@ -90,7 +118,8 @@ async def _shake_hands(address: str) -> str:
     except TimeoutError:
         raise
     except Exception as error:  # websockets, TLS, DNS: each has its own
-        raise _Bad(f"No WebSocket: {error or type(error).__name__}.") from error
+        why = str(error).replace(address, without_secrets(address)) or type(error).__name__
+        raise _Bad(f"No WebSocket: {why}.") from error
     return "The WebSocket answers."
 
 
@@ -98,13 +127,17 @@ async def _ask_info(url: str) -> str:
     try:
         async with (
             aiohttp.ClientSession() as session,
-            session.post(url, json={"type": "exchangeStatus"}) as answer,
+            # Where an address leads is not for the other side to say: it would be asked from here.
+            session.post(url, json={"type": "exchangeStatus"}, allow_redirects=False) as answer,
         ):
             await answer.content.read(MAX_ANSWER_BYTES)
             status = answer.status
     except (aiohttp.ClientError, OSError) as error:
-        raise _Bad(f"/info does not answer: {error or type(error).__name__}.") from error
+        why = str(error).replace(url, without_secrets(url)) or type(error).__name__
+        raise _Bad(f"/info does not answer: {why}.") from error
     # A node may refuse the question; what counts is that something that speaks HTTP is there.
+    if 300 <= status < 400:
+        raise _Bad(f"/info sends elsewhere (HTTP {status}): write the address it means.")
     if status >= 500 or status == 404:
         raise _Bad(f"/info answers HTTP {status}.")
     return f"/info answers (HTTP {status})."

@@ -19,6 +19,8 @@ from streaming.sessions import SessionRow
 
 #: A node that wrote no block for this long has stalled, where its worker does not say so itself.
 STALL_S = 2.0
+#: A public connection that says nothing is pinged each second and ended after 15 s.
+PUBLIC_SILENT_S = 5.0
 HOURS = 24
 
 
@@ -34,7 +36,9 @@ def are_upstreams_fixed() -> bool:
 class LiveSource:
     """One upstream as one worker sees it now. What the worker does not say is None.
 
-    `lag` in blocks behind the best node, `silent_s` since its last message, `errors` by reason.
+    `lag` in blocks behind the best node, `silent_s` since its last message, `errors` by reason,
+    `error` why there is no connection now, `notes` what else it says, a line each. Nothing is
+    wrong when there are no `marks`; `is_idle` then means that nobody wants anything of it.
     """
 
     worker: str
@@ -48,6 +52,15 @@ class LiveSource:
     bytes_per_s: float | None
     errors: Mapping[str, int]
     marks: tuple[str, ...]
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    is_idle: bool = False
+
+    @property
+    def state(self) -> str:
+        """In one word or two, the worst first."""
+        first = (m for m in ("not connected", "disagreeing", "stalled") if m in self.marks)
+        return next(first, "") or next(iter(self.marks), "idle" if self.is_idle else "up")
 
     @property
     def error_total(self) -> int:
@@ -75,9 +88,15 @@ def _source(worker: str, name: str, state: dict[str, Any]) -> LiveSource:
         marks.append("stalled")
     if state.get("books_ready") is False and is_node:
         marks.append("no books yet")
-    errors = state.get("faults") or {}
+    if state.get("connected") is False:
+        marks.append("not connected")
+    if state.get("kind") == "public":
+        marks += _public_marks(state, silent_s)
+    if state.get("kind") == "polled" and state.get("topics") and not state.get("answered"):
+        marks.append("not answered")
     height = _number(state.get("height"))
-    lag = _number(state.get("lag"))
+    # Without a block neither lag nor age is known, though a worker counts them as 0.
+    lag = _number(state.get("lag")) if height else None
     return LiveSource(
         worker=worker,
         name=name,
@@ -86,13 +105,57 @@ def _source(worker: str, name: str, state: dict[str, Any]) -> LiveSource:
         height=int(height) if height else None,
         lag=None if lag is None else int(lag),
         silent_s=silent_s,
-        block_age_s=_number(state.get("block_age_s")),
+        block_age_s=_number(state.get("block_age_s")) if height else None,
         bytes_per_s=_number(state.get("bytes_per_s")),
-        errors={str(reason): int(_number(count) or 0) for reason, count in errors.items()}
-        if isinstance(errors, dict)
-        else {},
+        errors=_errors(state),
         marks=tuple(marks),
+        error=str(state.get("error") or ""),
+        notes=tuple(_notes(state)),
+        is_idle=state.get("connections") == 0 or state.get("topics") == 0,
     )
+
+
+def _public_marks(state: dict[str, Any], silent_s: float | None) -> Iterable[str]:
+    if state.get("books_ready") is False:
+        yield "no names yet"  # its /info has not told what there is
+    if state.get("subscriptions"):
+        if not state.get("connections"):
+            yield "not connected"
+        elif silent_s is None or silent_s > PUBLIC_SILENT_S:
+            yield "stalled"
+
+
+def _errors(state: dict[str, Any]) -> dict[str, int]:
+    """By reason: what is wrong in the files or frames, and with the connection."""
+    faults = state.get("faults")
+    errors = {
+        str(reason): int(_number(count) or 0)
+        for reason, count in (faults.items() if isinstance(faults, dict) else ())
+    }
+    for name, reason in (("errors", "connection"), ("lost", "resumed with a hole")):
+        if count := int(_number(state.get(name)) or 0):
+            errors[reason] = errors.get(reason, 0) + count
+    return errors
+
+
+def _notes(state: dict[str, Any]) -> Iterable[str]:
+    if isinstance(not_served := state.get("not_served"), list) and not_served:
+        yield f"not served: {', '.join(map(str, not_served))}"
+    if "connections" in state:
+        parts = ("connections", "subscriptions", "waiting")
+        yield ", ".join(f"{_number(state.get(part)) or 0:,.0f} {part}" for part in parts)
+    gateway = state.get("gateway")
+    kinds = (gateway if isinstance(gateway, dict) else state).get("kinds")
+    for kind, its in sorted(kinds.items() if isinstance(kinds, dict) else ()):
+        if isinstance(its, dict):
+            yield _kind_note(str(kind), its)
+
+
+def _kind_note(kind: str, its: dict[str, Any]) -> str:
+    silent_s = _number(its.get("silent_s"))
+    if silent_s is None or silent_s < 0:
+        return f"{kind}: no file yet"
+    return f"{kind}: {_number(its.get('height')) or 0:,.0f}, grew {silent_s:,.1f} s ago"
 
 
 def _with_lag(source: LiveSource, best: int) -> LiveSource:

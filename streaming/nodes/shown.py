@@ -57,7 +57,7 @@ def facts(source: LiveSource) -> str:
     """One source in one line."""
     return (
         f"height {number(source.height)} · lag {number(source.lag)} · "
-        f"last message {age(source.silent_s)} ago · block age {age(source.block_age_s)} · "
+        f"silent for {age(source.silent_s)} · block age {age(source.block_age_s)} · "
         f"{size(source.bytes_per_s)}/s"
     )
 
@@ -77,6 +77,9 @@ def source(of: LiveSource) -> dict[str, Any]:
         "errors": number(of.error_total),
         "faults": faults(of.errors),
         "marks": list(of.marks),
+        "state": of.state,
+        "error": of.error,
+        "notes": list(of.notes),
     }
 
 

@@ -26,6 +26,7 @@ from streaming.core.blocks import (
     RawBlock,
 )
 from streaming.core.merge import FAR_BLOCKS
+from streaming.core.without_secrets import without_secrets
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, read_checkpoint_file
 from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
 from streaming.upstream.local_node import LocalNode
@@ -160,7 +161,7 @@ class GatewayNode:
         return {
             "kind": "gateway",
             "address": self._spec.address,
-            "info_url": self._spec.info_url,
+            "info_url": without_secrets(self._spec.info_url or "") or None,
             "connected": self._is_connected,
             "heights": {str(kind): height for kind, height in self._heights.items()},
             "not_served": self._not_served,
@@ -354,12 +355,16 @@ def _open(address: str, tls: TlsFiles | None) -> grpc.aio.Channel:
     """Raises OSError when a TLS file cannot be read."""
     if tls is None:
         return grpc.aio.insecure_channel(address, options=_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(
+    return grpc.aio.secure_channel(address, credentials(tls), options=_OPTIONS)
+
+
+def credentials(tls: TlsFiles) -> grpc.ChannelCredentials:
+    """Those files for a connection. Raises OSError when one cannot be read."""
+    return grpc.ssl_channel_credentials(
         root_certificates=_read(tls.ca),
         private_key=_read(tls.key),
         certificate_chain=_read(tls.cert),
     )
-    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
 
 def _read(path: str | None) -> bytes | None:

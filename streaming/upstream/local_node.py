@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import aiohttp
 import structlog
 
 from streaming.core.blocks import MARKET_KINDS, FileKind, OpenBlock, RawBlock
+from streaming.core.without_secrets import without_secrets
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, request_checkpoint
 from streaming.hl_gateway.tail import NodeTail
 from streaming.upstream import metrics
@@ -72,6 +74,8 @@ class LocalNode:
         path = self._scratch / f"checkpoint-{self.name}-{self._checkpoints}.json"
         try:
             return await request_checkpoint(self._spec.info_url, path)
+        except CheckpointError as error:
+            raise CheckpointError(self._told(error)) from error
         finally:
             path.unlink(missing_ok=True)
 
@@ -88,7 +92,7 @@ class LocalNode:
             ):
                 body = await read_body(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise InfoFailed(f"{error or type(error).__name__}") from error
+            raise InfoFailed(self._told(error) or type(error).__name__) from error
         if answer.status != 200:
             raise InfoFailed(f"HTTP {answer.status}")
         return body
@@ -98,8 +102,29 @@ class LocalNode:
         return {
             "kind": "files",
             "address": self._spec.address,
-            "info_url": self._spec.info_url,
+            "info_url": without_secrets(self._spec.info_url or "") or None,
+            "kinds": self._kinds_state(),
             "faults": dict(self._faults),
+        }
+
+    def _told(self, error: Exception) -> str:
+        url = self._spec.info_url or ""
+        return str(error).replace(url, without_secrets(url)) if url else str(error)
+
+    def _kinds_state(self) -> dict[str, dict[str, Any]]:
+        if self._tail is None:
+            return {}
+        now_ns = time.time_ns()
+        return {
+            str(kind): {
+                "mode": state.mode,
+                "height": max(0, state.height or 0),
+                "silent_s": round((now_ns - state.last_growth_ns) / 1e9, 3)
+                if state.last_growth_ns
+                else -1.0,
+                "backlog_bytes": state.backlog_bytes,
+            }
+            for kind, state in self._tail.state().items()
         }
 
     def _note_faults(self, tail: NodeTail) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,10 @@ from django.utils.html import escape
 from streaming.bus import keys
 from streaming.nodes import probe, selectors, services
 from streaming.nodes.models import UpstreamNode
-from streaming.upstream.spec import UpstreamKind
+from streaming.upstream.spec import BadUpstreams, TlsFiles, UpstreamKind, parse_upstreams
+from tests.streaming.gateways import GatewayProcess
+from tests.streaming.node_lines import BY_BLOCK, FILLS, NodeDirectory, node_line
+from tests.support.services import find_binary
 
 pytestmark = pytest.mark.django_db
 BASE = "/admin/nodes/upstreamnode/"
@@ -221,3 +227,169 @@ def test_one_that_never_answers_costs_three_seconds(
         assert "No answer within 3 s." in page
     page = operator.get(f"{BASE}{row.pk}/test/", follow=True).content.decode()
     assert "No WebSocket" in page
+
+
+# --- what the page says ---
+
+
+def test_a_public_feed_that_is_not_there_is_not_up(bus: redis.Redis) -> None:
+    public = {"kind": "public", "height": None, "books_ready": True, "silent_s": 0.2,
+              "connections": 1, "subscriptions": 4, "waiting": 2, "bytes_per_s": 1_200}  # fmt: skip
+    beat(bus, "w", {
+        "a": public,
+        "b": public | {"connections": 0},
+        "c": public | {"silent_s": 40.0},
+        "d": public | {"books_ready": False},
+        "e": public | {"connections": 0, "subscriptions": 0, "silent_s": None},
+        "f": {"kind": "polled", "topics": 3, "answered": []},
+    })  # fmt: skip
+    assert [source.state for source in selectors.live_sources()] == [
+        "up", "not connected", "stalled", "no names yet", "idle", "not answered",
+    ]  # fmt: skip
+    assert selectors.live_sources()[0].notes == ("1 connections, 4 subscriptions, 2 waiting",)
+
+
+def test_the_page_says_why_a_gateway_is_not_connected(
+    rows: None, operator: Client, bus: redis.Redis
+) -> None:
+    row = node("gateway", "node1:50052")
+    beat(bus, "w", {"gateway1": {
+        "kind": "node", "via": "gateway", "address": "node1:50052", "height": 0, "silent_s": 90.0,
+        "books_ready": False, "connected": False, "errors": 500, "lost": 2,
+        "error": "unavailable: connection refused", "faults": {"garbage": 3},
+        "lag": 0, "block_age_s": 0.0, "marks": ["stalled"], "not_served": ["misc_events"],
+        "gateway": {"kinds": {"node_fills": {"height": 7, "silent_s": 1.5}, "node_twap": {}}},
+    }})  # fmt: skip
+    (source,) = selectors.live_sources()
+    assert (source.state, source.error_total) == ("not connected", 505)
+    assert (source.lag, source.block_age_s) == (None, None)
+    page = operator.get(BASE).content.decode()
+    for text in ("not connected", "unavailable: connection refused", "505", "connection: 500"):
+        assert text in page, text
+    page = operator.get(f"{BASE}{row.pk}/change/").content.decode()
+    for text in ("not served: misc_events", "node_fills: 7, grew 1.5 s ago", "no file yet",
+                 "connection refused"):  # fmt: skip
+        assert text in page, text
+
+
+def test_a_row_that_was_given_up_and_is_read_still_says_so(
+    rows: None, operator: Client, bus: redis.Redis
+) -> None:
+    node("node", "/data", is_draining=True)
+    assert "still read" not in operator.get(BASE).content.decode()
+    beat(bus, "w", {"node1": {"kind": "node", "address": "/data", "silent_s": 0.1, "marks": []}})
+    assert "still read" in operator.get(BASE).content.decode()
+
+
+def test_no_page_shows_a_key(settings: Any, operator: Client, bus: redis.Redis) -> None:
+    settings.RELAY_UPSTREAMS = "wss://ada:HUNTER2@host/HUNTER2/ws?info=https://host/HUNTER2"
+    row = node("public", "wss://host/HUNTER2/ws", info_url="https://host/HUNTER2/info")
+    beat(bus, "w", {"public0": {"kind": "public", "address": "wss://host/…/ws"}})
+    for page in (BASE, f"{BASE}{row.pk}/change/"):  # which nobody may change now
+        text = operator.get(page).content.decode()
+        assert "wss://host/…/ws" in text
+        assert "HUNTER2" not in text
+    assert "worker w, public0" in text
+
+
+def test_no_refusal_shows_one() -> None:
+    for entry in (
+        "gateway://ada:HUNTER2@node1:1", "htp://host/HUNTER2", "wss://?info=HUNTER2",
+        "wss://host/ws?HUNTER2", "wss://HUNTER2:2@[host/ws",
+    ):  # fmt: skip
+        with pytest.raises(BadUpstreams) as refused:
+            parse_upstreams(entry)
+        assert "HUNTER2" not in str(refused.value)
+
+
+# --- TLS ---
+
+
+def test_a_gateway_row_names_tls_files(rows: None) -> None:
+    files = {"tls_ca": "/t/ca.pem", "tls_cert": "/t/a,b.pem", "tls_key": "/t/key.pem"}
+    node("gateway", "node1:50052", **files)
+    node("gateway", "node2:50052", tls_ca="system")
+    one, two = services.configured().values()
+    assert one.tls == TlsFiles("/t/ca.pem", "/t/a,b.pem", "/t/key.pem")
+    assert two.tls == TlsFiles()
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "fields"),
+    [
+        ("gateway", {"tls_ca": "ca.pem"}, {"tls_ca"}),
+        ("gateway", {"tls_cert": "/c.pem"}, {"tls_key"}),
+        ("gateway", {"tls_key": "/k.pem"}, {"tls_cert"}),
+        ("gateway", {"tls_cert": "system", "tls_key": "/k.pem"}, {"tls_cert"}),
+        ("public", {"tls_ca": "/ca.pem"}, {"tls_ca"}),
+    ],
+)
+def test_bad_tls_files_are_told_at_their_field(
+    kind: str, files: dict[str, str], fields: set[str]
+) -> None:
+    address = "node1:50052" if kind == "gateway" else "wss://host/ws"
+    with pytest.raises(ValidationError) as refused:
+        node(kind, address, **files)
+    assert set(refused.value.message_dict) == fields
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[str, str]:
+    """A certificate for 127.0.0.1 that signed itself, and its key."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    openssl = find_binary("openssl", package="openssl")
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+               "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+               "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    return str(cert), str(key)
+
+
+def test_a_gateway_is_asked_for_its_status(
+    tmp_path: Path, rows: None, pair: tuple[str, str]
+) -> None:
+    cert, key = pair
+    files = NodeDirectory(tmp_path / "hl" / "data")
+    files.write(FILLS, BY_BLOCK, node_line(100) + b"\n")
+    options = ("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", cert)
+    with GatewayProcess(files.root, log=tmp_path / "gateway.log", options=options) as gateway:
+        mutual = node("gateway", gateway.address, tls_ca=cert, tls_cert=cert, tls_key=key)
+        found = probe.probe(mutual)
+        assert found.is_good, found.text
+        assert "The gateway answers: block 100" in found.text
+        for files_given in ({}, {"tls_ca": cert}, {"tls_ca": "/none.pem"}):
+            found = probe.probe(
+                UpstreamNode(kind="gateway", address=gateway.address, **files_given)
+            )
+            assert not found.is_good, files_given
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = probe.probe(
+            UpstreamNode(kind="gateway", address=f"127.0.0.1:{silent.getsockname()[1]}")
+        )
+    assert not found.is_good  # an open port is no gateway
+
+
+def test_info_that_sends_elsewhere_is_not_followed(tmp_path: Path, rows: None) -> None:
+    (tmp_path / "node_fills").mkdir()
+    asked: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(307)
+            self.send_header("Location", "/latest/meta-data")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        info_url = f"http://127.0.0.1:{server.server_port}/info"
+        found = probe.probe(UpstreamNode(kind="node", address=str(tmp_path), info_url=info_url))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (found.is_good, "sends elsewhere" in found.text) == (False, True)
+    assert asked == ["/info"]

@@ -22,6 +22,7 @@ import structlog
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times
 from streaming.core.topic import Kind, Topic
+from streaming.upstream.rate import ByteRate
 from streaming.upstream.sources.base import Publish
 from streaming.upstream.sources.info import InfoFailed
 from streaming.upstream.sources.polled_frames import (
@@ -130,6 +131,7 @@ class PolledSource:
         self._free_at_s = 0.0
         self._late_s = 0.0
         self._polls = 0
+        self._rate = ByteRate()
         self._faults: Counter[str] = Counter()
         self._publish: Publish = lambda envelopes: None
 
@@ -200,6 +202,7 @@ class PolledSource:
             "topics": len(self._wanted),
             "answered": sorted(self._answered),
             "polls": self._polls,
+            "bytes_per_s": self._rate.per_s(),
             "late_s": round(self._late_s, 3),
             "faults": dict(self._faults),
         }
@@ -293,6 +296,7 @@ class PolledSource:
         )
         try:
             body = (await self._info(polled.request)).strip()
+            self._rate.add(len(body))
             time_ms = time_ms_of(decode(body)) if body != polled.body else polled.time_ms
             if time_ms < polled.time_ms:
                 # Of a node that is behind the one asked before: a closed position would be back.

@@ -21,8 +21,10 @@ from streaming.core.envelope import ORIGIN, Envelope, Role
 from streaming.core.public import PublicFeed
 from streaming.core.schema_sentinel import SchemaSentinel
 from streaming.core.topic import Topic
+from streaming.core.without_secrets import without_secrets
 from streaming.upstream import metrics
 from streaming.upstream.budget import PublicBudget
+from streaming.upstream.rate import ByteRate
 from streaming.upstream.sources.base import Publish
 from streaming.upstream.sources.info import InfoFailed, pause_s, read_catalogue
 from streaming.upstream.sources.public_link import PublicLink
@@ -65,6 +67,7 @@ class PublicSource:
         self._publish: Publish = lambda envelopes: None
         self._group: asyncio.TaskGroup | None = None
         self._frames = 0
+        self._rate = ByteRate()
         self._faults: dict[str, int] = {}
         self._findings: dict[str, int] = {}
 
@@ -117,8 +120,9 @@ class PublicSource:
         heard = max((link.heard_at_s for link in links), default=0.0)
         return {
             "kind": "public",
-            "address": self.url,
-            "info_url": self._spec.info_url,
+            "address": without_secrets(self.url),
+            "info_url": without_secrets(self._spec.info_url or "") or None,
+            "bytes_per_s": self._rate.per_s(),
             "height": None,
             "silent_s": round(time.monotonic() - heard, 3) if heard else None,
             "books_ready": bool(self._catalogue),
@@ -224,6 +228,7 @@ class PublicSource:
 
     def _take(self, link: PublicLink, data: bytes) -> None:
         self._frames += 1
+        self._rate.add(len(data))
         envelopes = link.feed.take(data, read_ns=time.time_ns())
         if self._down:
             for envelope in envelopes:
