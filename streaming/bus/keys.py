@@ -29,6 +29,9 @@ EPOCH = "relay:epoch"
 #: Held by the worker that runs what must run once: public and polled upstreams. It also speaks for
 #: all when nobody serves a topic.
 PUBLIC_LEASE = "relay:public-owner"
+#: Hash: what the exchange sends that was never seen before → JSON of when and where. Written by the
+#: first worker that finds it, which alone tells an operator; kept as long as Redis keeps it.
+SCHEMA_ALERTS = "relay:schema:alerts"
 
 # --- the replay log, the rates, the gap ledger's letterbox, the open sessions ---
 

@@ -1,4 +1,5 @@
-"""What the exchange's WebSocket is known to send: fields by channel, and its cadences.
+"""What the exchange is known to send by its WebSocket, and its node by files and `/info`: fields
+by channel, and cadences.
 
 Source: recorded frames of 2026 and the official documentation. A path ending in `*` allows anything
 below it: maps by coin, and aggregates that the exchange extends without notice.
@@ -78,8 +79,67 @@ _TEXT = {
     "webData3": "*",
 }
 
+#: Lines of node files, by their kind. A new kind of event below `inner` or `action` is news, its
+#: fields are its own. Blocks as transactions are not looked at: a line is 194 KB.
+#: Source: recorded files of mainnet (2026), and the simulator's for what was not recorded.
+_LINE = "local_time block_time block_number events"
+_INNER = (
+    "LedgerUpdate Delegation CDeposit CWithdrawal Funding ValidatorRewards "
+    "GossipPriorityAuctionRestart"
+)
+_ORACLE = "external_perp_px_inputs mark_px_inputs oracle_pxs spot_px_inputs update_class"
+
+
+def _below(prefix: str, fields: str) -> str:
+    return " ".join(f"{prefix}{field}" for field in fields.split())
+
+
+def _freely(prefix: str, fields: str) -> str:
+    """`fields` below `prefix`, and anything below and in them."""
+    return " ".join(f"{prefix}{field}{mark}" for field in fields.split() for mark in ("", "*", "|"))
+
+
+_LINES = {
+    "node_fills": _below("events[][].", f"{_FILL} deployerFee priorityGas"),
+    "node_order_statuses": (
+        f"{_below('events[].', 'time user hash builder builder* status order')} "
+        f"{_below('events[].order.', _ORDER)}"
+    ),
+    "node_raw_book_diffs": (
+        f"{_below('events[].', 'user oid coin side px raw_book_diff raw_book_diff|')} "
+        f"{_below('events[].raw_book_diff.', 'new new.sz update update.origSz update.newSz')}"
+    ),
+    "misc_events": f"{_below('events[].', 'time hash inner')} {_freely('events[].inner.', _INNER)}",
+    "node_twap_statuses": (
+        f"{_below('events[].', 'time twap_id state')} {_freely('events[].', 'status')} "
+        f"{_below('events[].state.', _TWAP)}"
+    ),
+    "system_and_core_writer_actions": (
+        f"{_below('events[].', 'user nonce evm_tx_hash')} {_freely('events[].', 'action')}"
+    ),
+    "hip3_oracle_updates": _freely("events[].", _ORACLE),
+}
+
+#: What a node's `/info` answers, by the type of the question.
+_INFO = {
+    "clearinghouseState": _STATE,
+    "frontendOpenOrders": _below("[].", _ORDER),
+    "metaAndAssetCtxs": (
+        f"{_freely('[].', 'universe marginTables collateralToken')} {_below('[][].', _CTX)}"
+    ),
+    "spotMetaAndAssetCtxs": f"{_freely('[].', 'universe tokens')} {_below('[][].', _SPOT_CTX)}",
+    "spotClearinghouseState": (
+        f"{_freely('', 'balances portfolioMarginRatio portfolioMarginEnabled evmEscrows')} "
+        f"{_freely('', 'tokenToAvailableAfterMaintenance')}"
+    ),
+    "activeAssetData": _TEXT["activeAssetData"],
+    "webData2": "*",
+}
+
 FIELDS: dict[str, frozenset[str]] = {
-    channel: frozenset(fields.split()) for channel, fields in _TEXT.items()
+    **{channel: frozenset(fields.split()) for channel, fields in _TEXT.items()},
+    **{kind: frozenset(f"{_LINE} {fields}".split()) for kind, fields in _LINES.items()},
+    **{f"info {type_}": frozenset(fields.split()) for type_, fields in _INFO.items()},
 }
 
 #: Seconds between two frames of one topic, where the exchange pushes by a clock.

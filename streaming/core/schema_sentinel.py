@@ -5,6 +5,8 @@ It judges nothing and holds nothing back: frames pass whatever it finds. Each fi
 
 from __future__ import annotations
 
+import math
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -25,6 +27,11 @@ MAX_CADENCES = 1_000
 CADENCE_FACTOR = 3.0
 #: Any object below such a path is a map by coin, not a list of fields.
 ANY = "*"
+#: A path that ends so may be of any type.
+EITHER = "|"
+
+
+_EVERY = re.compile(r"every ([\d.e+-]+) s")
 
 
 class Change(StrEnum):
@@ -42,6 +49,16 @@ class Finding(NamedTuple):
     change: Change
     channel: str
     detail: str
+
+    @property
+    def key(self) -> str:
+        """The same for whoever finds the same. A cadence is measured a little differently each
+        time: one of three times the length is another.
+        """
+        match = _EVERY.search(self.detail) if self.change is Change.CADENCE else None
+        if match is None:
+            return f"{self.change} {self.channel} {self.detail}"
+        return f"{self.change} {self.channel} {round(math.log(float(match[1]), CADENCE_FACTOR))}"
 
 
 class SchemaSentinel:
@@ -61,6 +78,7 @@ class SchemaSentinel:
         self._cadences_s = {channel: list(known) for channel, known in cadences_s.items()}
         self._types: dict[tuple[str, str], str] = {}
         self._heard: dict[tuple[str, str], deque[int]] = {}
+        self._paces: dict[str, list[float]] = {}
         self._findings: list[Finding] = []
         self._told = 0
 
@@ -84,6 +102,16 @@ class SchemaSentinel:
         if channel in self._cadences_s:
             self._cadence(channel, data, now_ns)
 
+    def pace(self, channel: str, every_s: float) -> None:
+        """One more interval of `channel`, from somebody who can tell it from two samples. The first
+        cadence of a channel without a known one is taken for granted.
+        """
+        intervals = self._paces.setdefault(channel, [])
+        intervals.append(every_s)
+        if len(intervals) >= CADENCE_SAMPLES:
+            self._judge(channel, median(intervals))
+            intervals.clear()
+
     def _field(self, channel: str, known: set[str], path: str, value: Any) -> None:
         if path not in known:
             if self._told >= MAX_FINDINGS:
@@ -91,7 +119,7 @@ class SchemaSentinel:
             known.add(path)
             self._tell(Change.FIELD, channel, f"field {path[:120]} was never seen")
         kind = _kind(value)
-        if kind == "null":
+        if kind == "null" or f"{path}{EITHER}" in known:
             return
         before = self._types.setdefault((channel, path), kind)
         if before != kind and (channel, f"{path}:{kind}") not in self._types:
@@ -109,11 +137,13 @@ class SchemaSentinel:
             return
         heard = list(times)
         times.clear()
-        typical_s = median(b - a for a, b in pairwise(heard)) / 1e9
-        known = self._cadences_s[channel]
-        if typical_s <= 0 or any(
-            each / CADENCE_FACTOR <= typical_s <= each * CADENCE_FACTOR for each in known
-        ):
+        self._judge(channel, median(b - a for a, b in pairwise(heard)) / 1e9)
+
+    def _judge(self, channel: str, typical_s: float) -> None:
+        if typical_s <= 0:
+            return
+        known = self._cadences_s.setdefault(channel, [typical_s])
+        if any(each / CADENCE_FACTOR <= typical_s <= each * CADENCE_FACTOR for each in known):
             return
         usual = ", ".join(f"{each:g} s" for each in known)
         known.append(typical_s)

@@ -25,6 +25,8 @@ from streaming.nodes import live, probe, selectors, services, shown
 from streaming.nodes.models import GapRecord, OpenSession, UpstreamNode
 from streaming.nodes.selectors import LiveSource
 
+#: What is new from the exchange.
+NEWS_SHOWN = 20
 WORST = ("not connected", "disagreeing", "stalled")
 #: Rows of open sessions on one page; the filters find the others.
 SESSIONS_SHOWN = 500
@@ -76,6 +78,9 @@ class UpstreamNodeAdmin(ModelAdmin):
         }
         try:
             context["sources"] = [shown.source(source) for source in selectors.live_sources()]
+            alerts = selectors.schema_alerts()
+            context["news"] = [shown.alert(alert) for alert in alerts[:NEWS_SHOWN]]
+            context["more_news"] = max(0, len(alerts) - NEWS_SHOWN)
         except live.Unreachable as error:
             context["unreachable"] = str(error)
         return super().changelist_view(request, {**(extra_context or {}), **context})

@@ -169,6 +169,29 @@ def _number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+@dataclass(frozen=True, slots=True)
+class SchemaAlert:
+    """Something the exchange sends that was never seen before, and when it was found."""
+
+    at_s: float
+    source: str
+    channel: str
+    detail: str
+
+
+def schema_alerts() -> list[SchemaAlert]:
+    """What was found so far, newest first. Raises live.Unreachable."""
+    with live.bus() as client:
+        texts: Any = client.hvals(keys.SCHEMA_ALERTS)
+    found = []
+    for text in texts:
+        try:
+            found.append(msgspec.json.decode(text, type=SchemaAlert))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue  # of another version
+    return sorted(found, key=lambda alert: -alert.at_s)
+
+
 # --- open sessions --------------------------------------------------------------------------------
 
 
@@ -292,6 +315,6 @@ def minute_rates(*, minutes: int = HOURS * 60) -> list[tuple[int, dict[str, tupl
 
 
 __all__ = [
-    "OTHERS", "LiveSource", "Rate", "are_upstreams_fixed", "live_sources", "minute_rates",
-    "open_session", "open_sessions", "topic_rates",
+    "OTHERS", "LiveSource", "Rate", "SchemaAlert", "are_upstreams_fixed", "live_sources",
+    "minute_rates", "open_session", "open_sessions", "schema_alerts", "topic_rates",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Live figures as an operator reads them. Pure, except for the age of a session."""
+"""Live figures as an operator reads them. Pure, except for ages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from streaming.nodes.selectors import LiveSource
+from streaming.nodes.selectors import LiveSource, SchemaAlert
 from streaming.sessions import SessionRow
 
 NOTHING = "–"
@@ -80,6 +80,16 @@ def source(of: LiveSource) -> dict[str, Any]:
         "state": of.state,
         "error": of.error,
         "notes": list(of.notes),
+    }
+
+
+def alert(of: SchemaAlert) -> dict[str, Any]:
+    """Something new from the exchange as a row of the panel."""
+    return {
+        "age": age(max(0.0, time.time() - of.at_s)),
+        "source": of.source,
+        "channel": of.channel,
+        "detail": of.detail,
     }
 
 

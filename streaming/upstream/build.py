@@ -7,6 +7,7 @@ from pathlib import Path
 
 from streaming.upstream.budget import PublicBudget
 from streaming.upstream.links import build_link
+from streaming.upstream.schema_watch import SchemaWatch, Tell, log_finding
 from streaming.upstream.sources.base import Source
 from streaming.upstream.sources.nodes import NODE_FILES, NodeLink, NodesSource
 from streaming.upstream.sources.polled import PolledSource
@@ -32,14 +33,21 @@ class Upstreams:
     `build_owned` makes the others, which run in one worker at a time.
     """
 
-    def __init__(self, specs: Mapping[str, UpstreamSpec], *, scratch: Path) -> None:
-        """`specs` by name; `scratch` must be this process's own."""
+    def __init__(
+        self, specs: Mapping[str, UpstreamSpec], *, scratch: Path, tell: Tell = log_finding
+    ) -> None:
+        """`specs` by name; `scratch` must be this process's own; `tell` gets what is new from the
+        exchange.
+        """
+        self._tell, self._schema = tell, SchemaWatch(tell)
         self.specs = dict(specs)
         self._scratch = scratch
         # One address, one allowance: for all public rows, and whatever is edited meanwhile.
         self._budget = PublicBudget()
         self._links = self._linked({})
-        self.nodes = NodesSource(list(self._links.values()), weights=self._weights())
+        self.nodes = NodesSource(
+            list(self._links.values()), weights=self._weights(), schema=self._schema
+        )
 
     def use(self, specs: Mapping[str, UpstreamSpec]) -> bool:
         """Read these from now on: what stays as it was goes on undisturbed. Returns whether the
@@ -65,9 +73,10 @@ class Upstreams:
         """
         self._budget.give_all()
         nodes = self.nodes
-        polled = PolledSource(nodes.info, catalogue=lambda: nodes.catalogue)
+        info = self._schema.watched(nodes.info, source="polled")
+        polled = PolledSource(info, catalogue=lambda: nodes.catalogue)
         public: list[Source] = [
-            PublicSource(spec, name=name, budget=self._budget)
+            PublicSource(spec, name=name, budget=self._budget, tell=self._tell)
             for name, spec in _owned(self.specs).items()
         ]
         return [polled, *public] if self._links else public

@@ -24,6 +24,7 @@ from streaming.core.without_secrets import without_secrets
 from streaming.nodes import selectors, services
 from streaming.nodes.follow import NothingKnown, Rows, Specs
 from streaming.upstream.build import Upstreams
+from streaming.upstream.schema_alerts import SchemaAlerts
 from streaming.upstream.spec import BadUpstreams, UpstreamSpec
 from streaming.upstream.worker import Worker
 
@@ -77,7 +78,8 @@ class Command(BaseCommand):
             shutil.rmtree(scratch, ignore_errors=True)
 
     async def _run(self, specs: dict[str, UpstreamSpec], rows: Rows | None, scratch: Path) -> None:
-        upstreams = Upstreams(specs, scratch=scratch)
+        alerts = SchemaAlerts(settings.REDIS_BUS_URL)
+        upstreams = Upstreams(specs, scratch=scratch, tell=alerts.add)
         worker = Worker(
             nodes=upstreams.nodes,
             build_owned=upstreams.build_owned,
@@ -90,7 +92,7 @@ class Command(BaseCommand):
             ),
         )
         task = asyncio.ensure_future(
-            _work(worker, rows, partial(_use, upstreams=upstreams, worker=worker))
+            _work(worker, alerts, rows, partial(_use, upstreams=upstreams, worker=worker))
         )
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, task.cancel)
@@ -100,10 +102,13 @@ class Command(BaseCommand):
         await task
 
 
-async def _work(worker: Worker, rows: Rows | None, use: Callable[[Specs], None]) -> None:
-    """Either ends with the other."""
+async def _work(
+    worker: Worker, alerts: SchemaAlerts, rows: Rows | None, use: Callable[[Specs], None]
+) -> None:
+    """Each ends with the others."""
     async with asyncio.TaskGroup() as group:
         group.create_task(worker.run())
+        group.create_task(alerts.run())
         if rows is not None:
             group.create_task(rows.follow(use))
 

@@ -30,6 +30,7 @@ from streaming.core.topic import Kind, Topic
 from streaming.hl_gateway.checkpoint import Checkpoint
 from streaming.upstream import metrics
 from streaming.upstream.node_watch import NodeWatch
+from streaming.upstream.schema_watch import SchemaWatch
 from streaming.upstream.sources.base import Publish
 from streaming.upstream.sources.book_check import BookCheck, BookCheckResult
 from streaming.upstream.sources.checkpoints import HEDGE_S, Found, checkpoints, refuse
@@ -97,8 +98,10 @@ class NodesSource:
         epoch: str = "",
         weights: Mapping[str, int] | None = None,
         check_every_s: float = CHECK_EVERY_S,
+        schema: SchemaWatch | None = None,
     ) -> None:
         """`check_every_s`: how often the books are compared with a checkpoint, come what may."""
+        self._schema = schema
         self.name = name
         self._links = {link.name: link for link in links}
         self._weights = dict(weights or {})
@@ -308,6 +311,8 @@ class NodesSource:
         now_s = now_ns / 1e9
         self._watch.note(name, filter(self._can_be, blocks), now_s=now_s)
         self._watch.breached(self._merge.drain_breaches(), now_s=now_s)
+        if self._schema is not None:
+            self._schema.lines(name, blocks, now_ns=now_ns)
 
     def _deliver_open(self, name: str, block: OpenBlock) -> None:
         if name not in self._links:

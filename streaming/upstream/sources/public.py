@@ -25,6 +25,7 @@ from streaming.core.without_secrets import without_secrets
 from streaming.upstream import metrics
 from streaming.upstream.budget import PublicBudget
 from streaming.upstream.rate import ByteRate
+from streaming.upstream.schema_watch import Tell, log_finding
 from streaming.upstream.sources.base import Publish
 from streaming.upstream.sources.info import InfoFailed, pause_s, read_catalogue
 from streaming.upstream.sources.public_link import PublicLink
@@ -46,8 +47,14 @@ class PublicSource:
     sources may share it, each under its own name."""
 
     def __init__(
-        self, spec: UpstreamSpec, *, name: str, budget: PublicBudget | None = None
+        self,
+        spec: UpstreamSpec,
+        *,
+        name: str,
+        budget: PublicBudget | None = None,
+        tell: Tell = log_finding,
     ) -> None:
+        self._tell = tell
         self.name = name
         self.url = spec.address
         self._spec = spec
@@ -240,14 +247,7 @@ class PublicSource:
         for finding in self._sentinel.drain():
             change = finding.change.value
             self._findings[change] = self._findings.get(change, 0) + 1
-            metrics.SCHEMA_FINDINGS.labels(self.name, finding.change).inc()
-            log.warning(
-                "upstream_schema_changed",
-                source=self.name,
-                change=finding.change,
-                channel=finding.channel,
-                detail=finding.detail,
-            )
+            self._tell(self.name, finding)
         notice = link.feed.notice
         if notice is not None and notice.channel == "error":
             self._fault("refused_upstream", 1, data)
