@@ -76,7 +76,7 @@ class Books:
         #: kind of file has.
         self.every_block = False
         self._faults = faults
-        self._is_vouched = False  # the last block came with a `previous`
+        self._is_vouched = False  # blocks come with a `previous`
         self._seen = 0
         self._covered_from: int | None = None
         self._kept: deque[_Kept] = deque()
@@ -122,18 +122,18 @@ class Books:
         self._lose()
         self._seen = max(self._seen, height)
         self._covered_from = self._seen + 1
-        self._is_vouched = False
+        self._is_vouched = True
 
     def _is_behind_a_hole(self, raw: RawBlock) -> bool:
         """Whether changes before this block are missing, as far as can be told."""
         known = max(self._seen, self.height)
-        was_vouched, self._is_vouched = self._is_vouched, raw.previous is not None
+        self._is_vouched = self._is_vouched or raw.previous is not None
         if not known or raw.height == known + 1:
             return False
         if raw.previous is not None:
             return raw.previous > known
         # Readers that vouch for every block but this one have lost something.
-        return was_vouched or (self.every_block and known < raw.height - 1)
+        return self._is_vouched or (self.every_block and known < raw.height - 1)
 
     def _apply(self, block: Block) -> Changes:
         changes = Changes(block, [])

@@ -115,7 +115,7 @@ class Market:
         for room in rooms:
             room.epoch = epoch
         self._seen: dict[FileKind, int] = {}
-        self._vouched: set[FileKind] = set()  # whose last block came with a `previous`
+        self._vouched: set[FileKind] = set()  # whose blocks come with a `previous`
         self._wanted: dict[Topic, None] = {}
         self._wanted_of: dict[str, dict[Topic, None]] = {}  # by coin, without trades
         self._tracks: dict[str, _Track] = {}
@@ -249,7 +249,7 @@ class Market:
     def _lose(self, kind: FileKind, *, first: int, last: int) -> list[Envelope]:
         """Nobody has all that blocks `first` to `last` of a kind hold: what has to be told."""
         self.faults["lost_blocks"] += 1
-        self._vouched.discard(kind)  # it is told here, and not once more by the next block
+        self._vouched.add(kind)  # a hole right behind is one more
         out: list[Envelope] = []
         match kind:
             case FileKind.DIFFS if self._books.seen:
@@ -427,12 +427,10 @@ class Market:
 
     def _is_behind_a_hole(self, raw: RawBlock) -> bool:
         """Whether blocks of this kind are missing before this one, as far as can be told."""
-        was_vouched = raw.kind in self._vouched
         if raw.previous is not None:
             self._vouched.add(raw.kind)
             return False
-        self._vouched.discard(raw.kind)
-        return was_vouched
+        return raw.kind in self._vouched
 
     def _not_ready(self, topic: Topic) -> Envelope:
         why = NOT_READY.encode()

@@ -27,8 +27,8 @@ once a second one follows it: a single damaged line must not make everything aft
 that there was nothing (`_streaming` files hold no line for an empty block, so a node that loses a
 block's lines looks like a node with an empty block). Or the rest of a block comes that was handed
 out without it. What was handed out cannot be taken back: it is counted, the source is named by
-`drain_breaches`, a `Loss` from that height on is handed out at once, and the next block of that
-kind with `previous` None, so that whoever builds on the blocks starts again from a checkpoint.
+`drain_breaches`, and a `Loss` from that height on is handed out at once, so that whoever builds on
+the blocks starts again from a checkpoint.
 """
 
 from __future__ import annotations
@@ -152,7 +152,6 @@ class _Lane:
     """One file kind."""
 
     last: int | None = None
-    is_doubted: bool = False  # what was handed out turned out to be incomplete
     waiting: dict[int, _Waiting] = field(default_factory=dict)
     waiting_bytes: int = 0
     vouchers: dict[int, str] = field(default_factory=dict)  # of what waits
@@ -343,10 +342,11 @@ class BlockMerge:
             return []
         after = lane.out[at]
         if after.height == block.height and not after.is_lost:
-            if not after.lacks(block, source=source) or not is_readable(block):
-                self.counts["late_copy"] += 1
-                return []
-            return self._break(lane, after.source, block)
+            # Of the same node also what cannot be read is more than it had shown.
+            if after.lacks(block, source=source) and (source == after.source or is_readable(block)):
+                return self._break(lane, after.source, block)
+            self.counts["late_copy"] += 1
+            return []
         if after.is_gap or after.is_lost or at == 0:
             # It had been given up; or it is from before all that is remembered.
             self.counts["late_news"] += 1
@@ -356,7 +356,6 @@ class BlockMerge:
     def _break(self, lane: _Lane, source: str, block: RawBlock) -> list[RawBlock]:
         self.counts["breach"] += 1
         self._breaches.append(Breach(source, block.kind, block.height))
-        lane.is_doubted = True
         for out in lane.out:  # told once: the loss reaches up to here
             if out.height >= block.height:
                 out.is_lost, out.lines = True, None
@@ -400,9 +399,7 @@ class BlockMerge:
         best = kept.best()
         if kept.unreadable:
             self.counts["unreadable"] += len(kept.unreadable)
-        is_proven = voucher is not None and lane.last is not None and not lane.is_doubted
-        previous = lane.last if is_proven else None
-        lane.is_doubted = False
+        previous = lane.last if voucher is not None else None
         lane.last = height
         self._tip = max(height, self._tip or 0)
         out = _Out(height, voucher is None, voucher or "")
@@ -411,7 +408,7 @@ class BlockMerge:
             out.is_lost = True
             lane.out.append(out)
             any_copy = next(iter(kept.copies.values()))
-            return Loss(any_copy.kind, height, [], any_copy.read_ns, previous, first=height)
+            return Loss(any_copy.kind, height, [], any_copy.read_ns, first=height)
         out.source, block = best
         out.ending = block.ending
         lane.remember(out, block.lines)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -23,7 +23,7 @@ SAMPLE_BYTES = 200
 
 _LINE_HEAD = b'{"local_time":"'
 _HEADER = re.compile(
-    rb'\{ ?"local_time": ?"[^"]{1,40}", ?"block_time": ?"[^"]{1,40}",'
+    rb'\{ ?"local_time": ?"[^"]{1,40}", ?"block_time": ?"([^"]{1,40})",'
     rb' ?"block_number": ?(\d{1,18}), ?"events": ?\['
 )
 _NUL_RUN = re.compile(rb"\0+")
@@ -47,6 +47,7 @@ class FaultReason(StrEnum):
     TOO_LONG = "line_too_long"
     DUPLICATE = "duplicate"
     LATE = "late_line"
+    BAD_HEIGHT = "bad_height"
     PARTIAL_FIRST = "partial_first_block"
     TRUNCATED = "file_truncated"
     REPLACED = "file_replaced"
@@ -229,12 +230,17 @@ class _Heights:
         return True
 
 
+#: A height, and the time of that block as the node writes it.
+Mark = tuple[int, bytes]
+
+
 @dataclass(slots=True)
 class _Run:
     """Consecutive lines of one height, still open."""
 
     height: int
     read_ns: int
+    time: bytes = b""  # the block's own, as the node writes it: texts in order are times in order
     lines: list[bytes] = field(default_factory=list)
     previous: int | None = None
     is_whole: bool = True  # no line that could not be read came while it was open
@@ -255,6 +261,11 @@ class BlockAssembler:
     that whole height is dropped, and so is everything at or below it. `floor_height` drops
     everything at or below it from the start.
 
+    Heights and block times rise together, so a number that was damaged shows: a later time at a
+    lower height, or one time at two heights. That line is lost, and no other. By block one that
+    leaves heights out is held back for it until the next line comes (70 ms later), or another kind
+    has that height at that time.
+
     Each block's `previous` vouches for what lies before it: by block every height has a line, so it
     is the height below if that was delivered; streaming, it is the block before, unless something
     between the two could not be read.
@@ -273,6 +284,8 @@ class BlockAssembler:
         self.faults = faults if faults is not None else Faults(kind)
         self.height: int | None = None
         """The highest height seen in any line, closed or not."""
+        self.mark: Mark | None = None
+        """The height and the block time of the last line."""
         self._drop_first = joined_midway and mode is FileMode.STREAMING
         self._floor, self._floor_reason = floor_height, FaultReason.DUPLICATE
         self._heights = _Heights()
@@ -284,6 +297,8 @@ class BlockAssembler:
         self._reread_lines: Counter[bytes] = Counter()
         self._before: int | None = None  # the last block delivered, if nothing was lost since
         self._is_line_lost = False  # right before the next line
+        self._held: _Run | None = None  # by block: a line that leaves heights out
+        self._closed_time = b""
 
     @property
     def open_height(self) -> int | None:
@@ -302,11 +317,18 @@ class BlockAssembler:
         """The first sample of each reason not reported before."""
         return self.faults.drain()
 
-    def feed(self, lines: Iterable[bytes], *, read_ns: int, at_ns: int) -> list[RawBlock]:
+    def feed(
+        self,
+        lines: Iterable[bytes],
+        *,
+        read_ns: int,
+        at_ns: int,
+        beside: Collection[Mark] = (),
+    ) -> list[RawBlock]:
         """Take whole lines and return the blocks they close.
 
         `read_ns` is the wall clock stamped on blocks that begin here; `at_ns` a monotonic clock,
-        for `close_idle`.
+        for `close_idle`. `beside` are the `mark`s of the node's other kinds.
         """
         blocks: list[RawBlock] = []
         take = self._take_streaming if self.mode is FileMode.STREAMING else self._take_by_block
@@ -324,22 +346,30 @@ class BlockAssembler:
                     self.faults.add(FaultReason.TORN if begun else FaultReason.GARBAGE, piece)
                     self.lose_line()
                     continue
-                height = int(header[1])
+                height = int(header[2])
                 if height <= self._floor or self._drop_first:
                     self._drop(height, piece)
                     continue
                 self._last_line_at_ns = at_ns
                 if self.height is None or height > self.height:
                     self.height = height
-                take(height, piece, read_ns, blocks)
+                self.mark = height, header[1]
+                take(_Run(height, read_ns, header[1], [piece]), blocks)
+        self._take_held_if(beside, blocks)
         return blocks
 
-    def close_idle(self, *, seen_height: int, at_ns: int, quiet_ns: int) -> list[RawBlock]:
+    def close_idle(
+        self, *, seen_height: int, at_ns: int, quiet_ns: int, beside: Collection[Mark] = ()
+    ) -> list[RawBlock]:
         """Close what was quiet for `quiet_ns` while another kind is already at a `seen_height`
-        above it.
+        above it. `beside`: as for `feed`.
         """
+        blocks: list[RawBlock] = []
+        self._take_held_if(beside, blocks)
         due_ns = self.idle_due_ns(seen_height=seen_height, quiet_ns=quiet_ns)
-        return self._close(Ending.QUIET) if due_ns is not None and at_ns >= due_ns else []
+        if due_ns is not None and at_ns >= due_ns:
+            blocks += self._close(Ending.QUIET)
+        return blocks
 
     def idle_due_ns(self, *, seen_height: int, quiet_ns: int) -> int | None:
         """When `close_idle` would close something (same clock as `at_ns`), or None when nothing
@@ -352,7 +382,9 @@ class BlockAssembler:
 
     def close(self) -> list[RawBlock]:
         """Close everything: the end of input."""
-        return self._close(Ending.SURE)
+        blocks: list[RawBlock] = []
+        self._take_held(blocks)
+        return blocks + self._close(Ending.SURE)
 
     def _close(self, ending: Ending) -> list[RawBlock]:
         blocks: list[RawBlock] = []
@@ -384,42 +416,90 @@ class BlockAssembler:
         begins next, or to one in between.
         """
         self.lose()
+        if self._held is not None:
+            # The line behind it would have shown whether its height can be.
+            self.faults.add(FaultReason.BAD_HEIGHT, self._held.lines[0])
+            self._held = None
         self._is_line_lost = True
         if self._open is not None:
             self._open.is_torn = True
 
-    def _take_by_block(
-        self, height: int, line: bytes, read_ns: int, blocks: list[RawBlock]
-    ) -> None:
+    def _take_by_block(self, run: _Run, blocks: list[RawBlock]) -> None:
+        held = self._held
+        if held is not None:
+            if run.height <= held.height and run.time > held.time:
+                self._held = None
+                self._drop_height(held.lines[0], good=run.height)
+            else:
+                self._take_held(blocks)
+        elif run.height <= self._closed_height and run.time > self._closed_time > b"":
+            # The highest one was none, and let go for want of a line behind it. What lies right
+            # before this one is not known.
+            self._closed_height, self._closed_time = run.height - 2, b""
+        leaps = run.height > self._closed_height + 1 and self._closed_time > b""
+        if leaps and run.time > self._closed_time:
+            self._held = run
+        else:
+            self._deliver_line(run, blocks)
+
+    def _take_held_if(self, beside: Collection[Mark], blocks: list[RawBlock]) -> None:
+        if self._held is not None and (self._held.height, self._held.time) in beside:
+            self._take_held(blocks)
+
+    def _take_held(self, blocks: list[RawBlock]) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._deliver_line(held, blocks)
+
+    def _deliver_line(self, run: _Run, blocks: list[RawBlock]) -> None:
+        height = run.height
         if not self._heights.add(height):
-            self.faults.add(FaultReason.DUPLICATE, line)
+            self.faults.add(FaultReason.DUPLICATE, run.lines[0])
         elif height > self._closed_height:
             previous = height - 1 if self._closed_height == height - 1 else None
-            self._closed_height = height
-            blocks.append(RawBlock(self.kind, height, [line], read_ns, previous))
+            self._closed_height, self._closed_time = height, run.time
+            blocks.append(RawBlock(self.kind, height, run.lines, run.read_ns, previous))
         else:
-            self.faults.add(FaultReason.LATE, line)
-            blocks.append(LateBlock(self.kind, height, [line], read_ns))
+            self.faults.add(FaultReason.LATE, run.lines[0])
+            blocks.append(LateBlock(self.kind, height, run.lines, run.read_ns))
 
-    def _take_streaming(
-        self, height: int, line: bytes, read_ns: int, blocks: list[RawBlock]
-    ) -> None:
+    def _drop_height(self, line: bytes, *, good: int) -> None:
+        self.faults.add(FaultReason.BAD_HEIGHT, line)
+        self.height = max(self._closed_height, good)
+        self.lose_line()
+
+    def _take_streaming(self, new: _Run, blocks: list[RawBlock]) -> None:
+        height, line = new.height, new.lines[0]
         if self._reread_height >= 0 and self._is_reread(height, line):
             self.faults.add(FaultReason.DUPLICATE, line)
             return
         run = self._open
+        if run is None:
+            if self._closed_time and _contradict(self._closed_height, self._closed_time, new):
+                self._drop_height(line, good=self._closed_height)
+                return
+        elif _contradict(run.height, run.time, new):
+            if height > run.height or height <= self._closed_height or len(run.lines) > 1:
+                self._drop_height(line, good=run.height)
+                return
+            # One line against one: neither block is whole, and either number may be none.
+            self._drop_height(run.lines[0], good=height)
+            run = self._open = None
+            new.is_whole = False
         if height <= self._closed_height or (run is not None and height < run.height):
-            self._take_late(height, line, read_ns, blocks)
+            self._take_late(height, line, new.read_ns, blocks)
             return
         self._flush_late(blocks)
         if run is None or height > run.height:
             is_whole = run is None or run.is_whole
             self._close_open(blocks)
-            run = self._open = _Run(height, read_ns, previous=self._before if is_whole else None)
-            run.is_torn = self._is_line_lost
+            new.previous = self._before if is_whole else None
+            new.is_torn = self._is_line_lost
+            self._open = new
             self._before = height
+        else:
+            run.lines.append(line)
         self._is_line_lost = False
-        run.lines.append(line)
 
     def _is_reread(self, height: int, line: bytes) -> bool:
         if height > self._reread_height:
@@ -452,7 +532,7 @@ class BlockAssembler:
     def _close_open(self, blocks: list[RawBlock], ending: Ending = Ending.SURE) -> None:
         if self._open is not None:
             run, self._open = self._open, None
-            self._closed_height = run.height
+            self._closed_height, self._closed_time = run.height, run.time
             ending = Ending.TORN if run.is_torn else ending
             blocks.append(
                 RawBlock(self.kind, run.height, run.lines, run.read_ns, run.previous, ending)
@@ -467,6 +547,13 @@ class BlockAssembler:
         self._is_line_lost = False
         if self.height is None or height > self.height:
             self.height = height
+
+
+def _contradict(height: int, time: bytes, new: _Run) -> bool:
+    """Whether this height, or that of the line after it, cannot be."""
+    if new.height < height:
+        return new.time >= time
+    return (new.time == time) is not (new.height == height)
 
 
 def _split_heads(line: bytes) -> list[bytes]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from streaming.hl_gateway.assemble import (
     Faults,
     FileMode,
     LineBuffer,
+    Mark,
 )
 from streaming.hl_gateway.node_files import HourFile, NodeFiles
 
@@ -108,6 +110,11 @@ class FileTail:
         return self._assembler.height
 
     @property
+    def mark(self) -> Mark | None:
+        """The height and the block time of the last line."""
+        return self._assembler.mark
+
+    @property
     def open_block(self) -> OpenBlock | None:
         """The lines so far of the block that may get more."""
         return self._assembler.open_block if not self.has_more else None
@@ -153,14 +160,16 @@ class FileTail:
         self._waiting |= {hour for hour in self._unreadable if hour is not None}
         self._open_waiting()
 
-    def read(self, *, read_ns: int, at_ns: int) -> list[RawBlock]:
-        """Blocks closed by at most `slice_bytes` of new data. Sets `has_more`."""
+    def read(self, *, read_ns: int, at_ns: int, beside: Collection[Mark] = ()) -> list[RawBlock]:
+        """Blocks closed by at most `slice_bytes` of new data. Sets `has_more`. `beside`: see
+        `BlockAssembler.feed`.
+        """
         blocks, self._ready = self._ready, []
         self.has_more, self._hold_due_ns = False, None
         left = self._limits.slice_bytes
         in_history = self.in_history
         for index, file in enumerate(self._open):
-            left -= self._drain(file, left, blocks, read_ns=read_ns, at_ns=at_ns)
+            left -= self._drain(file, left, blocks, read_ns=read_ns, at_ns=at_ns, beside=beside)
             if self.has_more or (not in_history and self._must_hold(index, at_ns=at_ns)):
                 break
         else:
@@ -170,11 +179,15 @@ class FileTail:
                 self.has_more = True
         return blocks
 
-    def close_idle(self, *, seen_height: int, at_ns: int, quiet_ns: int) -> list[RawBlock]:
+    def close_idle(
+        self, *, seen_height: int, at_ns: int, quiet_ns: int, beside: Collection[Mark] = ()
+    ) -> list[RawBlock]:
         """Close a quiet block; never while data, or half a line, of it may be at hand."""
         if not self._is_caught_up:
             return []
-        return self._assembler.close_idle(seen_height=seen_height, at_ns=at_ns, quiet_ns=quiet_ns)
+        return self._assembler.close_idle(
+            seen_height=seen_height, at_ns=at_ns, quiet_ns=quiet_ns, beside=beside
+        )
 
     def due_ns(self, *, seen_height: int, quiet_ns: int) -> int | None:
         """When `read` and `close_idle` should be called again although no file changes."""
@@ -346,7 +359,14 @@ class FileTail:
     # -- reading -----------------------------------------------------------------------------------
 
     def _drain(
-        self, file: _OpenFile, left: int, blocks: list[RawBlock], *, read_ns: int, at_ns: int
+        self,
+        file: _OpenFile,
+        left: int,
+        blocks: list[RawBlock],
+        *,
+        read_ns: int,
+        at_ns: int,
+        beside: Collection[Mark],
     ) -> int:
         """Read at most `left` bytes of one file, in one system call; return how many."""
         try:
@@ -370,7 +390,7 @@ class FileTail:
             file.held_since_ns = None
             lines = file.buffer.feed(chunk)
             if lines:
-                blocks += self._assembler.feed(lines, read_ns=read_ns, at_ns=at_ns)
+                blocks += self._assembler.feed(lines, read_ns=read_ns, at_ns=at_ns, beside=beside)
         self.has_more = file.offset < end
         return len(chunk)
 

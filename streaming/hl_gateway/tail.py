@@ -20,6 +20,7 @@ from streaming.hl_gateway.assemble import (
     Fault,
     FaultReason,
     FileMode,
+    Mark,
 )
 from streaming.hl_gateway.file_tail import FileTail, Start, TailLimits, TailState
 from streaming.hl_gateway.inotify import LAYOUT, Inotify, Mask
@@ -324,10 +325,13 @@ class NodeTail:
         read_ns, at_ns = time.time_ns(), time.monotonic_ns()
         blocks: list[RawBlock] = []
         for tail in tails:
-            blocks += tail.read(read_ns=read_ns, at_ns=at_ns)
+            blocks += tail.read(read_ns=read_ns, at_ns=at_ns, beside=self._marks_beside(tail))
         for tail in tails:
             blocks += tail.close_idle(
-                seen_height=self._seen_beside(tail), at_ns=at_ns, quiet_ns=self._quiet_ns
+                seen_height=self._seen_beside(tail),
+                at_ns=at_ns,
+                quiet_ns=self._quiet_ns,
+                beside=self._marks_beside(tail),
             )
         if not blocks:
             return False
@@ -363,6 +367,9 @@ class NodeTail:
 
     def _seen_beside(self, tail: FileTail) -> int:
         return max((other.height or -1 for other in self._tails if other is not tail), default=-1)
+
+    def _marks_beside(self, tail: FileTail) -> list[Mark]:
+        return [other.mark for other in self._tails if other is not tail and other.mark]
 
     def _arm_timer(self, at_ns: int) -> None:
         """Come back when a block will have been quiet for long enough, or half a line torn for long

@@ -248,7 +248,9 @@ class GatewayNode:
             if kind is None:
                 continue
             if not each.late:
-                if each.height <= self._heights.get(kind, -1):
+                known = self._heights.get(kind, -1)
+                # Far below what we had, that was no height: see `_joined`.
+                if known - FAR_BLOCKS <= each.height <= known:
                     continue
                 self._heights[kind] = each.height
             blocks.append(_known_block(each))

@@ -89,8 +89,12 @@ def test_a_lost_block_is_told_at_once_and_only_once() -> None:
     made.apply(vouched(fills(14, fill(3, "A"), fill(3, "B"))))
     (gap,) = made.apply(Loss(FileKind.FILLS, 14, [], 0, first=13))
     assert (gap.previous, gap.position) == (end_of(12), end_of(14))
-    (frame,) = made.apply(fills(15, fill(4, "A"), fill(4, "B")))
+    (frame,) = made.apply(vouched(fills(15, fill(4, "A"), fill(4, "B"))))
     assert (frame.role, frame.previous) == (Role.UPDATE, end_of(14))
+    # A hole right behind a loss is one more.
+    made.apply(Loss(FileKind.FILLS, 16, [], 0, first=16))
+    gap, frame = made.apply(fills(18, fill(5, "A"), fill(5, "B")))
+    assert (gap.role, gap.previous, gap.position) == (Role.GAP, end_of(16), end_of(17))
 
 
 def test_lost_book_changes_end_the_books_at_once() -> None:

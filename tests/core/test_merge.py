@@ -122,10 +122,12 @@ def test_a_broken_promise_is_found_and_names_its_source() -> None:
     merge = BlockMerge(["a", "b"])
     merge.take("a", block(10), now_ns=0)
     merge.take("a", block(15, 10), now_ns=1)
-    merge.take("b", block(12, 10), now_ns=2)
+    (loss,) = merge.take("b", block(12, 10), now_ns=2)
+    assert isinstance(loss, Loss)
+    assert (loss.first, loss.height) == (12, 15)
     assert merge.drain_breaches() == [Breach("a", DIFFS, 12)]
     assert merge.drain_breaches() == []
-    assert pairs(merge.take("a", block(16, 15), now_ns=3)) == [(16, None)]
+    assert pairs(merge.take("a", block(16, 15), now_ns=3)) == [(16, 15)]
     assert pairs(merge.take("a", block(17, 16), now_ns=4)) == [(17, 16)]
 
 
@@ -138,6 +140,33 @@ def test_a_height_that_cannot_be_does_not_make_the_rest_late() -> None:
     assert merge.take("a", block(90_000), now_ns=3) == []
     merge.take("a", block(90_001, 90_000), now_ns=4)
     assert pairs(merge.due(4 + WAIT_NS)) == [(90_000, None), (90_001, 90_000)]
+
+
+@pytest.mark.parametrize("leap", [150, 5_000, 10**9])
+def test_a_damaged_height_of_one_source_silences_nobody(leap: int) -> None:
+    merge, out = BlockMerge(["a", "b"]), []
+    for height in range(100, 160):
+        at_ns = height * 70 * MS
+        read_as = height + leap if height == 110 else height
+        # As a gateway before this one reads what follows the damage.
+        make = LateBlock if height > 110 else RawBlock
+        out += merge.take("a", make(DIFFS, read_as, [b"1"], 0, None), now_ns=at_ns)
+        out += merge.take("b", block(height, height - 1), now_ns=at_ns + MS)
+        out += merge.due(at_ns + 2 * MS)
+    assert [b.height for b in out] == list(range(100, 160))
+    assert {b.previous for b in out[1:]} == set(range(100, 159))
+    assert not any(isinstance(b, Loss) for b in out)
+
+
+def test_the_first_block_of_a_kind_is_near_the_other_kinds() -> None:
+    merge = BlockMerge(["a"])
+    merge.take("a", block(100), now_ns=0)
+    assert merge.take("a", block(9_000, kind=FILLS), now_ns=1) == []
+    assert pairs(merge.take("a", block(101, kind=FILLS), now_ns=2)) == [(101, None)]
+    # A kind of few events is not far only because it was quiet.
+    merge.take("a", block(190), now_ns=3)
+    merge.take("a", block(280, 190), now_ns=4)
+    assert pairs(merge.take("a", block(281, 101, kind=FILLS), now_ns=5)) == [(281, 101)]
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +247,7 @@ def test_the_rest_of_a_block_that_is_out_is_a_loss_told_at_once() -> None:
     assert (loss.kind, loss.first, loss.height, loss.lines) == (FILLS, 10, 10, [])
     assert merge.drain_breaches() == [Breach("a", FILLS, 10)]
     assert merge.take("a", copy(10, 3, late=True), now_ns=1) == []  # told already
-    assert pairs(merge.take("a", copy(11, 3), now_ns=2)) == [(11, None)]
+    assert pairs(merge.take("a", copy(11, 3), now_ns=2)) == [(11, 10)]
 
 
 def test_a_node_that_writes_its_events_again_loses_nothing() -> None:

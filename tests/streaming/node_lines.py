@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from streaming.core.blocks import FileKind
@@ -14,10 +15,14 @@ SECOND_NS = 1_000_000_000
 
 
 def node_line(height: int, *events: str) -> bytes:
-    """One line without its newline; an event is any text, given as a JSON string."""
+    """One line without its newline; an event is any text, given as a JSON string. Times rise with
+    heights.
+    """
     listed = ",".join(f'"{event}"' for event in events)
+    second = datetime(2026, 5, 5, 17, 39, 13, tzinfo=UTC) + timedelta(seconds=height % 1_000_000)
+    time = second.strftime("%Y-%m-%dT%H:%M:%S")
     return (
-        '{"local_time":"2026-05-05T17:39:13.394308154","block_time":"2026-05-05T17:39:13.024084407",'
+        f'{{"local_time":"{time}.394308154","block_time":"{time}.024084407",'
         f'"block_number":{height},"events":[{listed}]}}'
     ).encode()
 

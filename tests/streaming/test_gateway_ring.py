@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.core.blocks import FileKind, LateBlock, RawBlock
+from streaming.core.blocks import Ending, FileKind, LateBlock, RawBlock
 from streaming.hl_gateway.generated import hl_gateway_pb2 as pb
-from streaming.hl_gateway.ring import OVERHEAD_BYTES, KindRing, Lapsed, Reader, Ring, history
+from streaming.hl_gateway.ring import (
+    OVERHEAD_BYTES,
+    KindRing,
+    Lapsed,
+    Reader,
+    Ring,
+    history,
+    message,
+)
+from tests.streaming.gateways import gateway_link
 from tests.streaming.node_lines import DIFFS, FILLS, STATUSES
 
 KINDS = (FILLS, DIFFS, STATUSES)
@@ -32,17 +42,19 @@ def received(frames: list[bytes]) -> list[tuple[str, int, bool]]:
     lines=st.lists(st.binary(max_size=300), max_size=5),
     previous=st.none() | st.integers(0, 2**40),
     is_late=st.booleans(),
+    ending=st.sampled_from(Ending),
 )
 def test_a_frame_is_a_response_of_that_block(
-    height: int, lines: list[bytes], previous: int | None, is_late: bool
+    height: int, lines: list[bytes], previous: int | None, is_late: bool, ending: Ending
 ) -> None:
     ring = KindRing(FILLS, max_bytes=PLENTY)
-    ring.push((LateBlock if is_late else RawBlock)(FILLS, height, lines, 123, previous))
+    ring.push((LateBlock if is_late else RawBlock)(FILLS, height, lines, 123, previous, ending))
     (held,) = ring.since(0, limit_bytes=1)
     (sent,) = pb.StreamBlocksResponse.FromString(held.frame).blocks
     assert (sent.kind, sent.height, list(sent.lines), sent.read_ns, sent.late) == (
         FILLS, height, lines, 123, is_late,
     )  # fmt: skip
+    assert sent.ending == ending
     assert (sent.previous if sent.HasField("previous") else None) == previous
 
 
@@ -187,3 +199,14 @@ def test_history_is_each_earlier_block_once_or_lapses(
         got += [height for _, height, _ in received([piece])]
     wanted = list(range(oldest, held + 1)) if held else []
     assert got == (wanted[: len(got)] if has_lapsed else wanted)
+
+
+def test_a_height_that_was_none_does_not_make_a_link_deaf(tmp_path: Path) -> None:
+    """Of a gateway that takes it for one: what follows is far below."""
+    link = gateway_link("127.0.0.1:1", scratch=tmp_path)
+
+    def got(*heights: int) -> list[int]:
+        return [each.height for each in link._fresh([message(block(FILLS, h)) for h in heights])]
+
+    assert got(100, 101, 101, 90) == [100, 101]
+    assert got(9_000, 103, 104, 104) == [9_000, 103, 104]

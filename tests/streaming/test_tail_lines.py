@@ -190,6 +190,66 @@ def test_the_blocks_beside_a_line_that_cannot_be_read_are_torn(lost: bytes) -> N
     assert {b.ending for b in by_block} == {Ending.SURE}
 
 
+def damaged(height: int, read_as: int) -> bytes:
+    return node_line(height).replace(b'number":%d' % height, b'number":%d' % read_as)
+
+
+@pytest.mark.parametrize("read_as", [105, 122, 9_102, 10**15])
+def test_a_damaged_height_costs_its_own_line_alone(read_as: int) -> None:
+    lines = [*map(node_line, (100, 101)), damaged(102, read_as), *map(node_line, (103, 104))]
+    lines += [*map(node_line, range(105, 107))]
+    assembler = BlockAssembler(FILLS, BY_BLOCK)
+    blocks = [b for line in lines for b in assembler.feed([line], read_ns=0, at_ns=0)]
+    assert [(b.height, b.previous) for b in blocks] == [
+        (100, None), (101, 100), (103, None), (104, 103), (105, 104), (106, 105),
+    ]  # fmt: skip
+    assert assembler.faults.counts == {FaultReason.BAD_HEIGHT: 1}
+    assert assembler.height == 106
+
+
+def test_the_first_height_of_all_may_be_damaged_too() -> None:
+    lines = [damaged(100, 985_000_000), *map(node_line, (101, 102))]
+    blocks = BlockAssembler(FILLS, BY_BLOCK).feed(lines, read_ns=0, at_ns=0)
+    assert [(b.height, b.previous) for b in blocks[1:]] == [(101, None), (102, 101)]
+    assert not any(isinstance(block, LateBlock) for block in blocks)
+
+
+def test_a_leap_waits_for_the_next_line_or_for_another_kind() -> None:
+    def leaping() -> BlockAssembler:
+        assembler = BlockAssembler(FILLS, BY_BLOCK)
+        assembler.feed([node_line(100), node_line(105)], read_ns=0, at_ns=0)
+        return assembler
+
+    after = leaping().feed([node_line(106)], read_ns=0, at_ns=1)
+    assert [b.height for b in after] == [105, 106]
+    straggler = leaping().feed([node_line(103)], read_ns=0, at_ns=1)
+    assert heights(straggler) == [(105, False, 1), (103, True, 1)]
+    there = BlockAssembler(FILLS, BY_BLOCK)
+    there.feed([node_line(105)], read_ns=0, at_ns=0)
+    wrong = BlockAssembler(FILLS, BY_BLOCK)
+    wrong.feed([damaged(103, 105)], read_ns=0, at_ns=0)
+    assert there.mark is not None
+    assert wrong.mark is not None
+    for beside, expected in ((wrong.mark, []), (there.mark, [105])):
+        made = leaping().close_idle(seen_height=105, at_ns=9, quiet_ns=10, beside=[beside])
+        assert [b.height for b in made] == expected
+    assert [b.height for b in leaping().close()] == [105]
+
+
+@pytest.mark.parametrize("place", range(1, 6))
+@pytest.mark.parametrize("read_as", [7, 99, 101, 102, 122, 10**15])
+def test_streaming_a_damaged_height_tears_the_blocks_beside_it(place: int, read_as: int) -> None:
+    true = [100, 100, 101, 101, 102, 102, 102, 103, 103, 104]
+    lines = [node_line(height, f"{at}") for at, height in enumerate(true)]
+    lines[place] = lines[place].replace(b'number":%d' % true[place], b'number":%d' % read_as)
+    blocks = BlockAssembler(FILLS, STREAMING).feed(lines, read_ns=0, at_ns=0)
+    whole = [b for b in blocks if b.ending is Ending.SURE and not isinstance(b, LateBlock)]
+    for block in whole:
+        if read_as != true[place]:
+            assert len(block.lines) == true.count(block.height)
+    assert 103 in [block.height for block in whole]
+
+
 def test_joined_midway_drops_the_first_height_in_streaming_only() -> None:
     stream = [node_line(h, "a") + b"\n" for h in (100, 100, 101, 100, 102)]
     blocks, counts = assemble(stream, STREAMING, joined_midway=True)

@@ -354,7 +354,8 @@ async def test_a_trade_does_not_wait_for_the_end_of_its_block(
                 node_events.fill(tid, "A", user=node_events.BEN),
             )
             for side in sides:
-                line = node_events.line(height, [side])
+                time_ms = node_events.BLOCK_MS + 70 * (height - FIRST_HEIGHT)
+                line = node_events.line(height, [side], time_ms=time_ms)
                 node.write(FileKind.FILLS, FileMode.STREAMING, line + b"\n")
 
         def seen(name: str) -> list[tuple[int, list[int]]]:

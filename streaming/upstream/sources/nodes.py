@@ -315,7 +315,7 @@ class NodesSource:
             self._schema.lines(name, blocks, now_ns=now_ns)
 
     def _deliver_open(self, name: str, block: OpenBlock) -> None:
-        if name not in self._links:
+        if name not in self._links or not self._merge.can_be(block.height):
             return
         try:
             envelopes = self._market.apply_open(block, source=name)
