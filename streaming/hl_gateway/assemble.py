@@ -91,6 +91,9 @@ class Faults:
         return fresh
 
 
+#: So many lines in a row with heights that cannot be are no damage: this node's times do not rise
+#: with its heights, and say nothing.
+MAX_BAD_HEIGHTS = 8
 #: In place of a line that was too long to keep. No line holds a line end.
 LOST = b"\n"
 
@@ -299,6 +302,7 @@ class BlockAssembler:
         self._is_line_lost = False  # right before the next line
         self._held: _Run | None = None  # by block: a line that leaves heights out
         self._closed_time = b""
+        self._bad_heights = 0  # in a row; at MAX_BAD_HEIGHTS for good
 
     @property
     def open_height(self) -> int | None:
@@ -465,6 +469,7 @@ class BlockAssembler:
 
     def _drop_height(self, line: bytes, *, good: int) -> None:
         self.faults.add(FaultReason.BAD_HEIGHT, line)
+        self._bad_heights += 1
         self.height = max(self._closed_height, good)
         self.lose_line()
 
@@ -474,7 +479,9 @@ class BlockAssembler:
             self.faults.add(FaultReason.DUPLICATE, line)
             return
         run = self._open
-        if run is None:
+        if self._bad_heights >= MAX_BAD_HEIGHTS:
+            pass
+        elif run is None:
             if self._closed_time and _contradict(self._closed_height, self._closed_time, new):
                 self._drop_height(line, good=self._closed_height)
                 return
@@ -500,6 +507,8 @@ class BlockAssembler:
         else:
             run.lines.append(line)
         self._is_line_lost = False
+        if self._bad_heights < MAX_BAD_HEIGHTS:
+            self._bad_heights = 0
 
     def _is_reread(self, height: int, line: bytes) -> bool:
         if height > self._reread_height:

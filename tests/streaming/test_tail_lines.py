@@ -250,6 +250,13 @@ def test_streaming_a_damaged_height_tears_the_blocks_beside_it(place: int, read_
     assert 103 in [block.height for block in whole]
 
 
+def test_times_that_do_not_rise_are_not_gone_by() -> None:
+    time = node_line(100).split(b'"')[7]
+    lines = [node_line(h).replace(node_line(h).split(b'"')[7], time) for h in range(100, 130)]
+    blocks = BlockAssembler(FILLS, STREAMING).feed(lines, read_ns=0, at_ns=0)
+    assert [b.height for b in blocks if b.ending is Ending.SURE] == list(range(110, 129))
+
+
 def test_joined_midway_drops_the_first_height_in_streaming_only() -> None:
     stream = [node_line(h, "a") + b"\n" for h in (100, 100, 101, 100, 102)]
     blocks, counts = assemble(stream, STREAMING, joined_midway=True)
