@@ -27,8 +27,8 @@ class Feed:
         "idle_since_s",
         "is_overdue",
         "joined_at",
-        "live", "name", "opening", "position", "reset_at", "snapshot", "streams", "topic",
-        "waiting", "watchers", "why_not",
+        "live", "lost_to", "name", "opening", "position", "reset_at", "snapshot", "streams",
+        "topic", "waiting", "watchers", "why_not",
     )  # fmt: skip
 
     def __init__(self, topic: Topic) -> None:
@@ -46,6 +46,7 @@ class Feed:
         self.epoch = ""  # "": no sign of life yet
         self.position: Position = ORIGIN
         self.reset_at: Position = ORIGIN  # what was told up to here was said to be wrong
+        self.lost_to: Position = ORIGIN  # the end of the last hole that was declared
         self.held: Held | None = None  # a suspected hole
         # From where on each worker has told everything.
         self.covers: dict[str, Position] = {}
@@ -89,4 +90,5 @@ class Feed:
         """The epoch of a public link is over. That of node data never is: nodes may be back."""
         if self.epoch.startswith(NODE_EPOCH_PREFIX):
             return
+        self.lost_to = ORIGIN
         self.ended_epochs = [*self.ended_epochs[-MAX_ENDED_EPOCHS:], self.epoch]

@@ -12,7 +12,8 @@ from streaming.core.dialects import official, relay
 from streaming.core.dialects.relay import Refusal
 from streaming.core.envelope import ORIGIN, Position
 from streaming.core.outbox import Frame
-from streaming.core.streams import Stream, Subscription
+from streaming.core.relaying import MAX_AHEAD_BLOCKS
+from streaming.core.streams import Stream, Subscription, kind_of
 from streaming.core.topic import Topic
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 #: Frames in a row that were not JSON, after which the connection is ended.
 MAX_BAD_FRAMES = 10
-#: Blocks (a minute) that a cursor may be ahead of us: another edge's worker may be faster.
-MAX_AHEAD_BLOCKS = 900
 
 
 class RelaySession:
@@ -31,8 +30,8 @@ class RelaySession:
     __slots__ = (
         "_catalogue", "_hub", "_is_silent", "_is_to_be_told", "_lease", "_now_s", "_numbers",
         "_warned",
-        "bad_in_row", "is_closed", "is_waiting_for_sink", "pending", "resuming",
-        "sink", "subscriptions", "tenant_id",
+        "bad_in_row", "is_closed", "is_pumping", "is_waiting_for_sink", "pending",
+        "reader", "resuming", "sink", "subscriptions", "tenant_id",
     )  # fmt: skip
 
     def __init__(
@@ -57,7 +56,9 @@ class RelaySession:
         self.sink = sink
         self.subscriptions: dict[bytes, Subscription] = {}
         self.pending: list[Frame] = []
-        self.resuming: deque[Stream] = deque()  # one after another; the first reads the log
+        self.resuming: deque[Stream] = deque()
+        self.reader: Stream | None = None  # the one that reads the log now
+        self.is_pumping = False
         self.is_waiting_for_sink = False
         self.is_closed = False
         self.bad_in_row = 0
@@ -67,6 +68,12 @@ class RelaySession:
     def topics(self) -> tuple[Topic, ...]:
         """What this session follows, oldest first."""
         return tuple(topic for s in self.subscriptions.values() for topic in s.streams)
+
+    @property
+    def node_workers(self) -> frozenset[str]:
+        """The workers that read a node and were heard of lately."""
+        freshness = self._hub.freshness
+        return frozenset(name for name in freshness.workers if freshness.tip_of(name))
 
     @property
     def last_cursor(self) -> str:
@@ -172,6 +179,7 @@ class RelaySession:
         self.is_closed = True
         self.pending.clear()
         self.resuming.clear()
+        self.reader = None
         for subscription in self.subscriptions.values():
             for stream in subscription.streams.values():
                 self._end(stream)
@@ -221,9 +229,18 @@ class RelaySession:
         cursor = request.start.cursor if request.start else None
         if cursor is None:
             return {}
-        starts = {topic: cursor.of(topic.name) for topic in request.topics}
+        if any(cursor.kind not in (cursors.ANY_KIND, kind_of(topic)) for topic in request.topics):
+            raise Refusal(
+                "bad_cursor",
+                "from: the cursor is of another type of topics, file or flush mode.",
+                field="from",
+                **_id(request.id_json),
+            )
+        places = {topic: cursor.of(topic.name) for topic in request.topics}
+        # A topic at the very beginning had nothing yet: it opens like a new one.
+        starts = {topic: place for topic, place in places.items() if place > ORIGIN}
         tip_height = self._hub.freshness.tip_height
-        newest = max(position.height for position in starts.values())
+        newest = max((position.height for position in starts.values()), default=0)
         if cursor.source == cursors.NODE:
             if tip_height and newest > tip_height + MAX_AHEAD_BLOCKS:
                 raise Refusal(
@@ -295,17 +312,14 @@ class RelaySession:
 
 
 def _cursor(subscription: Subscription) -> str:
-    """How far the customer has got; "" before the first frame, or where one cursor cannot say."""
-    places: dict[Stream, Position] = {}
-    for stream in subscription.streams.values():
-        if stream.told > ORIGIN:
-            places[stream] = stream.told
-    first = next(iter(places), None)
-    if first is None or first.feed is None or len(places) > cursors.MAX_OTHERS:
+    """How far the customer has got; "" before the first frame."""
+    streams = subscription.streams.values()
+    first = next((stream for stream in streams if stream.told > ORIGIN), None)
+    if first is None or first.feed is None:
         return ""
-    others = {stream.key: place for stream, place in places.items() if stream is not first}
+    others = {stream.key: stream.told for stream in streams if stream is not first}
     source = cursors.source_of(first.feed.epoch)
-    return cursors.encode(cursors.Cursor(source, places[first], others))
+    return cursors.encode(cursors.Cursor(source, first.told, others, first.kind_key))
 
 
 def _id(id_json: bytes) -> dict[str, object]:

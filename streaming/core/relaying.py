@@ -35,15 +35,19 @@ if TYPE_CHECKING:
 
 #: How long a resume waits for its topic's first sign of life before the log alone is asked.
 ALIVE_S = 2.0
+#: Blocks (two seconds) that a cursor may be ahead of us: another edge may hear a faster worker.
+MAX_AHEAD_BLOCKS = 30
 #: Bytes of replay handed to a session at a time; the next come when these have left.
 CHUNK_BYTES = 128 * 1024
-#: Answers without news after which what the log lacks is declared lost, and the time between two of
-#: them: as long as a suspected hole waits at most.
-MAX_STUCK = 10
+#: How long answers may bring nothing before what the log lacks is declared lost, as long as a
+#: suspected hole waits at most; and the time between two of them.
+MAX_STUCK_S = 1.0
 STUCK_S = 0.1
 #: Blocks beyond a place that a worker must have taken in before its silence about the place means
 #: that nothing was there: its files of one block do not come at once.
 MARGIN_BLOCKS = 3
+#: Replays of one session that are looked at in one go: of 1,000 topics most may wait.
+MAX_LOOKS = 32
 #: Silence of all upstreams after which sessions are told, `maxAgeMs` or not. Blocks come every 70
 #: ms.
 SILENT_MS = 1_500.0
@@ -163,12 +167,19 @@ class Relays:
 
     def _arrive(self, stream: Stream) -> None:
         stream.state = StreamState.LIVE
-        subscription = stream.subscription
-        if subscription.is_resuming and all(
-            other.state is StreamState.LIVE for other in subscription.streams.values()
+        self._complete(stream.subscription)
+
+    def _complete(self, subscription: Subscription) -> None:
+        """Say that all is replayed, if it is."""
+        streams = subscription.streams.values()
+        if (
+            subscription.is_resuming
+            and streams
+            and all(stream.state is StreamState.LIVE for stream in streams)
         ):
             subscription.is_resuming = False
-            self._say(stream, relay.replay_complete(subscription.id_json))
+            payload = relay.replay_complete(subscription.id_json)
+            self._hub.queue(subscription.session, Frame(payload))
 
     def _give(
         self, stream: Stream, parts: Parts, *, is_replay: bool = False, is_snapshot: bool = False
@@ -225,6 +236,7 @@ class Relays:
 
     def lose(self, feed: Feed, until: Position, reason: str) -> None:
         """(what is delivered, `until`] is lost: say so to everybody it concerns."""
+        feed.lost_to = until
         for stream in feed.streams:
             if stream.state is StreamState.LIVE and stream.position < until:
                 self._gap(stream, max(stream.position, feed.position), until, reason)
@@ -238,17 +250,17 @@ class Relays:
     def _gap(self, stream: Stream, after: Position, until: Position, reason: str) -> None:
         feed = stream.feed
         source = cursors.source_of(feed.epoch if feed is not None and feed.epoch else "n-")
+        subscription = stream.subscription
+        stream.position = max(stream.position, until)
+        subscription.unsettle_all()
         payload = relay.gap(
-            stream.subscription.id_json,
+            subscription.id_json,
             stream.topic,
-            begin=(cursors.encode(Cursor(source, after)), after),
-            end=(cursors.encode(Cursor(source, until)), until),
+            begin=(cursors.encode(Cursor(source, after, kind=stream.kind_key)), after),
+            end=(subscription.cursor(stream, source=source, is_news=False), until),
             reason=reason,
         )
         self._hub.queue(stream.session, GapFrame(stream, payload, (after, until)))
-        stream.position = max(stream.position, until)
-        for other in stream.subscription.streams.values():
-            stream.subscription.unsettle(other)
         if stream.topic.is_chained and stream.state is not StreamState.WAITING:
             stream.state = StreamState.WAITING
             stream.backlog.clear()
@@ -278,7 +290,7 @@ class Relays:
     def _leap(self, stream: Stream, feed: Feed, source: str, *, is_lost: bool) -> None:
         after, stream.position = stream.position, ORIGIN
         if is_lost and stream.state is StreamState.LIVE:
-            begin = cursors.encode(Cursor(source, after)), after
+            begin = cursors.encode(Cursor(source, after, kind=stream.kind_key)), after
             payload = relay.gap(
                 stream.subscription.id_json,
                 stream.topic,
@@ -312,13 +324,15 @@ class Relays:
                     self._leap(stream, feed, stream.source, is_lost=True)
                     continue
                 # It went live on the log's word alone, and now there is more to compare with.
-                if feed.opening is Opening.TRADES and feed.position > stream.position:
+                if self._is_ahead(stream, feed) or (
+                    feed.opening is Opening.TRADES and feed.position > stream.position
+                ):
                     stream.state = StreamState.REPLAYING
                     stream.is_log_read = False
                     stream.session.resuming.append(stream)
                     self._resuming[stream.session] = None
             if stream.state is StreamState.REPLAYING:
-                self._pump(stream.session)
+                self._pump(stream.session, stream)
 
     def tick(self, *, now_s: float) -> None:
         """Go on with replays that wait for something."""
@@ -329,35 +343,63 @@ class Relays:
                     stream.began_s = now_s
                 elif now_s - stream.began_s >= ALIVE_S:
                     stream.may_ask = True
-            self._pump(session, is_tick=True)
+                if stream.stuck and stream.stuck_s is None:
+                    stream.stuck_s = now_s
+            self._pump(session)
 
-    def _pump(self, session: RelaySession, *, is_tick: bool = False) -> None:
-        """Go on with the session's replays, one after another, as far as its socket takes them."""
-        while session.resuming:
-            stream = session.resuming[0]
-            if stream.state is not StreamState.REPLAYING:
-                session.resuming.popleft()
-            elif stream.is_asking:
+    def _pump(self, session: RelaySession, first: Stream | None = None) -> None:
+        """Go on with the session's replays as far as its socket takes them: one reads at a time,
+        and those that wait for a sign of life do not keep the others."""
+        if session.is_pumping:
+            return  # by an answer that came at once: the loop below goes on
+        session.is_pumping = True
+        try:
+            self._go_round(session, first)
+        finally:
+            session.is_pumping = False
+        if not session.resuming:
+            self._resuming.pop(session, None)
+
+    def _go_round(self, session: RelaySession, first: Stream | None) -> None:
+        resuming, looked = session.resuming, 0
+        while resuming and looked < min(len(resuming), MAX_LOOKS):
+            stream = session.reader or first or resuming[0]
+            first = session.reader = None
+            if self._advance(stream):
+                session.reader = stream
                 return
-            elif stream.backlog:
+            if resuming and stream is resuming[0]:
+                resuming.popleft()
+                if stream.state is StreamState.REPLAYING:
+                    resuming.append(stream)
+                    looked += 1
+
+    def _advance(self, stream: Stream) -> bool:
+        """Go on with one replay; whether it is reading, so that others must wait."""
+        while stream.state is StreamState.REPLAYING:
+            if stream.is_asking:
+                return True
+            if stream.backlog:
                 if not self._unload(stream):
-                    return
-            elif not stream.is_log_read:
-                self._ask(stream)
-                return
-            elif not self._catch_up(stream):
-                if not stream.stuck or (is_tick and self._is_worth_asking(stream)):
-                    self._ask(stream)
-                return
-        self._resuming.pop(session, None)
+                    return True
+            elif not stream.is_log_read or not self._catch_up(stream):
+                if stream.stuck and not self._is_worth_asking(stream):
+                    return False
+                if not self._ask(stream):
+                    return False
+        return False
 
     def _is_worth_asking(self, stream: Stream) -> bool:
         """Whether an answer may bring more than the last: a worker proves silence since, or it is
         time."""
         feed = stream.feed
         return self._now_s - stream.asked_s >= STUCK_S or (
-            feed is not None and self._is_nothing(stream, feed)
+            feed is not None and stream.silent_to < feed.position and self._is_nothing(stream, feed)
         )
+
+    def _is_stuck(self, stream: Stream) -> bool:
+        since_s = stream.stuck_s
+        return stream.stuck > 1 and since_s is not None and self._now_s - since_s >= MAX_STUCK_S
 
     def _unload(self, stream: Stream) -> bool:
         """Give what was read; False when the socket must take it first."""
@@ -403,23 +445,29 @@ class Relays:
                 return 0
         feed = stream.feed
         epoch = feed.epoch if feed is not None and feed.epoch else entry.epoch
-        parts = Parts(entry.payload, epoch=epoch, position=entry.position, times=entry.times)
+        parts = Parts(
+            entry.payload, stream.topic, epoch=epoch, position=entry.position, times=entry.times
+        )
         return self._give(stream, parts, is_replay=True).size_bytes
 
-    def _ask(self, stream: Stream) -> None:
+    def _ask(self, stream: Stream) -> bool:
+        """Ask the log what comes next; False when there is nothing to ask yet, or ever."""
         feed = stream.feed
         if feed is None or not (feed.epoch or stream.may_ask):
-            return
+            return False
         replays = self._hub.replays
         if replays is None:
             self._fail(stream, "this relay keeps no replay log", None)
-            self._pump(stream.session)
-            return
+            return False
         if self._is_of_another(stream, feed):
             self._fail(stream, relay.SOURCE_BEGAN_AGAIN, None)
-            self._pump(stream.session)
-            return
-        stream.is_asking, stream.asked_s = True, self._now_s
+            return False
+        if self._is_ahead(stream, feed):
+            # The worker that spoke first may be the slower one.
+            if stream.began_s is not None and self._now_s - stream.began_s >= ALIVE_S:
+                self._fail(stream, relay.AHEAD, None)
+            return False
+        stream.is_asking, stream.asked_s, stream.asked_at = True, self._now_s, feed.position
         # A worker appends before it publishes. So what it told up to here is in the answer only
         # if it had got past this place when the question was asked, not when the answer came.
         stream.silent_to = feed.position if self._is_nothing(stream, feed) else ORIGIN
@@ -427,6 +475,16 @@ class Relays:
             feed.name, feed.epoch or "n-", stream.position, since_ms=stream.since_ms
         )
         replays.ask(question, lambda replay: self._answered(stream, replay))
+        return True
+
+    def _is_ahead(self, stream: Stream, feed: Feed) -> bool:
+        """Whether the stream's place is one that the chain has not got to: silence up to it would
+        be a loss that nobody tells."""
+        tip_height = self._hub.freshness.tip_height
+        return (
+            feed.epoch.startswith(NODE_EPOCH_PREFIX)
+            and 0 < tip_height < stream.position.height - MAX_AHEAD_BLOCKS
+        )
 
     def _is_of_another(self, stream: Stream, feed: Feed) -> bool:
         """Whether the stream's cursor is of another source than the topic has now: a place there
@@ -439,7 +497,7 @@ class Relays:
         stream.is_asking = False
         if stream.state is StreamState.REPLAYING:
             self._read(stream, replay)
-        self._pump(stream.session)
+        self._pump(stream.session, stream)
         self._hub.flush()
 
     def _read(self, stream: Stream, replay: Replay) -> None:
@@ -453,7 +511,8 @@ class Relays:
             stream.position, stream.since_ms = replay.after, None
         if stream.is_first_answer:
             if replay.oldest is None and self._may_be_at_end(stream, feed):
-                stream.is_log_read, stream.stuck = True, stream.stuck + 1
+                stream.is_log_read = True
+                self._count_empty(stream)
                 return
             stream.is_first_answer = False
             if self._is_too_old(stream, feed, replay.oldest):
@@ -461,20 +520,31 @@ class Relays:
                 return
         stream.backlog = [e for e in replay.entries if e.position > stream.position]
         stream.is_log_read = replay.is_whole
-        stream.stuck = 0 if stream.backlog else stream.stuck + 1
+        if stream.backlog:
+            stream.stuck = 0
+        else:
+            self._count_empty(stream)
+
+    def _count_empty(self, stream: Stream) -> None:
+        stream.stuck += 1
+        if stream.stuck == 1:
+            stream.stuck_s = None
 
     def _is_too_old(self, stream: Stream, feed: Feed, oldest: Position | None) -> bool:
         if oldest is not None:
             return oldest > stream.position
         return not feed.epoch or not (
-            feed.position <= stream.position or stream.is_silent_to(feed.position)
+            feed.position <= stream.position
+            or feed.position <= feed.lost_to  # that is a gap, and known
+            or stream.is_silent_to(feed.position)
         )
 
     def _may_be_at_end(self, stream: Stream, feed: Feed) -> bool:
         """Whether a log without entries may be that of a quiet topic: the worker that spoke first
         has only begun, and the other has told everything, nothing, since the stream's place."""
         return (
-            stream.stuck < MAX_STUCK
+            not self._is_stuck(stream)
+            and feed.lost_to < feed.position
             and stream.position > ORIGIN
             and self._is_too_old(stream, feed, None)
             and bool(feed.epoch)
@@ -489,7 +559,9 @@ class Relays:
         if not feed.epoch:
             stream.is_proven = False
         elif feed.position > stream.position and not stream.is_silent_to(feed.position):
-            if stream.stuck < MAX_STUCK:
+            # A hole that was declared has been waited for already.
+            is_declared = feed.lost_to >= feed.position and stream.asked_at >= feed.position
+            if not is_declared and not self._is_stuck(stream):
                 return False
             self._gap(stream, stream.position, feed.position, relay.NOT_IN_LOG)
         if stream.state is StreamState.REPLAYING:
@@ -509,8 +581,10 @@ class Relays:
         feed = stream.feed
         epoch = feed.epoch if feed is not None and feed.epoch else "n-"
         text = None
-        if oldest is not None:
-            text = cursors.encode(Cursor(cursors.source_of(epoch), oldest))
+        if oldest is not None or len(stream.subscription.streams) > 1:
+            # The whole subscription's, so that the others go on where they are.
+            stream.position, source = oldest or ORIGIN, cursors.source_of(epoch)
+            text = stream.subscription.cursor(stream, source=source, is_news=False)
         self._hub.counters.resumes_failed += 1
         payload = relay.resume_failed(
             stream.subscription.id_json,
@@ -521,6 +595,7 @@ class Relays:
         )
         self._say(stream, payload)
         stream.session.failed(stream)
+        self._complete(stream.subscription)
 
     # --- freshness ---
 
@@ -557,7 +632,11 @@ def _age_ms(subscription: Subscription, *, chain_ms: float, now_s: float) -> flo
 
 def _parts(feed: Feed, envelope: Envelope) -> Parts:
     return Parts(
-        envelope.payload, epoch=feed.epoch, position=envelope.position, times=envelope.times
+        envelope.payload,
+        feed.topic,
+        epoch=feed.epoch,
+        position=envelope.position,
+        times=envelope.times,
     )
 
 
@@ -566,4 +645,4 @@ def _opening(feed: Feed, payload: bytes | None, *, at: Position | None = None) -
     if payload is None:
         return None
     position = feed.position if at is None else at
-    return Parts(payload, epoch=feed.epoch, position=position, times=Times())
+    return Parts(payload, feed.topic, epoch=feed.epoch, position=position, times=Times())

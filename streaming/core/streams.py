@@ -7,7 +7,8 @@ holes where a waiting state was replaced by a newer one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Blocks (two seconds) after which a topic that just joined counts as complete with the others.
 SETTLE_BLOCKS = 30
+_FAR = end_of(2**63)
 #: A subscription of up to so many topics names each one's place in its cursor.
 FEW_TOPICS = 4
 
@@ -35,6 +37,11 @@ class OnSlow(StrEnum):
     CONFLATE = "conflate"  # a newer state replaces a waiting one; events that do not fit end it all
     SKIP = "skip"  # the same, and events that do not fit are left out, and a gap says which
     DISCONNECT = "disconnect"  # nothing is replaced
+
+
+def kind_of(topic: Topic) -> int:
+    """What a cursor of the topic says it is of."""
+    return cursors.kind_key(topic.kind, topic.stream, topic.by_event)
 
 
 class StreamState(Enum):
@@ -59,8 +66,8 @@ class Subscription:
     """What one subscribe asked for: one id and one numbering for all its topics."""
 
     __slots__ = (
-        "_ahead", "_behind", "_height", "echo", "era", "head", "id_json", "is_resuming",
-        "is_stale", "lost", "max_age_ms", "on_slow", "session", "streams",
+        "_ahead", "_behind", "_height", "_unsettled_at", "echo", "era", "head", "id_json",
+        "is_resuming", "is_stale", "lost", "max_age_ms", "on_slow", "session", "streams",
     )  # fmt: skip
 
     def __init__(
@@ -86,59 +93,92 @@ class Subscription:
         # The block being delivered, who has got something of it already, and who may be behind it
         # (with the height at which they no longer are).
         self._height = 0
+        self._unsettled_at = -1
         self._ahead: dict[Stream, Position] = {}
         self._behind: dict[Stream, int] = {}
 
     def unsettle(self, stream: Stream) -> None:
-        """From now on, and for `SETTLE_BLOCKS`, the cursor names this stream's place by itself."""
+        """From now on the cursor names this stream's place by itself, until it surely is where the
+        others are, or for `SETTLE_BLOCKS`."""
         self._behind[stream] = self._height + SETTLE_BLOCKS
 
-    def cursor(self, stream: Stream, *, source: str) -> str:
-        """How far the whole subscription is, right after a frame of `stream`.
+    def unsettle_all(self) -> None:
+        """The same for all streams."""
+        if self._unsettled_at == self._height and len(self._behind) == len(self.streams):
+            return  # a gap of each of 500 topics comes at once
+        self._unsettled_at = self._height
+        for stream in self.streams.values():
+            self.unsettle(stream)
+
+    def cursor(self, stream: Stream, *, source: str, is_news: bool = True) -> str:
+        """How far the whole subscription is, right after a frame of `stream`; `is_news` unless it
+        is a snapshot or a gap.
 
         Blocks come in order, so all topics are complete up to the block before this one, but for
         those named: what this block has brought already, and who may be behind.
         """
-        here = stream.position
+        here, kind = stream.position, stream.kind_key
+        if len(self.streams) == 1:
+            return cursors.encode(Cursor(source, here, kind=kind))
         if source != cursors.NODE or len(self.streams) <= FEW_TOPICS:
             others = {s.key: s.told for s in self.streams.values() if s is not stream}
-            return cursors.encode(Cursor(source, here, others))
-        if here.height > self._height:
+            return cursors.encode(Cursor(source, here, others, kind))
+        if not is_news:
+            self._behind.setdefault(stream, self._height + SETTLE_BLOCKS)
+            if not self._height and self._is_opening(stream):
+                # It is not all there yet: who is cut now begins anew. To name 1,300 places in the
+                # opening frames of as many topics would be 12 MB.
+                return cursors.encode(Cursor(source, ORIGIN, kind=kind))
+        elif here.height > self._height:
             self._height = here.height
             self._ahead.clear()
             self._settle()
-        if here.height == self._height:
+        if is_news and here.height == self._height:
             self._ahead[stream] = here
-        base = end_of(self._height - 1)
+        base = end_of(self._height - 1) if self._height else ORIGIN
         others = {s.key: p for s, p in self._ahead.items()}
         for behind in self._behind:
             others[behind.key] = behind.told
-        return cursors.encode(Cursor(source, base, others))
+        return cursors.encode(Cursor(source, base, others, kind))
+
+    def _is_opening(self, stream: Stream) -> bool:
+        """Whether other streams wait for their first frame. They get it about in order, so from
+        the last on it takes one look."""
+        others = (s for s in reversed(self.streams.values()) if s is not stream)
+        return any(other.state is StreamState.WAITING for other in others)
 
     def _settle(self) -> None:
+        workers = self.session.node_workers if self._behind else frozenset()
         for stream, until in list(self._behind.items()):
             if until == SETTLE_BLOCKS:  # joined before the first block was seen
-                self._behind[stream] = self._height + SETTLE_BLOCKS
-            elif stream.state is StreamState.LIVE and until <= self._height:
-                if stream.lost is None and (stream.feed is None or stream.feed.held is None):
-                    del self._behind[stream]
+                until = self._behind[stream] = self._height + SETTLE_BLOCKS
+            if (
+                stream.state is StreamState.LIVE
+                and stream.position.height < self._height
+                and stream.lost is None
+                and (until <= self._height or stream.is_told_by(workers))
+                and (stream.feed is None or stream.feed.held is None)
+            ):
+                del self._behind[stream]
 
 
 class Stream:
     """One topic of a subscription: everything up to `position` has been given."""
 
     __slots__ = (
-        "asked_s", "backlog", "began_s", "by_event", "channel", "feed", "is_asking", "is_bulk",
-        "is_down",
+        "asked_at", "asked_s", "backlog", "began_s", "by_event", "channel", "feed", "is_asking",
+        "is_bulk", "is_down",
         "is_first_answer",
-        "is_log_read", "is_proven", "is_state", "key", "lost", "may_ask", "passed", "position",
-        "silent_to", "since_ms", "slot", "source", "state", "stuck", "subscription", "topic",
+        "is_log_read", "is_proven", "is_state", "key", "kind_key", "lost", "may_ask", "passed",
+        "position", "silent_to", "since_ms", "slot", "source", "state", "stuck",
+        "stuck_s", "subscription", "topic",
     )  # fmt: skip
 
     def __init__(self, subscription: Subscription, topic: Topic) -> None:
         self.subscription = subscription
         self.topic = topic
         self.key = cursors.topic_key(topic.name)
+        self.kind_key = kind_of(topic)
         self.channel = topic.kind.value
         self.is_bulk = topic.is_bulk
         self.by_event = topic.by_event
@@ -161,11 +201,15 @@ class Stream:
         self.began_s: float | None = None
         self.may_ask = False  # although the topic showed no sign of life
         self.is_asking = False
-        self.asked_s = 0.0  # when the log was asked last
+        self.asked_s, self.asked_at = (
+            0.0,
+            ORIGIN,
+        )  # when the log was asked last, and the feed's place
         self.is_first_answer = True
         self.is_log_read = False  # to its end, as of the last answer
         self.is_proven = True  # False: live, but nobody said yet what comes after `position`
         self.stuck = 0  # answers in a row that brought nothing
+        self.stuck_s: float | None = None  # the first tick after the first of them
         self.passed = ORIGIN  # the newest frame that others got live while this one did not
         # What the log does not have up to here, as of the last question, did not happen.
         self.silent_to = ORIGIN
@@ -189,6 +233,16 @@ class Stream:
         """Up to here the customer has everything, or was told that they have not."""
         return self.position if self.lost is None else min(self.position, self.lost[0])
 
+    def is_told_by(self, workers: Collection[str]) -> bool:
+        """Whether each of `workers` tells everything of the topic since a place that the stream has
+        got to: then none of them gets past a block before the topic has it."""
+        feed = self.feed
+        return (
+            feed is not None
+            and bool(workers)
+            and all(feed.covers.get(worker, _FAR) <= self.position for worker in workers)
+        )
+
     def is_silent_to(self, place: Position) -> bool:
         """Whether nothing is left to be read up to `place`, although the log does not get there."""
         return self.passed <= self.position and place <= self.silent_to
@@ -201,9 +255,12 @@ class Stream:
 class Parts:
     """What the frames of one envelope have in common."""
 
-    __slots__ = ("_own", "epoch", "position", "source", "stem", "tail")
+    __slots__ = ("_own", "_topic", "epoch", "position", "source", "stem", "tail")
 
-    def __init__(self, payload: bytes, *, epoch: str, position: Position, times: Times) -> None:
+    def __init__(
+        self, payload: bytes, topic: Topic, *, epoch: str, position: Position, times: Times
+    ) -> None:
+        self._topic = topic
         self.stem = payload[:-1] if payload.endswith(b"}") else payload.rstrip()[:-1]
         self.epoch = epoch
         self.position = position
@@ -218,7 +275,8 @@ class Parts:
     def own(self) -> bytes:
         """The field `cursor` of a subscription to this topic alone, which most are: made once."""
         if not self._own:
-            text = cursors.encode(Cursor(self.source, self.position))
+            cursor = Cursor(self.source, self.position, kind=kind_of(self._topic))
+            text = cursors.encode(cursor)
             self._own = b',"cursor":"%b"' % text.encode()
         return self._own
 
@@ -318,7 +376,7 @@ def _without(own: bytes, lost: Iterable[Stream]) -> bytes:
     others = dict(cursor.others)
     for stream in lost:
         others[stream.key] = min(cursor.of(stream.topic.name), stream.told)
-    text = cursors.encode(Cursor(cursor.source, cursor.position, others)).encode()
+    text = cursors.encode(replace(cursor, others=others)).encode()
     return b'"'.join((*head, text, rest))
 
 
@@ -362,7 +420,8 @@ def data_frame(
     if stream.is_state or len(subscription.streams) == 1:
         own = parts.own
     else:
-        own = b',"cursor":"%b"' % subscription.cursor(stream, source=parts.source).encode()
+        cursor = subscription.cursor(stream, source=parts.source, is_news=not is_snapshot)
+        own = b',"cursor":"%b"' % cursor.encode()
     if is_replay:
         own += b',"replay":true'
     if is_snapshot:

@@ -14,7 +14,7 @@ from streaming.core.cursor import Cursor
 from streaming.core.dialects import relay
 from streaming.core.dialects.relay import Refusal
 from streaming.core.envelope import Position
-from tests.core.relay_world import CATALOGUE, Desk, Lease, World, begun, check, update
+from tests.core.relay_world import CATALOGUE, Desk, Lease, World, begun, check, events, update
 
 
 @pytest.fixture
@@ -159,6 +159,54 @@ def test_a_cursor_from_the_future_is_refused() -> None:
     error = the_error(desk.subscribe(coin="BTC", from_=ahead, id=1))
     assert (error["code"], error["tipHeight"]) == ("cursor_ahead", 1_000)
     assert desk.lease.used == 0
+
+
+def test_a_height_from_the_future_is_refused() -> None:
+    world = World()
+    desk = world.desk()
+    world.hear("A", 1_000)
+    error = the_error(desk.subscribe(coin="BTC", from_={"height": 1_032}, id=1))
+    assert error["code"] == "cursor_ahead"
+    assert the_error(desk.subscribe(coin="NONE"))["code"] == "unknown_coin"
+    (ack,) = desk.subscribe(coin="BTC", from_={"height": 1_031}, id=1)
+    assert ack["channel"] == "subscriptionResponse"
+
+
+def test_a_cursor_from_the_future_of_an_edge_that_has_just_begun_is_told() -> None:
+    """No worker has spoken yet, so it cannot be refused; but not followed in silence either."""
+    world = World()
+    desk = world.desk()
+    desk.subscribe(coin="BTC", from_={"height": 50_000}, id=1)
+    world.hear("A", 1_000)
+    world.publish(begun(999, 999))
+    world.wait(1)
+    assert desk.take() == []  # the other worker may be further
+    world.wait(2)
+    (frame,) = desk.take()
+    assert (frame["data"]["type"], frame["data"]["oldest"]) == ("resumeFailed", None)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"type": "l2Diff", "coin": "BTC"},
+        {"type": "raw", "stream": "node_fills"},
+        {"type": "orderUpdates", "user": "0x" + "a" * 40},
+    ],
+)
+def test_a_cursor_of_another_kind_of_topic_is_refused(other: dict[str, str]) -> None:
+    """An index counts within one file: the 9,000th status is not behind the 57th fill."""
+    world = World()
+    desk = world.desk()
+    desk.subscribe(coin="BTC", id=1)
+    world.publish(begun(3, 3), update(4, 3))
+    cursor = desk.take()[-1]["cursor"]
+    kind = other.pop("type")
+    error = the_error(world.desk().subscribe(kind, **other, from_=cursor))
+    assert (error["code"], error["field"]) == ("bad_cursor", "from")
+    by_event = world.desk().subscribe(coin="BTC", flush="event", from_=cursor)
+    assert the_error(by_event)["code"] == "bad_cursor"
+    assert "error" not in events(world.desk().subscribe(coin="ETH", from_=cursor))
 
 
 def test_a_cursor_of_a_public_source_that_ended_is_refused() -> None:

@@ -26,6 +26,8 @@ from streaming.core.topic import COIN_PATTERN, DEFAULT_LEVELS, MAX_LEVELS, Kind,
 SUBPROTOCOL = "hlrelay.v1"
 #: Topics of one subscription that are named one by one.
 MAX_NAMES = 1_000
+#: Topics of one subscription: as many as one cursor can name.
+MAX_TOPICS = cursors.MAX_OTHERS
 MAX_ID_CHARACTERS = 64
 MAX_AGE_MS = 3_600_000
 MARKET_TYPES = ("perp", "hip3", "spot", "outcome")
@@ -34,6 +36,7 @@ NEAR_MATCHES = 3
 NOT_IN_LOG = "not in the replay log"
 TOO_SLOW = "you read too slowly"
 TOO_OLD = "the replay log does not reach back that far"
+AHEAD = "it is ahead of the newest block"
 SOURCE_BEGAN_AGAIN = "the source began again"
 
 _OWN_KINDS = (Kind.L2_DIFF, Kind.L4_DIFF, Kind.RAW)
@@ -294,6 +297,9 @@ def _joined(
         topics[topic] = None
         if not normal:
             normal = orjson.loads(echo)
+    if len(topics) > MAX_TOPICS:
+        msg = f"{len(topics)} {many} are meant; a subscription takes up to {MAX_TOPICS}."
+        raise Refusal("bad_field", msg, field=many)
     if one not in normal:
         raise Refusal("bad_field", f"{rest.get('type')} takes no {one}.", field=many)
     listed = [getattr(topic, one) for topic in topics]
