@@ -18,7 +18,7 @@ from streaming.core import cursor as cursors
 from streaming.core.cursor import Cursor
 from streaming.core.envelope import ORIGIN, Envelope, Position, Times, end_of
 from streaming.core.outbox import Frame, header
-from streaming.core.topic import Topic
+from streaming.core.topic import Kind, Topic
 
 if TYPE_CHECKING:
     from streaming.core.feed import Feed
@@ -166,12 +166,38 @@ class Stream:
     """One topic of a subscription: everything up to `position` has been given."""
 
     __slots__ = (
-        "asked_at", "asked_s", "backlog", "began_s", "by_event", "channel", "feed", "is_asking",
-        "is_bulk", "is_down",
+        "asked_at",
+        "asked_s",
+        "backlog",
+        "began_s",
+        "by_event",
+        "channel",
+        "feed",
+        "is_asking",
+        "is_bulk",
+        "is_down",
         "is_first_answer",
-        "is_log_read", "is_proven", "is_state", "key", "kind_key", "lost", "may_ask", "passed",
-        "position", "silent_to", "since_ms", "slot", "source", "state", "stuck",
-        "stuck_s", "subscription", "topic",
+        "is_log_read",
+        "is_numbered",
+        "is_proven",
+        "is_state",
+        "key",
+        "kind_key",
+        "last_era",
+        "last_seq",
+        "lost",
+        "may_ask",
+        "passed",
+        "position",
+        "silent_to",
+        "since_ms",
+        "slot",
+        "source",
+        "state",
+        "stuck",
+        "stuck_s",
+        "subscription",
+        "topic",
     )  # fmt: skip
 
     def __init__(self, subscription: Subscription, topic: Topic) -> None:
@@ -183,6 +209,10 @@ class Stream:
         self.is_bulk = topic.is_bulk
         self.by_event = topic.by_event
         self.is_state = topic.is_state
+        # Frames of diffs name the one before: a copy that did not get it is not to be trusted.
+        self.is_numbered = topic.kind is Kind.L2_DIFF
+        self.last_seq = 0
+        self.last_era: Era | None = None
         # What a newer state replaces: one slot for each topic of each subscription.
         self.slot = (
             f"{subscription.id_json.decode()} {topic.name}"
@@ -285,7 +315,7 @@ class RelayFrame(Frame):
     """A data frame of one subscription; its text is made, and numbered, when it leaves."""
 
     __slots__ = (
-        "_era", "_own", "_parts", "_stream", "_wire", "after", "conflated",
+        "_era", "_own", "_parts", "_prev_seq", "_stream", "_wire", "after", "conflated",
     )  # fmt: skip
 
     def __init__(
@@ -303,6 +333,7 @@ class RelayFrame(Frame):
         self._own = own
         self._era = stream.subscription.era
         self._wire = b""
+        self._prev_seq = 0
         self.after = after
         self.conflated = 0
         self.channel = channel
@@ -322,6 +353,8 @@ class RelayFrame(Frame):
             self._era.seq += 1
             parts = self._parts
             number = b"%b%d" % (self._stream.subscription.head, self._era.seq)
+            if self._stream.is_numbered:
+                number += b',"prevSeq":%d' % self._number()
             if self.conflated:
                 number += b',"conflated":%d' % self.conflated
             own, stem, tail = self._own, parts.stem, parts.tail
@@ -329,6 +362,13 @@ class RelayFrame(Frame):
             # In one piece with its header: of 1.6 KB each copy counts.
             self._wire = b"".join((header(size), stem, number, own, tail))
         return self._wire
+
+    def _number(self) -> int:
+        """The number of the topic's frame before this one; 0 for the first of an era."""
+        stream, era = self._stream, self._era
+        self._prev_seq = stream.last_seq if stream.last_era is era else 0
+        stream.last_era, stream.last_seq = era, era.seq
+        return self._prev_seq
 
     @property
     def size_bytes(self) -> int:
@@ -339,7 +379,7 @@ class RelayFrame(Frame):
             + len(parts.tail)
             + len(self._own)
             + len(self._stream.subscription.head)
-            + 80
+            + 112
         )
 
     def keep(self) -> None:
@@ -347,6 +387,8 @@ class RelayFrame(Frame):
         if self._wire:
             self._wire = b""
             self._era.seq -= 1
+            # Several are given back in any order: the least is where the topic stands.
+            self._stream.last_seq = min(self._stream.last_seq, self._prev_seq)
         lost = self._stream.subscription.lost
         if lost and self.topic is None:
             # Made in the same tick as a frame that was left out since: it must not claim that one.

@@ -255,7 +255,12 @@ class World:
 
 
 def trades(*tids: int) -> bytes:
-    return orjson.dumps({"channel": "trades", "data": [{"tid": t, "time": t} for t in tids]})
+    """Trades that differ by their ids."""
+    users = ["0x" + "a" * 40, "0x" + "b" * 40]
+    same = {"coin": "BTC", "side": "A", "px": "1.0", "sz": "1.0", "hash": "0x0", "users": users}
+    return orjson.dumps(
+        {"channel": "trades", "data": [{**same, "tid": t, "time": t} for t in tids]}
+    )
 
 
 def update(

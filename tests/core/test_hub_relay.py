@@ -1,5 +1,8 @@
 """Two workers, holes, the replay log: what a customer of the relay dialect is given."""
 
+import orjson
+
+from streaming.core.book.frames import l4_updates
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.topic import Kind, Topic
 from tests.core.relay_world import (
@@ -11,6 +14,7 @@ from tests.core.relay_world import (
     data,
     events,
     lost,
+    trades,
     update,
 )
 
@@ -28,7 +32,7 @@ def test_a_data_frame_is_the_official_one_and_ours() -> None:
     snapshot, frame = desk.take()
     assert (snapshot["snapshot"], snapshot["seq"]) == (True, 1)
     assert frame["channel"] == "trades"
-    assert frame["data"] == [{"tid": 11, "time": 11}]
+    assert frame["data"] == orjson.loads(trades(11))["data"]
     assert (frame["id"], frame["seq"], frame["epoch"]) == (7, 2, EPOCH)
     assert frame["t"] == {"block": 11 * 10**9, "node": 2, "in": 3, "out": 4}
 
@@ -224,7 +228,7 @@ def test_a_state_starts_from_its_newest_frame_whatever_the_cursor() -> None:
     world = World()
     desk = world.desk()
     desk.subscribe("bbo", coin="BTC", from_={"height": 3})
-    payload = b'{"channel":"bbo","data":{"coin":"BTC"}}'
+    payload = b'{"channel":"bbo","data":{"coin":"BTC","time":1,"bbo":[null,null]}}'
     world.publish(begun(10, topic=BBO, payload=payload))
     frame, complete = desk.take()
     assert frame["channel"] == "bbo"
@@ -291,7 +295,7 @@ def test_after_a_hole_a_chained_topic_starts_from_a_snapshot() -> None:
     desk.subscribe("l4Book", coin="BTC")
 
     def frame(height: int, previous: Position, role: Role = Role.UPDATE) -> Envelope:
-        payload = b'{"channel":"l4Book","data":{"Updates":{"height":%d}}}' % height
+        payload = l4_updates(time_ms=1, height=height, statuses=(), diffs=())
         return Envelope(L4.name, EPOCH, Position(height), previous, role, payload)
 
     world.publish(frame(10, Position(10), Role.SNAPSHOT), frame(11, Position(10)))
@@ -311,7 +315,9 @@ def test_a_slow_customer_gets_states_conflated_and_seq_without_holes() -> None:
     desk.socket.is_blocked = True
 
     def state(height: int) -> Envelope:
-        payload = b'{"channel":"bbo","data":{"n":%d}}' % height
+        payload = (
+            b'{"channel":"bbo","data":{"coin":"BTC","time":1,"bbo":[null,null],"n":%d}}' % height
+        )
         return Envelope(
             BBO.name, EPOCH, Position(height), Position(height - 1), Role.UPDATE, payload
         )
