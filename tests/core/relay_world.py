@@ -254,13 +254,16 @@ class World:
                 self.log.answer()
 
 
+def trade(coin: str, tid: int, **fields: Any) -> dict[str, Any]:
+    """A whole trade."""
+    users = ["0x" + "a" * 40, "0x" + "b" * 40]
+    same = {"coin": coin, "side": "A", "px": "1.0", "sz": "1.0", "hash": "0x0", "users": users}
+    return {**same, "tid": tid, "time": tid, **fields}
+
+
 def trades(*tids: int) -> bytes:
     """Trades that differ by their ids."""
-    users = ["0x" + "a" * 40, "0x" + "b" * 40]
-    same = {"coin": "BTC", "side": "A", "px": "1.0", "sz": "1.0", "hash": "0x0", "users": users}
-    return orjson.dumps(
-        {"channel": "trades", "data": [{**same, "tid": t, "time": t} for t in tids]}
-    )
+    return orjson.dumps({"channel": "trades", "data": [trade("BTC", tid) for tid in tids]})
 
 
 def update(

@@ -12,6 +12,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from streaming.bus.log import LogWriter
 from streaming.core.envelope import Envelope, Position, Role
+from tests.core import relay_world
 from tests.core.relay_world import check
 from tests.support.edge import DEADLINE_S, Edge
 
@@ -50,7 +51,8 @@ def until(socket: ClientConnection, event: str) -> list[dict[str, Any]]:
 
 
 def trade(coin: str, height: int, role: Role = Role.UPDATE) -> Envelope:
-    payload = json.dumps({"channel": "trades", "data": [{"coin": coin, "tid": height}]}).encode()
+    data = [relay_world.trade(coin, height)]
+    payload = json.dumps({"channel": "trades", "data": data}).encode()
     return Envelope(f"trades {coin}", EPOCH, Position(height), Position(height - 1), role, payload)
 
 

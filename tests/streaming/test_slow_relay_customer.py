@@ -13,6 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 from streaming.bus.log import LogWriter
 from streaming.core.envelope import Envelope, Position, Role
 from streaming.ws import close_codes
+from tests.core import relay_world
 from tests.core.relay_world import check
 from tests.support.edge import DEADLINE_S, Edge
 from tests.support.services import wait_until
@@ -25,7 +26,7 @@ COINS = ("SLOWA", "SLOWB")
 
 
 def trade(coin: str, height: int, role: Role = Role.UPDATE) -> Envelope:
-    data = [{"coin": coin, "tid": height, "hash": PADDING}]
+    data = [relay_world.trade(coin, height, hash=PADDING)]
     payload = json.dumps({"channel": "trades", "data": data}).encode()
     return Envelope(f"trades {coin}", EPOCH, Position(height), Position(height - 1), role, payload)
 
