@@ -16,7 +16,7 @@ import orjson
 
 from streaming.core.dialects import official
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times
-from streaming.core.public_frames import ITEMS, SNAPLESS, UNNAMED, Slot, slot_in, slot_of, text
+from streaming.core.public_frames import ITEMS, SNAPLESS, Slot, slot_in, slot_of, text
 from streaming.core.public_states import (
     MAX_REMEMBERED,
     FastContexts,
@@ -40,7 +40,7 @@ YEAR_2100_MS = 4_102_444_800_000
 _TIMED = frozenset({Kind.L2_BOOK, Kind.BBO})
 _RELAY_ONLY = frozenset({Kind.L4_BOOK, Kind.L4_DIFF, Kind.L2_DIFF, Kind.RAW})
 
-#: Subscriptions have a limit of 1,000; more topics than this are an upstream that makes up names.
+#: Subscriptions have a limit of 1,000; what is remembered of trades that were is bounded by this.
 MAX_TOPICS = 4_000
 
 K = TypeVar("K", bound=Known)
@@ -61,6 +61,10 @@ class _Unusable(Exception):
     """The frame cannot be used; its argument is the reason to count."""
 
 
+class _Straggler(Exception):
+    """The frame was on its way when its topic was left."""
+
+
 class PublicFeed:
     """Frames of one connection. It survives reconnects: what the exchange repeats then is dropped.
 
@@ -76,6 +80,7 @@ class PublicFeed:
         self._epoch = epoch
         self._epochs: dict[Topic, str] = {}  # of what is subscribed
         self._left = 0  # topics that were
+        self._parting: set[Slot] = set()  # left, and the exchange has not confirmed it yet
         self._sentinel = sentinel
         self._count = 0
         self._states: dict[Topic, Known] = {}
@@ -98,6 +103,7 @@ class PublicFeed:
         epoch = f"{self._epoch}.{self._left}" if self._left else self._epoch
         self._epochs.setdefault(topic, epoch)
         self._subscribed.setdefault(slot_of(topic), {})[topic] = None
+        self._parting.discard(slot_of(topic))
 
     def unsubscribed(self, topic: Topic) -> None:
         """Tell that `topic` is no longer subscribed; its state is forgotten."""
@@ -106,6 +112,7 @@ class PublicFeed:
         topics.pop(topic, None)
         if not topics:
             self._subscribed.pop(slot, None)
+            self._parting.add(slot)
         self._acknowledged.discard(topic)
         self._heard.discard(topic)
         self._left += self._epochs.pop(topic, None) is not None
@@ -127,6 +134,7 @@ class PublicFeed:
         for state in self._states.values():
             state.time_ms = 0
             state.is_resuming = state.position != ORIGIN
+        self._parting.clear()
         interrupted, self._acknowledged = self._acknowledged, set()
         gaps = [self._gap(topic) for topic in interrupted if topic.kind in SNAPLESS]
         self._heard.clear()
@@ -140,6 +148,8 @@ class PublicFeed:
         self.notice = self.acknowledged = None
         try:
             return self._take(data, read_ns)
+        except _Straggler:
+            pass
         except _Unusable as unusable:
             self.faults[str(unusable)] += 1
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -200,12 +210,15 @@ class PublicFeed:
 
     def _notice(self, channel: str, body: Any) -> list[Envelope]:
         self.notice = Notice(channel, body)
-        if channel != "subscriptionResponse" or body["method"] != "subscribe":
+        if channel != "subscriptionResponse":
             return []
         try:
             topic, _ = official.parse_subscription(body.get("subscription"))
         except ValueError:
             return []  # a type we never asked for
+        if body["method"] != "subscribe":
+            self._parting.discard(slot_of(topic))
+            return []
         if topic in self._acknowledged or topic not in self._subscribed.get(slot_of(topic), ()):
             return []
         self._acknowledged.add(topic)
@@ -213,16 +226,16 @@ class PublicFeed:
         return [self._sign_of_life(topic)] if topic.kind in SNAPLESS else []
 
     def _topic(self, slot: Slot, body: Any) -> Topic:
-        subscribed = self._subscribed.get(slot, {})
+        """The topic a frame belongs to, of those that were asked for: an upstream that makes up
+        names must not fill our memory."""
+        subscribed = self._subscribed.get(slot)
+        if not subscribed:
+            raise _Straggler if slot in self._parting else _Unusable("not_subscribed")
         if slot.kind is Kind.L2_BOOK:
             return _book_variant(subscribed, body)
-        if slot.kind in UNNAMED or slot.kind is Kind.USER_FILLS:
-            if not subscribed:
-                raise _Unusable("not_subscribed")
-            if len(subscribed) > 1:
-                raise _Unusable("ambiguous")
-            return next(iter(subscribed))
-        return Topic(slot.kind, slot.coin, dex=slot.dex, user=slot.user, interval=slot.interval)
+        if len(subscribed) > 1:
+            raise _Unusable("ambiguous")
+        return next(iter(subscribed))
 
     def _state(self, topic: Topic, data: bytes, body: Any, read_ns: int) -> list[Envelope]:
         time_ms = body["time"] if topic.kind in _TIMED else 0
@@ -245,7 +258,13 @@ class PublicFeed:
                 raise TypeError("not a trade")
         envelopes: list[Envelope] = []
         for coin, own in by_coin.items():
-            topic = Topic(Kind.TRADES, coin)
+            try:
+                topic = self._topic(Slot(Kind.TRADES, coin), None)
+            except _Straggler:
+                continue
+            except _Unusable as unusable:
+                self.faults[str(unusable)] += 1
+                continue
             state = self._known(topic, Trades)
             fresh = state.fresh(own)
             if state.is_resuming and len(fresh) == len(own):
@@ -293,10 +312,17 @@ class PublicFeed:
         state = self._states.get(topic)
         if not isinstance(state, kind):
             if len(self._states) >= MAX_TOPICS:
-                raise _Unusable("too_many_topics")
+                self._forget_one()
             state = self._states[topic] = kind()
         self._heard.add(topic)
         return state
+
+    def _forget_one(self) -> None:
+        """Drop the oldest of what is no longer subscribed."""
+        left = next((topic for topic in self._states if topic not in self._epochs), None)
+        if left is None:
+            raise _Unusable("too_many_topics")
+        del self._states[left]
 
     def _opening(self, topic: Topic, state: Items) -> bytes:
         if state.opening is None:

@@ -26,7 +26,8 @@ APPLY_SECONDS = Histogram(
 LAG_BLOCKS = Gauge("relay_upstream_lag_blocks", "Heights behind the best node.", ["source"])
 MARKED = Gauge(
     "relay_upstream_marked",
-    "1 while a node is lagging, stalled or disagreeing, or one of its files has stopped.",
+    "1 while a node is lagging, stalled or disagreeing, or one of its files has stopped; or a"
+    " public feed is in quarantine.",
     ["source", "mark"],
 )
 DISAGREEMENTS = Counter(

@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role
-from streaming.core.public import MAX_REMEMBERED, Notice, PublicFeed
+from streaming.core.public import MAX_REMEMBERED, MAX_TOPICS, Notice, PublicFeed
+from streaming.core.public_frames import slot_in
 from streaming.core.topic import Kind, Topic
 
 BOOK = Topic(Kind.L2_BOOK, "BTC")
 FAST = Topic(Kind.L2_BOOK, "BTC", n_levels=5, fast=True)
 GROUPED = Topic(Kind.L2_BOOK, "BTC", n_sig_figs=3)
-TRADES = Topic(Kind.TRADES, "BTC")
+TRADES, ETH = Topic(Kind.TRADES, "BTC"), Topic(Kind.TRADES, "ETH")
+BBO = Topic(Kind.BBO, "BTC")
 
 
 def feed(*topics: Topic) -> PublicFeed:
@@ -46,7 +48,7 @@ def tids(envelope: Envelope | None) -> list[int]:
 
 def test_a_frame_passes_byte_for_byte() -> None:
     raw = b'{ "channel":"bbo", "data":{"coin":"BTC","time":1000,"bbo":[null, null]} }'
-    (envelope,) = feed().take(raw, read_ns=9)
+    (envelope,) = feed(BBO).take(raw, read_ns=9)
     assert envelope.payload is raw
     assert envelope.topic == "bbo BTC"
     assert (envelope.position, envelope.previous, envelope.role) == (
@@ -72,7 +74,7 @@ def test_what_was_left_and_is_wanted_again_has_another_epoch() -> None:
 
 
 def test_positions_count_the_feeds_frames_and_chain_per_topic() -> None:
-    made = feed(BOOK)
+    made = feed(BOOK, BBO)
     (first,) = take(made, "l2Book", book())
     take(made, "bbo", {"coin": "BTC", "time": 1, "bbo": [None, None]})
     (second,) = take(made, "l2Book", book())
@@ -117,7 +119,7 @@ def test_a_book_that_cannot_be_told_is_dropped_and_counted(subscribed, data, rea
 
 
 def test_mids_of_a_dex() -> None:
-    made = feed()
+    made = feed(Topic(Kind.ALL_MIDS), Topic(Kind.ALL_MIDS, dex="xyz"))
     (main,) = take(made, "allMids", {"mids": {"BTC": "1.0"}})
     (dex,) = take(made, "allMids", {"dex": "xyz", "mids": {}})
     assert (main.topic, dex.topic) == ("allMids", "allMids xyz")
@@ -127,7 +129,7 @@ def test_mids_of_a_dex() -> None:
 
 
 def test_repeated_trades_are_cut_out() -> None:
-    made = feed()
+    made = feed(TRADES)
     (whole,) = take(made, "trades", trades(1, 2, 3))
     assert whole.payload == orjson.dumps({"channel": "trades", "data": trades(1, 2, 3)})
     assert take(made, "trades", trades(2, 3)) == []
@@ -139,7 +141,7 @@ def test_repeated_trades_are_cut_out() -> None:
 
 @given(st.lists(st.lists(st.integers(1, 40), max_size=6), max_size=12))
 def test_every_trade_comes_once_and_in_order(frames) -> None:
-    made = feed()
+    made = feed(TRADES)
     sent = [
         tid for frame in frames for e in take(made, "trades", trades(*frame)) for tid in tids(e)
     ]
@@ -149,17 +151,18 @@ def test_every_trade_comes_once_and_in_order(frames) -> None:
 
 
 def test_memory_of_trades_is_bounded_but_survives_a_resubscription() -> None:
-    made = feed()
+    made = feed(TRADES)
     for tid in range(1, MAX_REMEMBERED + 500):
         take(made, "trades", trades(tid))
     newest = range(MAX_REMEMBERED + 470, MAX_REMEMBERED + 500)
     made.unsubscribed(TRADES)
+    made.subscribed(TRADES)
     assert take(made, "trades", trades(*newest)) == []
     assert len(take(made, "trades", trades(1))) == 1
 
 
 def test_a_frame_of_two_coins_is_split() -> None:
-    one, two = take(feed(), "trades", trades(1) + trades(2, coin="ETH"))
+    one, two = take(feed(TRADES, ETH), "trades", trades(1) + trades(2, coin="ETH"))
     assert (one.topic, tids(one), two.topic, tids(two)) == ("trades BTC", [1], "trades ETH", [2])
 
 
@@ -235,9 +238,45 @@ def test_notices_are_set_aside(raw: bytes, notice: Notice) -> None:
     ],
 )
 def test_what_cannot_be_used_is_counted(raw: bytes, reason: str | None) -> None:
-    made = feed(BOOK)
+    fundings = Topic(Kind.USER_FUNDINGS, user="0x1")
+    made = feed(BOOK, BBO, TRADES, fundings, Topic(Kind.FAST_ASSET_CTXS))
     assert made.take(raw, read_ns=0) == []
     assert made.faults == (Counter({reason: 1}) if reason else Counter())
+
+
+def test_what_nobody_asked_for_is_neither_stored_nor_published() -> None:
+    made = feed(TRADES)
+    for number in range(MAX_TOPICS + 10):
+        made_up = {"coin": f"C{number}", "time": 1, "bbo": [None, None]}
+        assert take(made, "bbo", made_up) == []
+    (only,) = take(made, "trades", trades(1) + trades(2, coin="NOPE"))
+    assert (only.topic, tids(only)) == (TRADES.name, [1])
+    assert made.faults == Counter(not_subscribed=MAX_TOPICS + 11)
+    assert made._states.keys() == {TRADES}
+
+
+def test_what_was_on_its_way_when_its_topic_was_left_is_no_fault() -> None:
+    made = feed(TRADES, BBO)
+    made.unsubscribed(TRADES)
+    made.unsubscribed(BBO)
+    bbo = {"coin": "BTC", "time": 1, "bbo": [None, None]}
+    assert take(made, "trades", trades(1)) + take(made, "bbo", bbo) == []
+    assert not made.faults
+    left = {"method": "unsubscribe", "subscription": {"type": "bbo", "coin": "BTC"}}
+    take(made, "subscriptionResponse", left)
+    assert take(made, "bbo", bbo) == []
+    assert made.faults == Counter(not_subscribed=1)
+
+
+def test_trades_of_coins_that_were_followed_make_room() -> None:
+    made = feed()
+    for number in range(MAX_TOPICS + 10):
+        coin = f"C{number}"
+        made.subscribed(topic := Topic(Kind.TRADES, coin))
+        assert len(take(made, "trades", trades(1, coin=coin))) == 1
+        made.unsubscribed(topic)
+    assert len(made._states) == MAX_TOPICS
+    assert not made.faults
 
 
 def test_time_never_runs_backwards() -> None:
@@ -258,8 +297,12 @@ def test_recorded_single_frames_are_all_understood(recorded_frames: list[str]) -
     for raw in recorded_frames:
         frame = orjson.loads(raw)
         made = feed(BOOK, FAST, Topic(Kind.L2_BOOK, "MATIC"), Topic(Kind.ORDER_UPDATES, user="0x1"))
-        if frame["channel"] == "userFills":
-            made.subscribed(Topic(Kind.USER_FILLS, user=frame["data"]["user"]))
+        body = frame.get("data")
+        for trade in body if frame["channel"] == "trades" else ():
+            made.subscribed(Topic(Kind.TRADES, trade["coin"]))
+        slot = slot_in(frame["channel"], body)
+        if slot is not None and slot.kind not in (Kind.L2_BOOK, Kind.ORDER_UPDATES):
+            made.subscribed(Topic(**slot._asdict()))
         envelopes = made.take(raw.encode(), read_ns=0)
         assert not made.faults
         if made.notice is None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from streaming.core.envelope import Role
 from streaming.core.public import PublicFeed
 from streaming.core.schema_sentinel import MAX_FINDINGS, Change, Finding, SchemaSentinel
+from streaming.core.topic import Kind, Topic
 
 SECOND_NS = 1_000_000_000
 BBO: dict[str, Any] = {"coin": "BTC", "time": 1, "bbo": [{"px": "1.0", "sz": "2.0", "n": 1}, None]}
@@ -89,6 +90,7 @@ def test_recorded_frames_hold_no_news(recorded_frames: list[str]) -> None:
 def test_a_frame_with_news_passes() -> None:
     sentinel = SchemaSentinel()
     made = PublicFeed("p-1", sentinel=sentinel)
+    made.subscribed(Topic(Kind.BBO, BBO["coin"]))
     (envelope,) = made.take(orjson.dumps({"channel": "bbo", "data": {**BBO, "new": 1}}), read_ns=0)
     assert envelope.role is Role.UPDATE
     assert [finding.change for finding in sentinel.drain()] == [Change.FIELD]

@@ -12,6 +12,7 @@ import pytest
 
 from streaming.core.envelope import Envelope, Role
 from streaming.core.topic import Kind, Topic
+from streaming.upstream import quarantine
 from streaming.upstream.budget import Limits, PublicBudget
 from streaming.upstream.sources import public_link
 from streaming.upstream.sources.public import PublicSource
@@ -321,3 +322,27 @@ async def test_garbage_and_news_are_counted_and_the_rest_passes(exchange: FakeEx
         assert state["faults"]["not_json"] == 3
         assert state["faults"]["bad_frame"] == 3
         assert state["schema_findings"]["field"] == 1
+
+
+async def test_an_upstream_that_lies_is_left_alone_and_marked(
+    exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "FIRST_S", 0.3)
+    async with running(exchange) as (source, published):
+        source.want(BBO)
+        (connection,) = await exchange.until(lambda: exchange.following(coin="BTC"))
+        for number in range(quarantine.MAX_FAULTS + 1):
+            frame = {"coin": f"C{number}", "time": 1, "bbo": [None, None]}
+            with contextlib.suppress(ConnectionError):  # it hangs up on us
+                await connection.ws.send_json({"channel": "bbo", "data": frame})
+        told = await published.until(lambda e: e.role is Role.NOT_READY)
+        assert (told.topic, told.payload) == (BBO.name, public_link.QUARANTINED.encode())
+        assert {e.topic for e in published.envelopes} == {BBO.name}  # nothing that was made up
+        assert source.state()["marks"] == ["quarantined"]
+        assert not source.serves(BBO)  # another public row may
+        await exchange.until(lambda: len(exchange.connects_at_s) == 2)
+        assert exchange.connects_at_s[1] - exchange.connects_at_s[0] >= 0.3
+        await exchange.until(lambda: exchange.following(coin="BTC"))
+        assert source.serves(BBO)
+        assert source.state()["marks"] == []
+        assert source.state()["faults"]["not_subscribed"] == quarantine.MAX_FAULTS

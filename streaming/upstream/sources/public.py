@@ -39,6 +39,7 @@ RETRY_S = 2.0
 RETRIED = 100
 
 TAKEN = "Another tenant, who held fewer public feeds, has this place now"
+QUARANTINED = "quarantined"  # the mark
 UNSERVED = "The exchange has not acknowledged this subscription; it is asked again"
 
 
@@ -86,9 +87,16 @@ class PublicSource:
     def serves(self, topic: Topic) -> bool:
         """Whether the exchange knows the coin and the feed exists there (no `l4Book`, 20 levels at
         most)."""
-        return (
-            PublicFeed.can_serve(topic) and bool(self._catalogue) and self._catalogue.knows(topic)
-        )
+        return PublicFeed.can_serve(topic) and self._is_good and self._catalogue.knows(topic)
+
+    @property
+    def _is_good(self) -> bool:
+        """Whether it may be asked for anything: its names are known, and what it says is usable."""
+        return bool(self._catalogue) and not self._is_quarantined
+
+    @property
+    def _is_quarantined(self) -> bool:
+        return any(link.is_quarantined for link in self._links.values())
 
     def want(self, topic: Topic, tenants: Collection[str] = ()) -> bool:
         """Subscribe upstream, once however often it is called. `tenants` are those who want it
@@ -125,6 +133,8 @@ class PublicSource:
         """Live figures for the heartbeat."""
         links = self._links.values()
         heard = max((link.heard_at_s for link in links), default=0.0)
+        is_quarantined = self._is_quarantined
+        metrics.MARKED.labels(self.name, QUARANTINED).set(is_quarantined)
         return {
             "kind": "public",
             "address": without_secrets(self.url),
@@ -132,7 +142,8 @@ class PublicSource:
             "bytes_per_s": self._rate.per_s(),
             "height": None,
             "silent_s": round(time.monotonic() - heard, 3) if heard else None,
-            "books_ready": bool(self._catalogue),
+            "books_ready": self._is_good,
+            "marks": [QUARANTINED] if is_quarantined else [],
             "connections": sum(link.is_up for link in links),
             "subscriptions": len(self._link_of),
             "users": self._budget.users,
@@ -233,7 +244,8 @@ class PublicSource:
 
     # --- frames -----------------------------------------------------------------------------------
 
-    def _take(self, link: PublicLink, data: bytes) -> None:
+    def _take(self, link: PublicLink, data: bytes) -> int:
+        """Publish what a frame makes. Returns how much in it cannot be used."""
         self._frames += 1
         self._rate.add(len(data))
         envelopes = link.feed.take(data, read_ns=time.time_ns())
@@ -251,10 +263,12 @@ class PublicSource:
         notice = link.feed.notice
         if notice is not None and notice.channel == "error":
             self._fault("refused_upstream", 1, data)
-        if link.feed.faults:
-            for reason, count in link.feed.faults.items():
-                self._fault(reason, count, data)
-            link.feed.faults.clear()
+        faults = link.feed.faults
+        for reason, count in faults.items():
+            self._fault(reason, count, data)
+        unusable = faults.total()
+        faults.clear()
+        return unusable
 
     # --- without a source -------------------------------------------------------------------------
 

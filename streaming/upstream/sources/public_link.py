@@ -19,6 +19,7 @@ from streaming.core.public import PublicFeed
 from streaming.core.topic import Topic
 from streaming.upstream import metrics
 from streaming.upstream.budget import PublicBudget
+from streaming.upstream.quarantine import Quarantine
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,7 @@ RETRY_MIN_S, RETRY_MAX_S = 0.5, 30.0
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 
 LOST = "The connection to the exchange is lost; it is opened again"
+QUARANTINED = "The exchange's connection brings what cannot be used; it is left alone for a while"
 SILENT = "The exchange's connection says nothing, not even an answer to a ping"
 
 
@@ -59,10 +61,15 @@ def subscription_of(topic: Topic) -> dict[str, Any]:
     return subscription
 
 
+class _Quarantined(Exception):
+    """Too much of what comes cannot be used."""
+
+
 class PublicLink:
     """One upstream connection and what is subscribed on it.
 
-    `on_frame(link, data)` gets every frame, `publish` what a reconnect makes known: gaps.
+    `on_frame(link, data)` gets every frame and says how much in it cannot be used, `publish` what a
+    reconnect makes known: gaps.
     `on_left(topic)` is called when a topic that was removed is carried no more: the exchange was
     told, or the connection is over. `on_down(link, why)` is called when the connection is lost or
     falls silent, `on_up(link)` when a silent one speaks again; a new connection must first
@@ -76,7 +83,7 @@ class PublicLink:
         name: str,
         feed: PublicFeed,
         budget: PublicBudget,
-        on_frame: Callable[[PublicLink, bytes], None],
+        on_frame: Callable[[PublicLink, bytes], int],
         publish: Callable[[Iterable[Envelope]], None],
         on_left: Callable[[Topic], None] = lambda topic: None,
         on_unserved: Callable[[Topic], None] = lambda topic: None,
@@ -93,10 +100,16 @@ class PublicLink:
         self._budget = budget
         self._on_frame, self._publish, self._on_unserved = on_frame, publish, on_unserved
         self._on_left, self._on_down, self._on_up = on_left, on_down, on_up
+        self._quarantine = Quarantine()
         self._pinged_at_s = 0.0
         self._asked: set[Topic] = set()
         self._leaving: dict[Topic, None] = {}  # asked for, and to be taken back
         self._wake = asyncio.Event()
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether it is left alone, because too much of what it brought could not be used."""
+        return self._quarantine.is_on(now_s=time.monotonic())
 
     def add(self, topic: Topic) -> None:
         """Subscribe as soon as the connection allows."""
@@ -134,6 +147,13 @@ class PublicLink:
                     continue  # we hung up: nobody wants anything
                 log.warning("upstream_lost", link=self.name, reason=str(error))
                 self._fail(LOST)
+            except _Quarantined:
+                for_s = self._quarantine.begin(now_s=time.monotonic())
+                log.error("upstream_quarantined", link=self.name, for_s=for_s)
+                self._fail(QUARANTINED)
+                self._over()
+                await asyncio.sleep(for_s)
+                continue
             except Exception:
                 # Nothing an upstream sends may end the link for good.
                 log.exception("upstream_link_failed", link=self.name)
@@ -196,7 +216,9 @@ class PublicLink:
             if self.down is not None:
                 self.down = None
                 self._on_up(self)
-            self._on_frame(self, data)
+            faults = self._on_frame(self, data)
+            if self._quarantine.note(faults=faults, now_s=self.heard_at_s):
+                raise _Quarantined
 
     async def _subscribe(self, socket: ClientConnection) -> None:
         while True:
