@@ -22,6 +22,9 @@ PAUSE_S = 2.5
 #: ... and be about as new as they were: nodes that catch up would tell again what the public feed
 #: has told.
 CATCHING_UP_S = 2.0
+#: Whose age has not fallen for this long does not catch up: its clock was stopped with it.
+SETTLED_AFTER_S = 60.0
+SETTLED_WITHIN_S = 1.0
 #: Books without a checkpoint for this long: one of mainnet takes some seconds.
 BOOKS_OUT_AFTER_S = 10.0
 
@@ -38,6 +41,7 @@ class Standby:
         self._rising_since_s: float | None = None
         self._ready_at_s: float | None = None
         self._least_age_s = float("inf")
+        self._mark = 0.0, 0.0  # when blocks came again (or later), and how old they were
 
     def look(self, *, height: int, age_s: float, books_ready: bool, now_s: float) -> bool:
         """Take note of the best tip of all workers (`age_s` after its own time) and whether any has
@@ -48,6 +52,7 @@ class Standby:
             self._height, rose_at_s, self._rose_at_s = height, self._rose_at_s, now_s
             if rose_at_s is None or now_s - rose_at_s > PAUSE_S or self._rising_since_s is None:
                 self._rising_since_s = now_s
+                self._mark = now_s, age_s
             self._least_age_s = min(self._least_age_s, age_s)
         if self._rose_at_s is not None:
             self._judge(age_s=age_s, now_s=now_s)
@@ -65,8 +70,18 @@ class Standby:
         if silent_s >= OUT_AFTER_S:
             self.is_out, self._rising_since_s = True, None
         elif self.is_out and self._rising_since_s is not None and silent_s <= PAUSE_S:
-            is_new = age_s <= self._least_age_s + CATCHING_UP_S
+            is_new = age_s <= self._least_age_s + CATCHING_UP_S or self._is_settled(age_s, now_s)
             self.is_out = not (is_new and now_s - self._rising_since_s >= BACK_AFTER_S)
+
+    def _is_settled(self, age_s: float, now_s: float) -> bool:
+        marked_s, marked_age_s = self._mark
+        if now_s - marked_s < SETTLED_AFTER_S:
+            return False
+        if age_s < marked_age_s - SETTLED_WITHIN_S:
+            self._mark = now_s, age_s  # it still catches up
+            return False
+        self._least_age_s = age_s
+        return True
 
     def _judge_books(self, *, books_ready: bool, now_s: float) -> None:
         if books_ready or self._ready_at_s is None:

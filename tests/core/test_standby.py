@@ -13,6 +13,7 @@ from streaming.upstream.standby import (
     BOOKS_OUT_AFTER_S,
     OUT_AFTER_S,
     PAUSE_S,
+    SETTLED_AFTER_S,
     Standby,
 )
 
@@ -72,6 +73,27 @@ def test_nodes_that_catch_up_are_not_back_yet() -> None:
     nodes.live(10, age_s=40.0)
     assert nodes.standby.covers(TRADES)
     nodes.live(0.25)
+    assert not nodes.standby.covers(TRADES)
+
+
+def test_nodes_whose_clock_was_stopped_with_them_are_back_after_a_minute() -> None:
+    nodes = Nodes()
+    nodes.live(5)
+    nodes.stall(60)
+    nodes.live(SETTLED_AFTER_S, age_s=60.0)
+    assert nodes.standby.covers(TRADES)
+    nodes.live(0.25, age_s=60.0)
+    assert not nodes.standby.covers(TRADES)
+
+
+def test_nodes_that_catch_up_slowly_are_waited_for() -> None:
+    nodes = Nodes()
+    nodes.live(5)
+    nodes.stall(100)
+    for age_s in range(100, 3, -1):  # a tenth faster than the chain
+        nodes.live(10, age_s=float(age_s))
+        assert nodes.standby.covers(TRADES)
+    nodes.live(10, age_s=2.0)
     assert not nodes.standby.covers(TRADES)
 
 

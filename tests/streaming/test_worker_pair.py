@@ -282,6 +282,42 @@ async def test_a_dead_public_link_is_told_although_both_have_books(
             await listener.until(lambda: came(Role.UPDATE))
 
 
+async def test_a_public_row_stands_in_while_no_node_writes(tmp_path: Path, redis_url: str) -> None:
+    book = {"coin": "BTC", "time": 1, "levels": [[], []]}
+    row = {"coin": "BTC", "side": "A", "px": "1", "sz": "1", "time": 1, "hash": "0x", "tid": 1}
+    openings = {"trades": [row], "l2Book": book}
+    async with FakeExchange().serve() as exchange:
+        exchange.opening = lambda topic: orjson.dumps(
+            {"channel": topic["type"], "data": openings[topic["type"]]}
+        )
+        async with pair(tmp_path, redis_url, public=exchange.url) as (twins, listener, _, work, _):
+            assert not exchange.topics  # the nodes have it all
+            said = [
+                *(u.values() for u in listener.updates.values()),
+                *listener.others.values(),
+            ]
+            assert all(e.epoch.startswith("n-") for each in said for e in each)
+
+            def standing_in() -> set[str]:
+                told = [e for each in listener.others.values() for e in each]
+                return {e.topic for e in told if e.epoch.startswith("p-")}
+
+            await listener.until(lambda: standing_in() == {TRADES, L2_BOOK})
+            writing = asyncio.ensure_future(_keep_writing(twins))
+            try:
+                await exchange.until(lambda: not exchange.topics)
+                first = twins.height + 1
+                await listener.until(
+                    lambda: all(
+                        any(height >= first for height in listener.heights(worker, topic))
+                        for worker in work
+                        for topic in (TRADES, L2_BOOK)
+                    )
+                )
+            finally:
+                writing.cancel()
+
+
 async def test_a_flush_of_redis_gives_a_new_epoch_to_both(tmp_path: Path, redis_url: str) -> None:
     async with pair(tmp_path, redis_url) as (twins, listener, _, workers, _):
         (before,) = {e.epoch for updates in listener.updates.values() for e in updates.values()}
