@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streaming.core.envelope import Envelope, Role
 from streaming.core.topic import Kind, Topic
@@ -346,3 +348,43 @@ async def test_an_upstream_that_lies_is_left_alone_and_marked(
         assert source.serves(BBO)
         assert source.state()["marks"] == []
         assert source.state()["faults"]["not_subscribed"] == quarantine.MAX_FAULTS
+
+
+WISHES = st.lists(
+    st.tuples(
+        st.integers(0, 5), st.sampled_from(["want", "unwant"]), st.sampled_from(["Acme", "Cleo"])
+    ),
+    max_size=25,
+)
+
+
+@given(WISHES, st.booleans())
+def test_whoever_wants_what_no_place_is_lost_or_given_twice(wishes, is_unnamed: bool) -> None:
+    """The bookkeeping alone: the links have no connection yet, so what is removed is gone."""
+
+    async def run() -> None:
+        (spec,) = parse_upstreams("ws://127.0.0.1:1/ws")
+        budget = PublicBudget(Limits(users=3, connections=3))
+        source = PublicSource(spec, name="public0", budget=budget)
+        async with asyncio.TaskGroup() as group:
+            source._group = group
+            for number, wish, tenant in wishes:
+                topic = (
+                    Topic(Kind.ORDER_UPDATES, user=user(number)) if is_unnamed else fills(number)
+                )
+                if wish == "want":
+                    source.want(topic, tenants=[tenant])
+                else:
+                    source.unwant(topic)
+                carried = {t for link in source._links.values() for t in link.topics}
+                assert carried == set(source._link_of) == set(source._tenants)
+                assert len(carried) == budget.subscriptions <= 3
+                assert not carried & source._waiting.keys()
+                assert source._waiting.keys() == source._refusals.keys()
+                assert not source._gates
+                assert not source._leaving
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+
+    asyncio.run(run())

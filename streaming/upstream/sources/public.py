@@ -174,26 +174,28 @@ class PublicSource:
             return
         self._waiting.pop(topic, None)
         self._refusals.pop(topic, None)
+        self._tenants[topic] = tenants
+        if topic in self._link_of:
+            return
+        link = self._link_of[topic] = self._links.get(grant.link) or self._open(grant.link)
+        gate = {each for evicted in grant.evicted for each in self._before(evicted)}
+        if gate:
+            self._gates[topic] = gate  # who leaves last lets it in
+        elif topic not in self._gates:
+            link.add(topic)
         for evicted in grant.evicted:
             if evicted in self._link_of:
                 self._waiting[evicted] = self._tenants[evicted]
                 self._refusals[evicted] = TAKEN
                 self._remove(evicted)
                 self._publish([_not_ready(evicted, TAKEN)])
-        self._tenants[topic] = tenants
-        if topic in self._link_of:
-            return
-        link = self._link_of[topic] = self._links.get(grant.link) or self._open(grant.link)
-        before = {each for evicted in grant.evicted for each in self._before(evicted)}
-        if before:
-            self._gates[topic] = before
-        if topic not in self._gates:
-            link.add(topic)
 
     def _before(self, evicted: Topic) -> set[Topic]:
         """What must be gone from the exchange before the place that `evicted` had is free."""
         gate = self._gates.pop(evicted, set())  # it was not asked for yet
-        return gate | ({evicted} & self._leaving)
+        link = self._link_of.get(evicted)
+        is_carried = link is not None and evicted in link.topics
+        return gate | {evicted} if is_carried or evicted in self._leaving else gate
 
     def _remove(self, topic: Topic) -> None:
         link = self._link_of.pop(topic)
@@ -206,14 +208,14 @@ class PublicSource:
     def _left(self, topic: Topic) -> None:
         """The exchange carries the topic no more."""
         self._leaving.discard(topic)
-        for waiting, gate in list(self._gates.items()):
+        for gate in self._gates.values():
             gate.discard(topic)
-            if not gate:
-                del self._gates[waiting]
-                if waiting in self._link_of:
-                    self._link_of[waiting].add(waiting)
-                else:
-                    self._free(waiting)
+        for waiting in [each for each, gate in self._gates.items() if not gate]:
+            self._gates.pop(waiting, None)
+            if waiting in self._link_of:
+                self._link_of[waiting].add(waiting)
+            else:
+                self._free(waiting)
         self._free(topic)
 
     def _free(self, topic: Topic) -> None:
