@@ -28,13 +28,24 @@ SLICE_BYTES = 4 * 1024 * 1024
 
 
 class ReplicaTail:
-    """Follows one node's `replica_cmds` from now on. Runs once."""
+    """Follows one node's `replica_cmds` from now on. Runs once.
+
+    `back_bytes` asks for so much of the newest file besides, for `read_history` to deliver: what
+    came before that file began is not read.
+    """
 
     kind = FileKind.BLOCKS
 
     def __init__(
-        self, data_dir: Path, *, max_line_bytes: int = MAX_LINE_BYTES, look_s: float = LOOK_S
+        self,
+        data_dir: Path,
+        *,
+        back_bytes: int = 0,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        look_s: float = LOOK_S,
     ) -> None:
+        self.back_bytes = back_bytes
+        self._live_from = 0  # in the file that was there at the start
         self.faults = Faults(FileKind.BLOCKS)
         self._root = data_dir / "replica_cmds"
         self._max_line_bytes, self._look_s = max_line_bytes, look_s
@@ -51,6 +62,28 @@ class ReplicaTail:
         """For metrics."""
         file = str(self._path) if self._path else None
         return TailState(None, file, self._offset, self._height or None, self._grew_ns, 0)
+
+    async def find(self) -> None:
+        """Find the place to begin at. Takes a second for 2 GB, in a thread."""
+        try:
+            await self._look()
+        except OSError as error:  # `run` tries again
+            self.faults.add(FaultReason.UNREADABLE, str(error).encode())
+            self._close()
+        self.back_bytes = 0  # a file that is found later is followed from its end
+
+    async def read_history(self, deliver_history: Deliver) -> None:
+        """After `find`, before `run`: deliver what was there."""
+        try:
+            while self._fd >= 0 and self._offset < self._live_from:
+                at = self._offset
+                deliver_history(self._read())
+                if self._offset == at:
+                    return  # somebody has cut the file
+                await asyncio.sleep(0)
+        except OSError as error:
+            self.faults.add(FaultReason.UNREADABLE, str(error).encode())
+            self._close()
 
     async def run(self, deliver: Deliver) -> None:
         """Deliver blocks until cancelled. Disk errors are counted, and it is tried again."""
@@ -83,8 +116,15 @@ class ReplicaTail:
         if self._path is None:
             # 2 GB at most, once: 1 s in a thread.
             fd = os.open(found, os.O_RDONLY)
-            lines, end = await asyncio.to_thread(_count_lines, fd)
-            self._follow(found, fd, height=int(found.name) + lines, offset=end)
+            try:
+                lines, end = await asyncio.to_thread(_count_lines, fd)
+                begin = await asyncio.to_thread(_line_start, fd, max(0, end - self.back_bytes), end)
+                lines -= await asyncio.to_thread(_count_between, fd, begin, end)
+            except BaseException:
+                os.close(fd)
+                raise
+            self._follow(found, fd, height=int(found.name) + lines, offset=begin)
+            self._live_from = end
             return
         later = [p for p in _numbered(found.parent.parent) if int(p.name) >= self._height]
         after = min(later, default=found, key=lambda path: int(path.name))
@@ -113,13 +153,18 @@ class ReplicaTail:
     def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._path = -1, None
+        self._fd, self._path, self._live_from = -1, None, 0
         self._half, self._is_skipping, self._vouches = b"", False, False
 
     # --- lines ------------------------------------------------------------------------------------
 
     def _read(self) -> list[RawBlock]:
-        if self._fd < 0 or not (data := os.read(self._fd, SLICE_BYTES)):
+        if self._fd < 0:
+            return []
+        # History and what is live never come together.
+        ahead = self._live_from - self._offset
+        size = min(SLICE_BYTES, ahead) if ahead > 0 else SLICE_BYTES
+        if not (data := os.read(self._fd, size)):
             return []
         self._offset += len(data)
         self._grew_ns = time.time_ns()
@@ -151,6 +196,26 @@ def _count_lines(fd: int) -> tuple[int, int]:
             end = at + data.rindex(b"\n") + 1
         at += len(data)
     return lines, end
+
+
+def _line_start(fd: int, at: int, end: int) -> int:
+    """Where the first line begins that does not begin before `at`; `end` when there is none."""
+    if at <= 0:
+        return 0
+    at -= 1  # a newline just before it
+    while at < end and (data := os.pread(fd, min(SLICE_BYTES, end - at), at)):
+        if (newline := data.find(b"\n")) >= 0:
+            return at + newline + 1
+        at += len(data)
+    return end
+
+
+def _count_between(fd: int, begin: int, end: int) -> int:
+    lines = 0
+    while begin < end and (data := os.pread(fd, min(SLICE_BYTES, end - begin), begin)):
+        lines += data.count(b"\n")
+        begin += len(data)
+    return lines
 
 
 def _numbered(start: Path) -> list[Path]:

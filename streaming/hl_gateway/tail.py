@@ -99,7 +99,11 @@ class NodeTail:
             if kind is not FileKind.BLOCKS
         ]
         self._replica = (
-            ReplicaTail(Path(data_dir), max_line_bytes=max_line_bytes)
+            ReplicaTail(
+                Path(data_dir),
+                back_bytes=back.get(FileKind.BLOCKS, 0),
+                max_line_bytes=max_line_bytes,
+            )
             if FileKind.BLOCKS in kinds
             else None
         )
@@ -190,7 +194,7 @@ class NodeTail:
         Raises:
             ValueError: history was asked for, and there is nobody to take it.
         """
-        if deliver_history is None and any(tail.back_bytes for tail in self._tails):
+        if deliver_history is None and any(tail.back_bytes for tail in self._all()):
             raise ValueError("tail_back_bytes needs deliver_history")
         self._loop, self._deliver = asyncio.get_running_loop(), deliver
         self._deliver_open = deliver_open
@@ -222,14 +226,23 @@ class NodeTail:
 
     async def _read_history(self, deliver_history: Deliver) -> None:
         """Fills of all the history first, then diffs, then statuses: nobody needs it merged by
-        height.
+        height. The lines of `replica_cmds` are counted meanwhile.
         """
-        for tail in self._tails:
-            while tail.in_history:
-                blocks = tail.read(read_ns=time.time_ns(), at_ns=time.monotonic_ns())
-                if blocks:
-                    deliver_history(blocks)
-                await asyncio.sleep(0)
+        replica = self._replica if self._replica and self._replica.back_bytes else None
+        finding = asyncio.ensure_future(replica.find()) if replica else None
+        try:
+            for tail in self._tails:
+                while tail.in_history:
+                    blocks = tail.read(read_ns=time.time_ns(), at_ns=time.monotonic_ns())
+                    if blocks:
+                        deliver_history(blocks)
+                    await asyncio.sleep(0)
+            if replica and finding:
+                await finding
+                await replica.read_history(deliver_history)
+        finally:
+            if finding:
+                finding.cancel()
 
     # -- wake-ups: callbacks of the loop, because a task switch would cost more than the work ------
 

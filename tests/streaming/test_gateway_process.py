@@ -155,6 +155,34 @@ async def test_a_gateway_that_is_killed_is_resumed_by_height(
     assert (state["connects"], state["lost"]) == (2, 0)
 
 
+async def test_raw_blocks_are_resumed_by_height_too(
+    node: NodeDirectory, gateway: GatewayProcess, tmp_path: Path
+) -> None:
+    file = node.root / "replica_cmds" / "2026-05-05T17:39:13Z" / "20260505" / "100"
+    file.parent.mkdir(parents=True)
+
+    def commit(*heights: int) -> None:
+        with file.open("ab", buffering=0) as out:
+            out.write(b"".join(b'{"abci_block":{"round":%d}}\n' % height for height in heights))
+
+    kinds = (FILLS, FileKind.BLOCKS)
+    commit(101)
+    gateway.kill()
+    await asyncio.to_thread(gateway.start)
+    async with following(gateway_link(gateway.address, scratch=tmp_path, kinds=kinds)) as delivered:
+        commit(102, 103)
+        await delivered.until(lambda: 103 in delivered.heights(FileKind.BLOCKS))
+        gateway.kill()
+        commit(104, 105, 106)
+        await asyncio.to_thread(gateway.start)
+        commit(107)
+        await delivered.until(lambda: 107 in delivered.heights(FileKind.BLOCKS))
+        assert delivered.link.state()["lost"] == 0
+    blocks = [block for block in delivered.blocks if block.kind is FileKind.BLOCKS]
+    assert [block.height for block in blocks] == list(range(102, 108))
+    assert [block.previous for block in blocks[1:]] == list(range(102, 107))
+
+
 async def test_a_gateway_that_stands_still_is_left_and_taken_up_again(
     node: NodeDirectory, gateway: GatewayProcess, tmp_path: Path
 ) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streaming.core.blocks import FileKind, RawBlock
 from streaming.hl_gateway.assemble import FaultReason
@@ -74,6 +77,64 @@ async def test_heights_come_from_the_name_and_the_line(tmp_path: Path) -> None:
     assert taken.places == [(900_003, None), (900_004, 900_003)]
     assert [block.lines for block in taken.blocks] == [[line(3)], [line(4)]]
     assert {block.kind for block in taken.blocks} == {FileKind.BLOCKS}
+
+
+@settings(max_examples=60)
+@given(
+    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12),
+    back_bytes=st.integers(1, 700),
+    half=st.integers(0, 20),
+)
+def test_history_is_whole_lines_and_what_is_live_follows_on_it(
+    sizes: list[int], back_bytes: int, half: int
+) -> None:
+    lines = [line(number)[:-1] + b" " * size + b"}" for number, size in enumerate(sizes)]
+    last = line(99)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write(root, 900, b"".join(each + b"\n" for each in lines) + last[:half])
+        asyncio.run(_reads_back(root, lines, last, half, back_bytes))
+
+
+async def _reads_back(
+    root: Path, lines: list[bytes], last: bytes, half: int, back_bytes: int
+) -> None:
+    tail, past, taken = ReplicaTail(root, look_s=0.02, back_bytes=back_bytes), Taken(), Taken()
+    await tail.find()
+    await tail.read_history(past)
+    # As many lines as fit, the newest ones, each at its height.
+    fit = [sum(len(each) + 1 for each in lines[at:]) <= back_bytes for at in range(len(lines))]
+    assert [block.lines[0] for block in past.blocks] == lines[
+        fit.index(True) if any(fit) else len(lines) :
+    ]
+    heights = [block.height for block in past.blocks]
+    assert heights == list(range(900 + len(lines) - len(heights) + 1, 900 + len(lines) + 1))
+    task = asyncio.ensure_future(tail.run(taken))
+    try:
+        write(root, 900, last[half:] + b"\n")
+        await taken.until(lambda: bool(taken.blocks))
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    before = heights[-1] if heights else None
+    assert taken.places == [(901 + len(lines), before)]
+    assert taken.blocks[0].lines == [last]
+
+
+async def test_a_file_that_is_found_later_has_no_history(tmp_path: Path) -> None:
+    tail, past, taken = ReplicaTail(tmp_path, look_s=0.02, back_bytes=1_000), Taken(), Taken()
+    await tail.find()
+    await tail.read_history(past)
+    write(tmp_path, 900, line(1) + b"\n")
+    task = asyncio.ensure_future(tail.run(taken))
+    try:
+        await taken.until(lambda: tail.state().height == 901)
+        write(tmp_path, 900, line(2) + b"\n")
+        await taken.until(lambda: bool(taken.blocks))
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert (past.blocks, taken.places) == ([], [(902, None)])
 
 
 async def test_the_next_file_goes_on_where_this_one_ends(tmp_path: Path) -> None:
