@@ -22,7 +22,8 @@ from structlog.testing import capture_logs
 from streaming.bus import keys
 from streaming.core.blocks import FileKind, RawBlock
 from streaming.core.line_sample import line_sample
-from streaming.core.schema_sentinel import Change, Finding
+from streaming.core.schema_baseline import FIELDS
+from streaming.core.schema_sentinel import Change, Finding, SchemaSentinel
 from streaming.core.topic import Kind, Topic
 from streaming.upstream.build import Upstreams
 from streaming.upstream.schema_alerts import SchemaAlerts
@@ -153,6 +154,19 @@ async def test_a_new_field_of_an_answer_is_told_and_passes() -> None:
         assert await watched(payload) == body
     detail = "field novel was never seen"
     assert told == [("polled", Finding(Change.FIELD, "info clearinghouseState", detail))]
+
+
+def test_recorded_answers_hold_no_news(test_data: Path) -> None:
+    recorded = gzip.decompress((test_data / "http" / "python_sdk_cassettes.jsonl.gz").read_bytes())
+    seen, sentinel = set(), SchemaSentinel()
+    for raw in recorded.splitlines():
+        entry = orjson.loads(raw)
+        channel = f"info {(entry.get('request') or {}).get('type')}"
+        if channel in FIELDS and entry["status"] == 200:
+            seen.add(channel)
+            sentinel.observe(channel, orjson.loads(entry["response_raw"]), now_ns=0)
+    assert len(seen) > 1, seen
+    assert sentinel.drain() == []
 
 
 # --- alerts ---
