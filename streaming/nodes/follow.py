@@ -75,8 +75,8 @@ class Rows:
         half = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            half.touch(0o600)  # before there is an address in it, which may hold a key
             half.write_bytes(msgspec.json.encode(specs))
-            half.chmod(0o600)
             half.replace(self._path)
         except OSError as error:  # a full disk must not end a worker
             log.warning("upstreams_not_kept", error=str(error))
