@@ -130,7 +130,8 @@ def reset(height: int, topic: Topic = L4) -> Envelope:
 
 
 def l4(height: int, previous: int, role: Role = Role.UPDATE) -> Envelope:
-    payload = b'{"channel":"l4Diff","data":{}}'
+    updates = {"time": 1, "height": height, "order_statuses": [], "book_diffs": []}
+    payload = orjson.dumps({"channel": "l4Diff", "data": {"Updates": updates}})
     return Envelope(L4_DIFF.name, EPOCH, Position(height), Position(previous), role, payload)
 
 
