@@ -212,7 +212,7 @@ def test_a_gap_of_all_coins_does_not_name_them_all_in_each_frame_after_it() -> N
     frames = desk.take()
     gaps = [frame["data"]["to"] for frame in frames if frame["channel"] == "relay"]
     assert len(gaps) == 400
-    assert max(map(len, gaps)) <= cursors.MAX_TEXT
+    assert set(gaps) == {None}  # the cursor before stays good: 400 of 5 KB are not told at once
     later = [len(f["cursor"]) for f in frames if f["channel"] == "trades"]
     assert max(later[-30:]) < 100
 

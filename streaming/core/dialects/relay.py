@@ -445,10 +445,11 @@ def gap(
     topic: Topic,
     *,
     begin: tuple[str, Position],
-    end: tuple[str, Position] | None,
+    end: tuple[str | None, Position] | None,
     reason: str,
 ) -> bytes:
-    """Frames after `begin`, up to and with `end`, are lost (None: up to the next frame)."""
+    """Frames after `begin`, up to and with `end`, are lost (None: up to the next frame). The cursor
+    of `end` is None where the one that the customer has stays the best."""
     fields: dict[str, Any] = {"from": begin[0], "to": end[0] if end else None}
     fields["fromHeight"] = begin[1].height
     fields["toHeight"] = end[1].height if end else None
