@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times, end_of
@@ -141,6 +141,7 @@ class Socket:
         self.outbox = Outbox(max_bytes)
         self.is_blocked = False
         self.is_cut = False
+        self.failures: list[Exception] = []  # a hub goes on without a sink that raises
         self._on_ready: list[Callable[[], None]] = []
 
     @property
@@ -172,11 +173,15 @@ class Socket:
 
     def _take(self, frames: tuple[Frame, ...]) -> None:
         Batch(frames)
-        for frame in frames:
-            assert frame.wire.endswith(frame.payload)
-            assert frame.text_bytes == len(frame.payload)
-            self.frames.append(check(frame.payload))
-            self.taken.append(frame)
+        try:
+            for frame in frames:
+                assert frame.wire.endswith(frame.payload)
+                assert frame.text_bytes == len(frame.payload)
+                self.frames.append(check(frame.payload))
+                self.taken.append(frame)
+        except (AssertionError, ValidationError) as failure:
+            self.failures.append(failure)
+            raise
 
 
 class Desk:
@@ -211,7 +216,9 @@ class Desk:
         return self.send(method="subscribe", subscription={"type": type_, **options}, **beside)
 
     def take(self) -> list[dict[str, Any]]:
-        """What came since."""
+        """What came since. Raises what was wrong with any of it."""
+        for failure in self.socket.failures:
+            raise failure
         frames, self.socket.frames = self.socket.frames, []
         return frames
 

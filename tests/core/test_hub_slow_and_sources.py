@@ -131,11 +131,11 @@ def test_whoever_subscribes_in_a_loop_gets_no_snapshot_each_time() -> None:
     world.hear("A", 10)
     desk = world.desk()
     topic = Topic(Kind.L4_BOOK, "BTC")
+    book = b'{"coin":"BTC","time":1,"height":10,"levels":[[],[]]}'
+    payload = b'{"channel":"l4Book","data":{"Snapshot":%b}}' % book
     for number in range(40):
         desk.subscribe("l4Book", coin="BTC", id=number)
-        world.publish(
-            Envelope(topic.name, EPOCH, end_of(10), ORIGIN, Role.SNAPSHOT, b'{"channel":"l4Book"}')
-        )
+        world.publish(Envelope(topic.name, EPOCH, end_of(10), ORIGIN, Role.SNAPSHOT, payload))
         desk.send(method="unsubscribe", id=number)
     assert len(world.wishes.asked) <= 3
     desk.subscribe("l4Book", coin="BTC", id=99)

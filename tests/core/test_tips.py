@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,7 +112,10 @@ UPDATES = Topic(Kind.ORDER_UPDATES, user=ADA)
 
 def order_update(height: int, previous: Position) -> Envelope:
     made = update(height, 0, topic=UPDATES)
-    payload = b'{"channel":"orderUpdates","data":[{"h":%d}]}' % height
+    body = {"coin": "BTC", "side": "B", "limitPx": "1.0", "sz": "1.0", "oid": height}
+    body |= {"timestamp": height, "origSz": "1.0"}
+    one = {"order": body, "status": "open", "statusTimestamp": height}
+    payload = orjson.dumps({"channel": "orderUpdates", "data": [one]})
     return msgspec.structs.replace(made, previous=previous, payload=payload)
 
 
@@ -144,7 +148,10 @@ def test_book_changes_that_went_past_say_nothing_of_statuses(lag: int) -> None:
     )
     world.wait()
     frames = desk.take()
-    assert [f["data"][0]["h"] for f in frames if f["channel"] == "orderUpdates"] == [198, 203]
+    assert [f["data"][0]["order"]["oid"] for f in frames if f["channel"] == "orderUpdates"] == [
+        198,
+        203,
+    ]
     assert events(frames) == []
 
 
