@@ -16,6 +16,9 @@ from streaming.core import tips
 CLOCKS_AGREE_NS = 60_000_000_000
 #: A worker says at least every 100 ms that it lives; one that does not for this long is gone.
 WORKER_GONE_S = 1.0
+#: Blocks beyond a place that a worker must have taken in before its silence about the place means
+#: that nothing was there: its files of one block do not come at once.
+MARGIN_BLOCKS = 3
 
 
 @dataclass(slots=True)

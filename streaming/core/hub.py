@@ -22,7 +22,7 @@ from streaming.core import snapshots
 from streaming.core.cursor import NODE_EPOCH_PREFIX
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.feed import Feed
-from streaming.core.freshness import Freshness
+from streaming.core.freshness import MARGIN_BLOCKS, Freshness
 from streaming.core.held import Held
 from streaming.core.outbox import Frame
 from streaming.core.relaying import Relays
@@ -46,9 +46,6 @@ HOLD_MAX_S = 1.0
 ASK_AGAIN_S = 1.0
 #: The same for a topic of which it was said that nobody serves it.
 ASK_REFUSED_S = 3.0
-#: Blocks beyond a hole's end that a worker must have taken in before its silence about the hole
-#: means that nothing was there: its files of one block do not come at once.
-MARGIN_BLOCKS = 3
 
 
 class Demand(Protocol):

@@ -14,6 +14,7 @@ from streaming.core import cursor as cursors
 from streaming.core.cursor import NODE_EPOCH_PREFIX, Cursor
 from streaming.core.dialects import relay
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times
+from streaming.core.freshness import MARGIN_BLOCKS
 from streaming.core.outbox import Frame
 from streaming.core.replays import Question, Replay
 from streaming.core.snapshots import Opening
@@ -43,9 +44,6 @@ CHUNK_BYTES = 128 * 1024
 #: suspected hole waits at most; and the time between two of them.
 MAX_STUCK_S = 1.0
 STUCK_S = 0.1
-#: Blocks beyond a place that a worker must have taken in before its silence about the place means
-#: that nothing was there: its files of one block do not come at once.
-MARGIN_BLOCKS = 3
 #: Topics of a subscription whose gaps carry its cursor.
 MAX_NAMED = 64
 #: Replays of one session that are looked at in one go: of 1,000 topics most may wait.

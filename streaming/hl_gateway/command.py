@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -98,7 +99,25 @@ def run(options: dict[str, Any], *, say: Callable[[str], object]) -> None:
         asyncio.run(_serve(config, say))
 
 
+def _may_listen(address: str) -> None:
+    """Whether the address is free, asked before gRPC's threads are there: a process that ends with
+    a refused port can abort in one of them. Raises CannotListen."""
+    host, _, port = address.rpartition(":")
+    try:
+        for family, kind, protocol, _, where in socket.getaddrinfo(
+            host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as asked:
+                asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    asked.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                asked.bind(where)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {address}: {error.strerror}") from error
+
+
 async def _serve(config: GatewayConfig, say: Callable[[str], object]) -> None:
+    _may_listen(config.listen)
     from streaming.hl_gateway.server import Gateway  # with gRPC's threads: see config.py
 
     gateway = Gateway(config)
