@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -133,18 +133,7 @@ class Runtime:
             return "draining"
         if not self.feeder.connected.is_set():
             return "the bus is not connected"
-        if not self.workers:
-            return "no upstream worker"
-        sources = [
-            source for worker in self.workers.values() for source in worker["sources"].values()
-        ]
-        if not any(source.get("books_ready") for source in sources):
-            return "books wait for a checkpoint"
-        # A public source is silent while nobody subscribes; only a node writes a block every 70 ms.
-        ages = [s["silent_s"] for s in sources if s.get("kind") == "node"]
-        if ages and all(age is None or age > STALE_S for age in ages):
-            return f"no node wrote a block for {STALE_S:g} s"
-        return None
+        return staleness_of(self.workers)
 
     def joined(self, connection: DataConsumer) -> None:
         """A customer was let in."""
@@ -257,6 +246,23 @@ class Runtime:
         self.workers = {
             name: orjson.loads(state) for name, state in zip(names, states, strict=True) if state
         }
+
+
+def staleness_of(workers: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why nothing fresh comes from these workers, by their heartbeats; None when it does."""
+    if not workers:
+        return "no upstream worker"
+    sources = [source for worker in workers.values() for source in worker["sources"].values()]
+    if any(worker.get("stands_in") for worker in workers.values()):
+        is_up = any(s.get("kind") == "public" and s.get("connections") for s in sources)
+        return None if is_up else "no node writes blocks, and no public feed is connected"
+    if not any(source.get("books_ready") for source in sources):
+        return "books wait for a checkpoint"
+    # A public source is silent while nobody subscribes; only a node writes a block every 70 ms.
+    ages = [s["silent_s"] for s in sources if s.get("kind") == "node"]
+    if ages and all(age is None or age > STALE_S for age in ages):
+        return f"no node wrote a block for {STALE_S:g} s"
+    return None
 
 
 def _text(value: bytes | str) -> str:

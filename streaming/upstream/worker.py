@@ -356,6 +356,7 @@ class Worker:
             "tip_height": height,
             "tip_ns": block_ns,
             "owns_public": self.owned.is_owner,
+            "stands_in": self._standby.is_out and self._standby.is_backed,
             "topics": len(self._serving),
             "lingering": len(self._leaving),
             "nodes": self._nodes.state() if self._nodes is not None else None,
