@@ -307,13 +307,15 @@ class Rig:
         names = [name for part in self.workers if (name := self.worker_name(part))]
         return [state for name in names if (state := self.heartbeat(name)) is not None]
 
-    def is_whole(self) -> bool:
-        """Whether every worker lives and reads every node, none of them marked."""
+    def is_whole(self, *, since_s: float = 0.0) -> bool:
+        """Whether every worker lives and reads every node, none of them marked, and has said so
+        after `since_s` (since 1970)."""
         names = [self.worker_name(part) for part in self.workers]
         states = [self.heartbeat(name) if name else None for name in names]
         return all(
             state is not None
-            and sum(s["kind"] == "node" for s in state["sources"].values()) >= len(self.pair.all)
+            and state["at_s"] > since_s
+            and sum(_is_read(s) for s in state["sources"].values()) >= len(self.pair.all)
             and state["nodes"]["books_ready"]
             and not any(self.marks(state).values())
             for state in states
@@ -351,7 +353,14 @@ class Rig:
                 part.thaw()
             else:
                 part.start()
-        until_true(self.is_whole, what="a whole relay again", deadline_s=START_DEADLINE_S)
+        # What was said before tells nothing: a gateway that is started again serves after 2 s, and
+        # until then the next fault would be a second one.
+        begun_s = time.time()
+        until_true(
+            lambda: self.is_whole(since_s=begun_s),
+            what="a whole relay again",
+            deadline_s=START_DEADLINE_S,
+        )
 
     def restart_redis(self, *, blocks: int) -> None:
         """Redis goes, with all it held, and comes back `blocks` later at the same address."""
@@ -371,6 +380,10 @@ class Rig:
             return error.code
         except OSError:
             return 0
+
+
+def _is_read(source: dict[str, Any]) -> bool:
+    return source["kind"] == "node" and source.get("connected", True)
 
 
 def until_true(is_true: Callable[[], bool], *, what: str, deadline_s: float) -> float:
