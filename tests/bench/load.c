@@ -5,6 +5,7 @@
  *   load idle    open N, say so, hold them until stdin closes
  *   load stall   open N, say so, and read nothing more until stdin closes
  *   load trace   open N, print each frame with the time of its read when stdin closes
+ *   load last    open N, print for each block time (`"time":<13 digits>`) when the last frame of it was read, once stdin closes
  *
  * A stamped frame carries `"_b":"<19 digits>"`, the publisher's CLOCK_MONOTONIC in nanoseconds, anywhere in
  * its text. All modes print `ready` once every connection is open (and acknowledged, if --ack is given) and end with
@@ -41,7 +42,7 @@
 /* Frames of one run whose spread over the connections is followed. */
 #define MAX_SPREADS (1 << 20)
 
-enum mode { FANOUT, CONNECT, IDLE, STALL, TRACE };
+enum mode { FANOUT, CONNECT, IDLE, STALL, TRACE, LAST };
 enum state { FREE, CONNECTING, UPGRADING, AWAITING_ACK, OPEN, CLOSING };
 
 struct conn {
@@ -88,6 +89,9 @@ static int64_t first_frame_ns, window_start_ns, window_end_ns;
 static struct histogram latency, spread;
 /* Of each frame of a fan-out: when the first and the newest connection had it, and how many have it. */
 static struct frame { int64_t first_ns, last_ns; int have; } *spreads;
+/* Of each block time of the newest 64 k blocks: when the last frame was read. */
+#define MAX_BLOCKS (1 << 16)
+static struct block { int64_t time_ms, last_ns; } blocks[MAX_BLOCKS];
 static FILE *trace;
 static char *trace_text;
 static size_t trace_bytes;
@@ -215,6 +219,26 @@ static int64_t stamp_of(const unsigned char *text, size_t bytes) {
     return stamp;
 }
 
+/* Open addressing by block time; snapshots tell times of long ago, which nobody asks for. */
+static void on_block(const unsigned char *text, size_t bytes, int64_t read_ns) {
+    const unsigned char *hit = memmem(text, bytes, "\"time\":", 7);
+    if (!hit || hit + 20 > text + bytes) {
+        unstamped++;
+        return;
+    }
+    int64_t time_ms = 0;
+    for (int i = 0; i < 13; i++) time_ms = time_ms * 10 + (hit[7 + i] - '0');
+    total_frames++;
+    window_bytes += bytes;
+    for (size_t at = (size_t)time_ms;; at++) {
+        struct block *b = &blocks[at % MAX_BLOCKS];
+        if (b->time_ms && b->time_ms != time_ms) continue;
+        b->time_ms = time_ms;
+        b->last_ns = read_ns;
+        return;
+    }
+}
+
 static void on_text(struct conn *c, const unsigned char *text, size_t bytes, int64_t read_ns) {
     if (c->state == AWAITING_ACK) {
         if (memmem(text, bytes, opt.ack, strlen(opt.ack)) && --c->acks <= 0) opened(c);
@@ -225,6 +249,10 @@ static void on_text(struct conn *c, const unsigned char *text, size_t bytes, int
         fwrite(text, 1, bytes, trace);
         fputc('\n', trace);
         total_frames++;
+        return;
+    }
+    if (mode == LAST) {
+        on_block(text, bytes, read_ns);
         return;
     }
     int64_t stamp = stamp_of(text, bytes);
@@ -454,15 +482,19 @@ static void run_until_stdin_closes(void) {
         fflush(trace);
         fwrite(trace_text, 1, trace_bytes, stdout);
     }
+    if (mode == LAST) {
+        for (size_t i = 0; i < MAX_BLOCKS; i++)
+            if (blocks[i].time_ms) printf("%lld %lld\n", (long long)blocks[i].time_ms, (long long)blocks[i].last_ns);
+    }
     report();
 }
 
 static void parse_options(int argc, char **argv) {
-    static const char *names[] = {"fanout", "connect", "idle", "stall", "trace"};
-    if (argc < 2) fail("usage: load fanout|connect|idle|stall|trace --port P [--option value]...");
-    for (mode = FANOUT; mode <= TRACE; mode++)
+    static const char *names[] = {"fanout", "connect", "idle", "stall", "trace", "last"};
+    if (argc < 2) fail("usage: load fanout|connect|idle|stall|trace|last --port P [--option value]...");
+    for (mode = FANOUT; mode <= LAST; mode++)
         if (!strcmp(argv[1], names[mode])) break;
-    if (mode > TRACE) fail("unknown mode %s", argv[1]);
+    if (mode > LAST) fail("unknown mode %s", argv[1]);
     for (int i = 2; i < argc; i += 2) {
         const char *name = argv[i], *value = argv[i + 1];
         if (i + 1 == argc) fail("%s needs a value", name);

@@ -1,12 +1,15 @@
 """A node as the hop needs it: real-format files at an exact pace, and the `/info` a worker asks.
 
-`python -m tests.bench.node_writer DIR --rate BLOCKS_PER_S` prints the port of its `/info`, writes
-until stdin closes and then prints `{block time in ms: CLOCK_MONOTONIC ns before its diffs' write}`.
+`python -m tests.bench.node_writer DIR --rate BLOCKS_PER_S [--coins N]` prints the port of its
+`/info`, writes until stdin closes and then prints `{block time in ms: CLOCK_MONOTONIC ns before its
+diffs' write}`.
 
 A block is as heavy as BTC's share of a recorded mainnet block: 37 book changes, one trade, 950
 order statuses (nearly all rejections, half a megabyte), written in the recorded order: fills,
-diffs, statuses. The simulator is no use here: it spends milliseconds in its matching engine before
-it writes, while this has every line ready when the block is due.
+diffs, statuses. Of more coins the first is BTC, and of the others some change in each block, the
+quieter the rarer, with statuses at the same ratio: 200 make some 180 changes and 2 MB. The
+simulator is no use here: it spends milliseconds in its matching engine before it writes, while this
+has every line ready when the block is due.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import random
 import sys
 import threading
 import time
@@ -27,6 +31,8 @@ from tests.bench import machine
 from tests.core.node_events import order as node_order
 
 COIN = "BTC"
+#: Coin number n of many changes in 6 of n blocks, by so many new orders.
+BUSY, NEW_ORDERS_OF_MANY = 6, 3
 FIRST_HEIGHT = 985_148_182
 #: Block time runs behind the write: 0.3 s at the recorded node.
 BEHIND_NS = 300_000_000
@@ -35,107 +41,82 @@ DEPTH_LEVELS = 100
 ORDERS_PER_LEVEL = 10
 #: New orders a block; as many of the block before are removed, and one changes its size: 37.
 NEW_ORDERS = 18
-REJECTIONS = 930
-#: Making a block's lines takes 1 ms.
-PREPARE_NS = 3_000_000
+REJECTIONS, CHANGES_OF_ONE = 930, 37
+#: Making a block's lines takes 1 ms, of 200 coins up to 14.
+PREPARE_NS = 20_000_000
 ZERO_HASH = "0x" + "0" * 64
 MAKER, TAKER = "0x" + "5e" * 20, "0x" + "16" * 20
 
 
-class Node:
-    """One coin's book and the lines that change it.
+class Book:
+    """One coin's orders and the events that change them."""
 
-    `block()` is called by one thread, `checkpoint()` by another.
-    """
-
-    def __init__(self) -> None:
-        self.height = FIRST_HEIGHT - 1
-        self._lock = threading.Lock()
+    def __init__(self, coin: str, *, number: int = 0, new_orders: int = NEW_ORDERS) -> None:
+        self.coin = coin
+        self._new_orders = new_orders
         self._orders: dict[int, dict[str, Any]] = {}
-        self._next_oid = 412_036_000_000
+        self._next_oid = 412_036_000_000 + number * 1_000_000_000
         for level in range(DEPTH_LEVELS):
             for _ in range(ORDERS_PER_LEVEL):
                 self._rest("B", BEST_BID - level, "0.5", time_ms=0)
                 self._rest("A", BEST_ASK + level, "0.5", time_ms=0)
         self._changing = next(iter(self._orders))
         self._recent: list[int] = []
-        self._rejections = "".join("," + self._rejection(i) for i in range(REJECTIONS))
 
-    def block(self, *, block_ns: int, written_ns: int) -> tuple[bytes, bytes, bytes]:
-        """The next block's lines of fills, diffs and statuses, applied to the book. Times: UTC."""
-        with self._lock:
-            self.height += 1
-            time_ms = block_ns // 1_000_000
-            diffs = [self._resize()]
-            diffs += [self._diff(self._orders.pop(oid), '"remove"') for oid in self._recent]
-            self._recent, statuses = [], []
-            for i in range(NEW_ORDERS):
-                side = "BA"[i % 2]
-                px = BEST_BID - i // 2 if side == "B" else BEST_ASK + i // 2
-                order = self._rest(side, px, f"0.{self.height % 900 + 100}1", time_ms=time_ms)
-                self._recent.append(order["oid"])
-                diffs.append(self._diff(order, f'{{"new":{{"sz":"{order["sz"]}"}}}}'))
-                statuses.append(self._status(order, _iso(block_ns)))
-        times = f'"local_time":"{_iso(written_ns)}","block_time":"{_iso(block_ns)}"'
-        head = f'{{{times},"block_number":{self.height},"events":['
-        return (
-            f"{head}{self._trade(time_ms)}]}}\n".encode(),
-            f"{head}{','.join(diffs)}]}}\n".encode(),
-            f"{head}{','.join(statuses)}{self._rejections}]}}\n".encode(),
-        )
+    def change(self, height: int, *, block_ns: int) -> tuple[str, list[str], list[str]]:
+        """A block's trade, book changes and accepted orders, applied."""
+        time_ms = block_ns // 1_000_000
+        diffs = [self._resize(height)]
+        diffs += [self._diff(self._orders.pop(oid), '"remove"') for oid in self._recent]
+        self._recent, statuses = [], []
+        for i in range(self._new_orders):
+            side = "BA"[i % 2]
+            px = BEST_BID - i // 2 if side == "B" else BEST_ASK + i // 2
+            order = self._rest(side, px, f"0.{height % 900 + 100}1", time_ms=time_ms)
+            self._recent.append(order["oid"])
+            diffs.append(self._diff(order, f'{{"new":{{"sz":"{order["sz"]}"}}}}'))
+            statuses.append(_status(order, _iso(block_ns)))
+        return self._trade(height, time_ms), diffs, statuses
 
-    def checkpoint(self) -> list[Any]:
-        """What `fileSnapshot` writes with users and height: `[height, [[coin, [bids, asks]]]]`."""
-        with self._lock:
-            sides: dict[str, list[Any]] = {"B": [], "A": []}
-            for order in self._orders.values():
-                sides[order["side"]].append([MAKER, dict(order)])
-            sides["B"].sort(key=lambda entry: -float(entry[1]["limitPx"]))
-            sides["A"].sort(key=lambda entry: float(entry[1]["limitPx"]))
-            return [self.height, [[COIN, [sides["B"], sides["A"]]]]]
+    def sides(self) -> list[list[Any]]:
+        """Bids and asks with users, best first."""
+        sides: dict[str, list[Any]] = {"B": [], "A": []}
+        for order in self._orders.values():
+            sides[order["side"]].append([MAKER, dict(order)])
+        sides["B"].sort(key=lambda entry: -float(entry[1]["limitPx"]))
+        sides["A"].sort(key=lambda entry: float(entry[1]["limitPx"]))
+        return [sides["B"], sides["A"]]
 
     def _rest(self, side: str, px: int, sz: str, *, time_ms: int) -> dict[str, Any]:
         self._next_oid += 1
         oid = self._next_oid
         order = node_order(
-            oid, sz, side=side, px=f"{px}.0", coin=COIN, timestamp=time_ms, cloid=f"0x{oid:032x}"
+            oid,
+            sz,
+            side=side,
+            px=f"{px}.0",
+            coin=self.coin,
+            timestamp=time_ms,
+            cloid=f"0x{oid:032x}",
         )
         self._orders[self._next_oid] = order
         return order
 
-    def _resize(self) -> str:
+    def _resize(self, height: int) -> str:
         order = self._orders[self._changing]
-        old, order["sz"] = order["sz"], f"0.{self.height % 8_999 + 1_000}1"
+        old, order["sz"] = order["sz"], f"0.{height % 8_999 + 1_000}1"
         return self._diff(order, f'{{"update":{{"origSz":"{old}","newSz":"{order["sz"]}"}}}}')
 
     def _diff(self, order: dict[str, Any], change: str) -> str:
         return (
-            f'{{"user":"{MAKER}","oid":{order["oid"]},"coin":"{COIN}","side":"{order["side"]}",'
+            f'{{"user":"{MAKER}","oid":{order["oid"]},"coin":"{self.coin}","side":"{order["side"]}",'
             f'"px":"{order["limitPx"]}","raw_book_diff":{change}}}'
         )
 
-    def _status(self, order: dict[str, Any], block_time: str) -> str:
-        status = {
-            "time": block_time,
-            "user": MAKER,
-            "hash": ZERO_HASH,
-            "builder": None,
-            "status": "open",
-            "order": order,
-        }
-        return json.dumps(status, separators=(",", ":"))
-
-    def _rejection(self, number: int) -> str:
-        order = self._rest("A", 65_045, "0.0003", time_ms=1_778_002_753_024)
-        del self._orders[order["oid"]]
-        text = self._status(order, "2026-05-05T17:39:13.024084407")
-        text = text.replace(f'"{ZERO_HASH}"', "null", 1).replace('"open"', '"badAloPxRejected"', 1)
-        return text.replace(MAKER, f"0x{number:040x}", 1)
-
-    def _trade(self, time_ms: int) -> str:
+    def _trade(self, height: int, time_ms: int) -> str:
         def side(user: str, letter: str, *, is_taker: bool) -> str:
             fill = {
-                "coin": COIN,
+                "coin": self.coin,
                 "px": f"{BEST_ASK}.0",
                 "sz": "0.00033",
                 "side": letter,
@@ -147,13 +128,90 @@ class Node:
                 "oid": self._changing + is_taker,
                 "crossed": is_taker,
                 "fee": "0.010866",
-                "tid": 316_000_000_000_000 + self.height,
+                "tid": 316_000_000_000_000 + height,
                 "feeToken": "USDC",
                 "twapId": None,
             }
             return json.dumps([user, fill], separators=(",", ":"))
 
         return side(TAKER, "B", is_taker=True) + "," + side(MAKER, "A", is_taker=False)
+
+
+class Node:
+    """The books of some coins and the lines that change them.
+
+    `block()` is called by one thread, `checkpoint()` by another.
+    """
+
+    def __init__(self, coins: int = 1) -> None:
+        self.height = FIRST_HEIGHT - 1
+        self._lock = threading.Lock()
+        self._chance = random.Random(coins)
+        self._books = [Book(COIN)] + [
+            Book(f"C{number - 1}", number=number, new_orders=NEW_ORDERS_OF_MANY)
+            for number in range(1, coins)
+        ]
+        self._rejection = _rejection(REJECTIONS)
+
+    @property
+    def coins(self) -> list[str]:
+        """Their names."""
+        return [book.coin for book in self._books]
+
+    def block(self, *, block_ns: int, written_ns: int) -> tuple[bytes, bytes, bytes]:
+        """The next block's lines of fills, diffs and statuses, applied to the books. Times: UTC."""
+        with self._lock:
+            self.height += 1
+            trades, diffs, statuses = [], [], []
+            for number, book in enumerate(self._books):
+                if number and self._chance.random() * number > BUSY:
+                    continue
+                trade, changes, opened = book.change(self.height, block_ns=block_ns)
+                trades.append(trade)
+                diffs += changes
+                statuses += opened
+        if len(self._books) > 1:
+            statuses += [self._rejection] * (len(diffs) // CHANGES_OF_ONE)
+        else:
+            statuses.append(self._rejection)
+        times = f'"local_time":"{_iso(written_ns)}","block_time":"{_iso(block_ns)}"'
+        head = f'{{{times},"block_number":{self.height},"events":['
+        fills, changed, told = (
+            f"{head}{','.join(events)}]}}\n".encode() for events in (trades, diffs, statuses)
+        )
+        return fills, changed, told
+
+    def checkpoint(self) -> list[Any]:
+        """What `fileSnapshot` writes with users and height: `[height, [[coin, [bids, asks]]]]`."""
+        with self._lock:
+            return [self.height, [[book.coin, book.sides()] for book in self._books]]
+
+
+def _status(order: dict[str, Any], block_time: str) -> str:
+    status = {
+        "time": block_time,
+        "user": MAKER,
+        "hash": ZERO_HASH,
+        "builder": None,
+        "status": "open",
+        "order": order,
+    }
+    return json.dumps(status, separators=(",", ":"))
+
+
+def _rejection(count: int) -> str:
+    """So many refused orders of as many users."""
+    texts = []
+    for number in range(count):
+        oid = 411_000_000_000 + number
+        refused = node_order(
+            oid, "0.0003", side="A", px="65045.0", coin=COIN, timestamp=1_778_002_753_024,
+            cloid=f"0x{oid:032x}",
+        )  # fmt: skip
+        text = _status(refused, "2026-05-05T17:39:13.024084407")
+        text = text.replace(f'"{ZERO_HASH}"', "null", 1).replace('"open"', '"badAloPxRejected"', 1)
+        texts.append(text.replace(MAKER, f"0x{number:040x}", 1))
+    return ",".join(texts)
 
 
 def _iso(time_ns: int) -> str:
@@ -208,8 +266,8 @@ class Info(BaseHTTPRequestHandler):
                 )
                 self._answer(200, None)
             case "meta":
-                coin = {"name": COIN, "szDecimals": 5, "maxLeverage": 40}
-                self._answer(200, {"universe": [coin] if "dex" not in body else []})
+                named = [{"name": c, "szDecimals": 5, "maxLeverage": 40} for c in self.node.coins]
+                self._answer(200, {"universe": named if "dex" not in body else []})
             case "spotMeta":
                 self._answer(200, {"tokens": [], "universe": []})
             case "perpDexs":
@@ -271,9 +329,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--coins", type=int, default=1)
     options = parser.parse_args()
 
-    node = Node()
+    node = Node(options.coins)
     handler = type("NodeInfo", (Info,), {"node": node})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -61,10 +61,16 @@ def messages(draw: st.DrawFn) -> tuple[bytes, int, int]:
 
 
 def conversation(load_client: Path, chunks: Sequence[bytes]) -> dict[str, int]:
-    """Send `chunks` to one client, wait until it has read the last, and return what it counted."""
+    """What one client counts of `chunks`."""
+    result: dict[str, int] = json.loads(printed(load_client, chunks)[-1])
+    return result
+
+
+def printed(load_client: Path, chunks: Sequence[bytes], *, mode: str = "idle") -> list[bytes]:
+    """Send `chunks` to one client, wait until it has read the last, and return its lines."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(DEADLINE_S)
-        arguments = ["idle", "--port", str(server.getsockname()[1])]
+        arguments = [mode, "--port", str(server.getsockname()[1])]
         with subprocess.Popen(
             [load_client, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as client:
@@ -80,8 +86,7 @@ def conversation(load_client: Path, chunks: Sequence[bytes]) -> dict[str, int]:
                 sender.join()
                 out, _ = client.communicate(timeout=DEADLINE_S)
     assert client.returncode == 0
-    result: dict[str, int] = json.loads(out.splitlines()[-1])
-    return result
+    return out.splitlines()
 
 
 def mask(size: int) -> bytes:
@@ -117,6 +122,19 @@ def test_every_message_counts_once_however_the_bytes_are_cut(
 
     assert result["total_frames"] == sum(stamped for _, stamped, _ in sent)
     assert result["unstamped"] == sum(unstamped for _, _, unstamped in sent)
+
+
+def test_of_each_block_time_the_last_read_is_kept(load_client: Path) -> None:
+    def at(time_ms: int) -> bytes:
+        return frame(TEXT, b'{"channel":"bbo","data":{"coin":"C1","time":%d}}' % time_ms)
+
+    times = [1_778_002_753_024, 1_778_002_753_094, 1_778_002_753_024, 1_778_002_753_024 + (1 << 16)]
+    chunks = [HANDSHAKE, *map(at, times), frame(TEXT, b"{}"), frame(PING, LAST)]
+    _, *lines, result = printed(load_client, chunks, mode="last")
+    last_ns = {int(ms): int(ns) for ms, ns in map(bytes.split, lines)}
+    assert last_ns.keys() == set(times)
+    assert (json.loads(result)["total_frames"], json.loads(result)["unstamped"]) == (4, 1)
+    assert last_ns[times[0]] >= last_ns[times[1]]
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,10 @@ def joined(lines: Iterable[str], stamps: Mapping[int, int], *, from_ns: int) -> 
             yield (int(read_ns) - written_ns) / 1e6
 
 
-def start_writer(stage: Stage, folder: Path, *, offered: int) -> Child:
+def start_writer(stage: Stage, folder: Path, *, offered: int, coins: int = 1) -> Child:
     """Writes a node's files; its first line is the port of its `/info`."""
     argv = [sys.executable, "-m", "tests.bench.node_writer", str(folder), "--rate", str(offered)]
+    argv += ["--coins", str(coins)]
     return stage.family.start(argv, name="node-writer", core=stage.cores.load, cwd=ROOT)
 
 
