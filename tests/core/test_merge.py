@@ -131,6 +131,26 @@ def test_a_broken_promise_is_found_and_names_its_source() -> None:
     assert pairs(merge.take("a", block(17, 16), now_ns=4)) == [(17, 16)]
 
 
+@pytest.mark.parametrize("make", [RawBlock, LateBlock])
+def test_an_empty_block_that_comes_late_breaks_no_promise(make: type[RawBlock]) -> None:
+    """One node writes a line for an empty block, the other does not."""
+    merge = begun("a", "b")
+    assert pairs(merge.take("a", replace(copy(11, 1), previous=9), now_ns=MS)) == [(11, 9)]
+    assert merge.take("b", make(FILLS, 10, [line(10, b"")], 0), now_ns=2 * MS) == []
+    assert pairs(merge.take("b", copy(12, 2), now_ns=3 * MS)) == [(12, 11)]
+    assert merge.drain_breaches() == []
+    assert merge.counts == {"late_copy": 2}
+
+
+@pytest.mark.parametrize("make", [RawBlock, LateBlock])
+def test_an_empty_copy_is_no_rest_of_a_block(make: type[RawBlock]) -> None:
+    merge = begun("a")
+    merge.take("a", copy(10, 1, ending=Ending.QUIET), now_ns=MS)
+    for source in "ab":
+        assert merge.take(source, make(FILLS, 10, [line(10, b"")], 0), now_ns=2 * MS) == []
+    assert merge.drain_breaches() == []
+
+
 def test_a_height_that_cannot_be_does_not_make_the_rest_late() -> None:
     merge = BlockMerge(["a", "b"])
     merge.take("a", block(10), now_ns=0)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming.core.blocks import FileKind, RawBlock
+from streaming.core.blocks import FileKind, Loss, RawBlock
 from streaming.core.envelope import Envelope, Position, Role, end_of
 from streaming.core.market import Market
 from streaming.core.merge import BlockMerge
@@ -273,6 +273,23 @@ def test_damage_of_one_node_costs_nobody_anything_where_another_writes_in_time(
     """
     chain, room = follow(seed, modes, damage=0.1, pauses=0.0)
     assert check(chain, room) == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.integers(0, 300))
+def test_a_late_node_of_the_other_mode_costs_nobody_anything(seed: int, delay_ms: int) -> None:
+    """By block there is a line for an empty block too; it comes after the block behind it."""
+    dice = random.Random(seed)
+    chain = Chain.made_by(dice)
+    nodes = {"a": Node(dice, STREAMING, delay_ms=0), "b": Node(dice, BY, delay_ms=delay_ms)}
+    for node in nodes.values():
+        node.write(chain)
+    room = Room(nodes)
+    room.run(nodes)
+    assert check(chain, room) == []
+    assert not any(room.gaps(topic) for topic in FOLLOWED)
+    assert not any(isinstance(block, Loss) for block in room.taken)
+    assert room.merge.drain_breaches() == []
 
 
 @pytest.mark.parametrize("mode", FileMode)
