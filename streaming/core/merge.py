@@ -16,9 +16,11 @@ because the heights are neighbours); else it is None: something may be lost ther
 - else for `wait_ns`. So a source that stalls delays the others by that at most.
 
 *Copies.* A copy that cannot be read is none. One that was closed by quiet alone (its node may write
-the rest later), or torn, goes on only when the other sources have had their turn: each that speaks
-at all is waited for, for at most `wait_ns`. What is torn everywhere, or cannot be read, is no
-block: a `Loss` stands in its place.
+the rest later), or torn, goes on only when the other sources have had their turn: each that speaks,
+and writes this kind, is waited for, for at most `wait_ns`. One closed by quiet does not wait for
+a source whose last copy came later than that, or that was waited for in vain: who is always late
+would delay every block. What is torn everywhere, or cannot be read, is no block: a `Loss` stands in
+its place.
 
 *Heights that cannot be.* A block more than `FAR_BLOCKS` above everything handed out is believed
 once a second one follows it: a single damaged line must not make everything after it late.
@@ -122,6 +124,7 @@ class _Out:
     height: int
     is_gap: bool
     voucher: str
+    since_ns: int  # when its first copy came
     source: str = ""
     ending: Ending = Ending.SURE
     is_lost: bool = False
@@ -146,10 +149,13 @@ class _Out:
 
 @dataclass(slots=True)
 class _Heard:
-    """How far one source is in one kind."""
+    """How far one source is in one kind. `is_late`: its last copy came too late to be waited for,
+    or it was waited for in vain.
+    """
 
     height: int
     at_ns: int
+    is_late: bool = False
 
 
 @dataclass(slots=True)
@@ -266,11 +272,16 @@ class BlockMerge:
 
     def _take(self, source: str, block: RawBlock, *, now_ns: int) -> list[RawBlock]:
         lane = self._lanes.setdefault(block.kind, _Lane())
-        is_late, heard = isinstance(block, LateBlock), lane.heard.get(source)
-        height = max(block.height, heard.height) if is_late and heard else block.height
-        lane.heard[source] = _Heard(height, now_ns)
+        heard = lane.heard.get(source)
+        if heard is None:
+            lane.heard[source] = _Heard(block.height, now_ns)
+        elif isinstance(block, LateBlock):
+            # The rest of a block says nothing of how far its node is.
+            heard.height, heard.at_ns = max(block.height, heard.height), now_ns
+        else:
+            heard.height, heard.at_ns, heard.is_late = block.height, now_ns, False
         if lane.last is not None and block.height <= lane.last:
-            out = self._take_late(lane, source, block)
+            out = self._take_late(lane, source, block, now_ns=now_ns)
             # A late copy may show that a source is beyond the hole now.
             return out + self._release(lane, now_ns=now_ns) if lane.waiting else out
         self._keep(lane, source, block, now_ns=now_ns)
@@ -340,12 +351,16 @@ class BlockMerge:
         kept.readable.discard(source)
         lane.waiting_bytes += _size(lines)
 
-    def _take_late(self, lane: _Lane, source: str, block: RawBlock) -> list[RawBlock]:
+    def _take_late(
+        self, lane: _Lane, source: str, block: RawBlock, *, now_ns: int
+    ) -> list[RawBlock]:
         at = bisect_left(lane.out, block.height, key=lambda out: out.height)
         if at == len(lane.out):  # from before what the kind began after
             self.counts["late_copy"] += 1
             return []
         after = lane.out[at]
+        if now_ns > after.since_ns + self._wait_ns and not isinstance(block, LateBlock):
+            lane.heard[source].is_late = True
         if after.height == block.height and not after.is_lost:
             # Of the same node also what cannot be read is more than it had shown.
             if after.lacks(block, source=source) and (source == after.source or is_readable(block)):
@@ -411,7 +426,12 @@ class BlockMerge:
         previous = lane.last if voucher is not None else None
         lane.last = height
         self._tip = max(height, self._tip or 0)
-        out = _Out(height, voucher is None, voucher or "")
+        out = _Out(height, voucher is None, voucher or "", kept.since_ns)
+        if (best is None or best[1].ending is not Ending.SURE) and (
+            now_ns >= kept.since_ns + self._wait_ns
+        ):
+            for heard in lane.heard.values():
+                heard.is_late = heard.is_late or heard.height < height
         if best is None or best[1].ending is Ending.TORN:
             self.counts["torn"] += 1
             out.is_lost = True
@@ -439,17 +459,23 @@ class BlockMerge:
         due_ns = self._hole_due_ns(lane, lowest) if voucher is None else 0
         kept = lane.waiting[lowest]
         best = kept.best()
-        if (best is None or best[1].ending is not Ending.SURE) and self._may_improve(lane, lowest):
+        ending = best[1].ending if best else Ending.TORN
+        if ending is not Ending.SURE and self._may_improve(lane, lowest, ending):
             due_ns = max(due_ns, kept.since_ns + self._wait_ns)
         return due_ns
 
-    def _may_improve(self, lane: _Lane, height: int) -> bool:
-        """Whether a source that speaks has not come to `height` yet."""
+    def _may_improve(self, lane: _Lane, height: int, ending: Ending) -> bool:
+        """Whether a source that speaks, and has spoken of this kind, has not come to `height` yet;
+        where there is something to hand out, one that was in time before.
+        """
         newest_ns = max(self._heard_ns.values(), default=0)
         for source in self._sources:
             heard = lane.heard.get(source)
-            is_behind = heard is None or heard.height < height
-            if is_behind and newest_ns - self._heard_ns.get(source, newest_ns) < SILENT_NS:
+            if heard is None or heard.height >= height:
+                continue
+            if heard.is_late and ending is Ending.QUIET:
+                continue
+            if newest_ns - self._heard_ns[source] < SILENT_NS:
                 return True
         return False
 

@@ -252,6 +252,53 @@ def test_a_copy_closed_by_quiet_does_not_wait_for_ever() -> None:
     assert pairs(merge.take("a", copy(12, 1, ending=Ending.QUIET), now_ns=late_ns)) == [(12, 11)]
 
 
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_who_does_not_write_a_kind_is_not_waited_for(is_heard: bool) -> None:
+    """Nor who has never come at all."""
+    merge = BlockMerge(["a", "b"])
+    for height in range(10, 20):
+        now_ns = height * 70 * MS
+        if is_heard:
+            merge.take("b", block(height, height - 1), now_ns=now_ns)
+        assert merge.take("a", copy(height, 1, ending=Ending.QUIET), now_ns=now_ns) != []
+
+
+def test_who_no_longer_writes_a_kind_is_waited_for_once() -> None:
+    merge = begun("a", "b")
+    for height in range(10, 20):
+        now_ns = height * 1000 * MS
+        merge.take("b", block(height, height - 1), now_ns=now_ns)
+        out = merge.take("a", copy(height, 1, ending=Ending.QUIET), now_ns=now_ns)
+        assert pairs(out or merge.due(now_ns + WAIT_NS)) == [(height, height - 1)]
+        assert bool(out) is (height > 10)
+    # It is worth waiting for again once it was in time.
+    merge.take("b", copy(20, 1), now_ns=20_000 * MS)
+    assert merge.take("a", copy(21, 1, ending=Ending.QUIET), now_ns=20_070 * MS) == []
+
+
+@given(st.integers(0, 1000), st.integers(0, 30))
+def test_a_source_that_is_always_late_is_not_waited_for_always(delay_ms: int, torn: int) -> None:
+    merge = begun("a", "b")
+    steps = []
+    for number in range(60):
+        ending = Ending.TORN if number == torn else Ending.QUIET
+        steps.append((70 * number, "a", copy(10 + number, 1, ending=ending)))
+        steps.append((70 * number + delay_ms, "b", copy(10 + number, 1)))
+    waited: dict[int, int] = {}
+    for at_ms, source, made in sorted(steps, key=lambda step: step[:2]):
+        while (due_ns := merge.next_due_ns) is not None and due_ns < at_ms * MS:
+            waited.update(
+                (b.height, due_ns // MS - 70 * (b.height - 10)) for b in merge.due(due_ns)
+            )
+        out = merge.take(source, made, now_ns=at_ms * MS)
+        waited.update((b.height, at_ms - 70 * (b.height - 10)) for b in out)
+    if delay_ms * MS <= WAIT_NS:
+        assert not merge.counts["torn"]
+        assert set(waited.values()) == {delay_ms}
+    else:  # the first, those that had come meanwhile, and where there is nothing else
+        assert sum(ms > 0 for ms in waited.values()) <= 6
+
+
 def test_the_rest_of_a_block_that_waits_joins_it() -> None:
     merge = begun("a", "b")
     assert merge.take("a", copy(10, 1, ending=Ending.QUIET), now_ns=0) == []
