@@ -44,7 +44,9 @@ class Change(StrEnum):
 
 
 class Finding(NamedTuple):
-    """Something never seen before; `detail` is one line for an operator."""
+    """Something never seen before; `detail` is one line for an operator. A sentinel's are text that
+    can be written anywhere, whatever stood in the frame.
+    """
 
     change: Change
     channel: str
@@ -152,7 +154,16 @@ class SchemaSentinel:
     def _tell(self, change: Change, channel: str, detail: str) -> None:
         if self._told < MAX_FINDINGS:
             self._told += 1
-            self._findings.append(Finding(change, channel[:60], detail))
+            self._findings.append(Finding(change, _clean(channel[:60]), _clean(detail)))
+
+
+def _clean(text: str) -> str:
+    """One line that UTF-8 can hold: JSON may name half a surrogate pair, or a line end."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _topic(data: Any) -> str:

@@ -48,3 +48,8 @@ SCHEMA_FINDINGS = Counter(
     "Channels, fields, types and cadences that were never seen before.",
     ["source", "change"],
 )
+SCHEMA_FAILURES = Counter(
+    "relay_upstream_schema_failures",
+    "Samples not looked at and findings not told, for a fault of ours.",
+    ["source"],
+)

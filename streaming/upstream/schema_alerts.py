@@ -12,7 +12,7 @@ import time
 import orjson
 import redis.asyncio
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import DataError, RedisError
 
 from streaming.bus import keys
 from streaming.core.schema_sentinel import Finding
@@ -33,6 +33,7 @@ class SchemaAlerts:
         self._waiting: dict[str, tuple[str, Finding]] = {}
         self._known: set[str] = set()
         self._came = asyncio.Event()
+        self._has_failed = False
 
     def add(self, source: str, finding: Finding) -> None:
         """Something is new."""
@@ -42,7 +43,7 @@ class SchemaAlerts:
             self._came.set()
 
     async def run(self) -> None:
-        """Tell what is new until cancelled."""
+        """Tell what is new until cancelled. What cannot be told is dropped: the worker lives on."""
         client = redis.asyncio.from_url(
             self._bus_url, socket_timeout=5.0, socket_connect_timeout=2.0
         )
@@ -58,6 +59,27 @@ class SchemaAlerts:
 
     async def _tell_one(self, client: redis.asyncio.Redis) -> None:
         key, (source, finding) = next(iter(self._waiting.items()))
+        try:
+            await self._tell(client, key, source, finding)
+        except DataError:
+            self._fail(source)
+        except (RedisError, OSError):
+            raise
+        except Exception:  # nobody foresaw it, and it would be the same the next time
+            self._fail(source)
+        del self._waiting[key]
+        if not self._waiting:
+            self._came.clear()
+
+    def _fail(self, source: str) -> None:
+        metrics.SCHEMA_FAILURES.labels(source).inc()
+        if not self._has_failed:
+            self._has_failed = True
+            log.exception("schema_alert_failed", source=source)
+
+    async def _tell(
+        self, client: redis.asyncio.Redis, key: str, source: str, finding: Finding
+    ) -> None:
         told = {
             "at_s": time.time(),
             "source": source,
@@ -76,6 +98,3 @@ class SchemaAlerts:
                 channel=finding.channel,
                 detail=finding.detail,
             )
-        del self._waiting[key]
-        if not self._waiting:
-            self._came.clear()

@@ -1,7 +1,7 @@
 """A sample of what nodes write and answer, held against what they are known to.
 
 Whatever is found, blocks and answers have passed already: this looks at one line of each kind a
-second, and at one answer of each type.
+second, and at one answer of each type. It never raises: what it cannot look at, it leaves.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from streaming.core.blocks import FileKind, RawBlock
 from streaming.core.line_sample import line_sample
 from streaming.core.node_lines import parse_time_ns
 from streaming.core.schema_sentinel import Finding, SchemaSentinel
+from streaming.upstream import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ class SchemaWatch:
         self._sentinel = SchemaSentinel()
         self._due_ns: dict[str, int] = {}
         self._last: tuple[int, int] | None = None  # height and time of the last sample
+        self._has_failed = False
 
     def lines(self, source: str, blocks: Iterable[RawBlock], *, now_ns: int) -> None:
         """Look at what a node has brought."""
@@ -56,14 +58,20 @@ class SchemaWatch:
         for block in blocks:
             if now_ns >= due_ns.get(block.kind, 0) and block.kind is not FileKind.BLOCKS:
                 due_ns[block.kind] = now_ns + EVERY_NS
-                self._line(source, block, now_ns=now_ns)
+                try:
+                    self._line(source, block, now_ns=now_ns)
+                except Exception:  # a line nobody foresaw
+                    self._fail(source)
 
     def watched(self, info: Info, *, source: str) -> Info:
         """`info`, with a look at its answers."""
 
         async def watched(payload: bytes) -> bytes:
             body = await info(payload)
-            self._answer(source, payload, body, now_ns=time.monotonic_ns())
+            try:
+                self._answer(source, payload, body, now_ns=time.monotonic_ns())
+            except Exception:  # an answer nobody foresaw
+                self._fail(source)
             return body
 
         return watched
@@ -80,7 +88,7 @@ class SchemaWatch:
     def _pace(self, body: dict[str, Any]) -> None:
         try:
             height, block_ns = int(body["block_number"]), parse_time_ns(body["block_time"])
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return
         before, self._last = self._last, (height, block_ns)
         if before is not None and height > before[0]:
@@ -99,6 +107,12 @@ class SchemaWatch:
         except (ValueError, KeyError, TypeError):
             return
         self._drain(source)
+
+    def _fail(self, source: str) -> None:
+        metrics.SCHEMA_FAILURES.labels(source).inc()
+        if not self._has_failed:
+            self._has_failed = True
+            log.exception("schema_watch_failed", source=source)
 
     def _drain(self, source: str) -> None:
         for finding in self._sentinel.drain():

@@ -123,3 +123,18 @@ def test_nothing_breaks_it_and_twice_is_once(frames) -> None:
     for channel, data in frames:
         sentinel.observe(channel, data, now_ns=0)
     assert [finding for finding in sentinel.drain() if finding.change is not Change.TYPE] == []
+
+
+#: As `json.loads` makes them of `"\ud800"`: half a surrogate pair.
+any_text = st.text(st.characters(codec=None, exclude_categories=()), max_size=5)
+
+
+@given(channel=any_text, first=any_text, second=any_text)
+def test_a_finding_is_one_line_of_clean_text(channel: str, first: str, second: str) -> None:
+    sentinel = SchemaSentinel()
+    for data in ({first: {second: 1}}, {first: {second: "1"}}):
+        sentinel.observe(channel, data, now_ns=0)
+        sentinel.observe("bbo", data, now_ns=0)
+    for finding in sentinel.drain():
+        assert finding.key.encode().decode().isprintable()
+        assert orjson.loads(orjson.dumps([*finding])) == [*finding]

@@ -129,6 +129,36 @@ def test_a_sample_of_anything_is_harmless(data: bytes) -> None:
     watch.lines("node0", [RawBlock(FileKind.FILLS, 1, [data], 7)], now_ns=0)
 
 
+GARBLED = rb'{"block_time":"2026-05-05T17:39:13.0","block_number":1e400,"events":[{"a\ud800\n":1}]}'
+
+
+def test_what_is_told_of_a_garbled_line_is_clean_text() -> None:
+    told = Told()
+    block = RawBlock(FileKind.FILLS, 1, [GARBLED], 7)
+    SchemaWatch(told).lines("node0", [block], now_ns=0)
+    details = [finding.detail for _, finding in told]
+    assert r"field events[].a\ud800\n was never seen" in details
+    for _, finding in told:
+        assert orjson.loads(orjson.dumps([*finding])) == [*finding]
+        assert finding.key.isprintable()
+
+
+async def test_a_watch_that_fails_disturbs_nobody() -> None:
+    def tell(source: str, finding: Finding) -> None:
+        raise ZeroDivisionError
+
+    async def info(payload: bytes) -> bytes:
+        return b'{"novel":2}'
+
+    watch = SchemaWatch(tell)
+    with capture_logs() as logs:
+        watch.lines("node0", [fills(100, novel=1)], now_ns=0)
+        watch.lines("node0", [fills(101, other=1)], now_ns=EVERY_NS)
+        request = b'{"type":"clearinghouseState"}'
+        assert await watch.watched(info, source="node0")(request) == b'{"novel":2}'
+    assert [entry["event"] for entry in logs] == ["schema_watch_failed"]
+
+
 def test_a_sample_of_a_large_line_is_cheap() -> None:
     event = fill(1, "A")
     big = line(1, [event] * 3_000)
@@ -196,7 +226,7 @@ async def told_by(bus: str, *findings: Finding) -> list[dict[str, Any]]:
                 await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    return [entry for entry in logs if entry["channel"] != last.channel]
+    return [entry for entry in logs if entry.get("channel") != last.channel]
 
 
 async def test_an_alert_survives_a_takeover(bus: str) -> None:
@@ -208,6 +238,15 @@ async def test_an_alert_survives_a_takeover(bus: str) -> None:
     assert await told_by(bus, field, again) == []
     later = pace._replace(detail="comes every 5 s; known is 0.07 s")
     assert [entry["detail"] for entry in await told_by(bus, later)] == [later.detail]
+
+
+async def test_what_cannot_be_told_is_dropped_and_the_rest_told(bus: str) -> None:
+    channel, detail = "node_fills", "field novel was never seen"
+    field = Finding(Change.FIELD, channel, detail)
+    garbled = [field._replace(detail=f"{each}\ud800") for each in "ab"]
+    odd: Any = field._replace(channel={1, 2})
+    logs = await told_by(bus, *garbled, odd, field)
+    assert [entry["event"] for entry in logs] == ["schema_alert_failed", "upstream_schema_changed"]
 
 
 async def test_a_node_file_is_watched_all_the_way(tmp_path: Path) -> None:
