@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -15,6 +17,7 @@ from streaming.core.blocks import OpenBlock, RawBlock
 from streaming.core.envelope import Envelope, Role
 from streaming.core.topic import Kind, Topic
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError, CoinOrders
+from streaming.upstream.sources import nodes as nodes_module
 from streaming.upstream.sources.checkpoints import AHEAD_BLOCKS, checkpoints
 from streaming.upstream.sources.info import InfoFailed
 from streaming.upstream.sources.nodes import NodesSource
@@ -344,6 +347,32 @@ async def test_books_are_compared_now_and_then_though_nothing_speaks_against_the
         a.give(quiet(10), previous=False)
         await out.until(lambda: source.state()["books_ready"])
         a.checkpoints = [Checkpoint(10, resting(1, 2))]
+        await out.until(lambda: book_size(source) == "2.0")
+
+
+async def test_a_change_that_does_not_fit_is_looked_at_at_once_after_a_quiet_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ahead_s = 0.0
+
+    def now_s() -> float:
+        return time.monotonic() + ahead_s
+
+    clock = SimpleNamespace(**vars(time) | {"monotonic": now_s})
+    monkeypatch.setattr(nodes_module, "time", clock)
+    async with nodes("a") as (source, (a,), out):
+        source.want(L2_BOOK)
+        a.checkpoints = [Checkpoint(10, resting(1))]
+        a.give(quiet(10), previous=False)
+        await out.until(lambda: source.state()["books_ready"])
+        for asked in range(2, 8):
+            ahead_s += 601
+            await out.until(lambda asked=asked: a.asked == asked)
+        ahead_s += 31
+        a.checkpoints = [Checkpoint(11, resting(1, 2))]
+        a.give(diffs(11, remove(99)))
+        await out.until(lambda: a.asked == 8)
+        a.give(quiet(12))
         await out.until(lambda: book_size(source) == "2.0")
 
 

@@ -114,6 +114,7 @@ class NodesSource:
         self._synced_at_s = self._checked_at_s = float("-inf")
         self._check_every_s = check_every_s
         self._doubt_every_s = BOOK_CHECK_EVERY_S
+        self._is_doubted = False  # something speaks against the books since the last comparison
         self._drift = 0  # changes that did not fit into the books
         self._catalogue = Catalogue()
         self._answering: dict[Any, str] = {}  # by type of info request: the node that did last
@@ -419,6 +420,10 @@ class NodesSource:
             metrics.MERGED.labels(reason).set(count)
 
     def _doubt_books(self, now_s: float, *, every_s: float = BOOK_CHECK_EVERY_S) -> None:
+        self._is_doubted = True
+        self._check_again(now_s, every_s=every_s)
+
+    def _check_again(self, now_s: float, *, every_s: float) -> None:
         at_s = max(now_s, self._checked_at_s + every_s)
         if self._must_check_at_s is None or at_s < self._must_check_at_s:
             self._must_check_at_s = at_s
@@ -487,6 +492,7 @@ class NodesSource:
         meanwhile.
         """
         self._must_check_at_s, self._checked_at_s = None, time.monotonic()
+        was_doubted, self._is_doubted = self._is_doubted, False
         # Made before the first is asked: it keeps the changes since.
         check = self._book_check = BookCheck(self._market)
         try:
@@ -497,23 +503,28 @@ class NodesSource:
                     except CheckpointTooOld as error:
                         refuse(source, error)
                         continue
-                    self._note_check(source, result)
+                    self._note_check(source, result, was_doubted=was_doubted)
                     return
         finally:
             self._book_check = None
+        # Still to be done, and for the same reason.
+        self._is_doubted = self._is_doubted or was_doubted
         self._be_patient()
-        self._doubt_books(time.monotonic(), every_s=self._doubt_every_s)  # still to be done
+        self._check_again(time.monotonic(), every_s=self._doubt_every_s)
 
     def _be_patient(self) -> None:
         """A checkpoint costs the node: what comes to nothing is tried ever more rarely."""
         self._doubt_every_s = min(2 * self._doubt_every_s, self._check_every_s)
 
-    def _note_check(self, source: str, result: BookCheckResult) -> None:
+    def _note_check(self, source: str, result: BookCheckResult, *, was_doubted: bool) -> None:
         metrics.CHECKPOINTS.labels(source, "compared").inc()
-        if not result.coins:
+        if was_doubted and not result.coins:
             self._be_patient()
             return
+        # Also when it was but time for it: the next doubt is a new one.
         self._doubt_every_s = BOOK_CHECK_EVERY_S
+        if not result.coins:
+            return
         metrics.BOOKS_CORRECTED.inc(len(result.coins))
         log.error(
             "books_corrected",
