@@ -340,6 +340,22 @@ async def test_a_change_that_does_not_fit_makes_a_single_nodes_books_be_compared
         await out.until(lambda: book_size(source) == "2.0")
 
 
+async def test_books_lost_while_they_are_compared_wait_for_no_node_asked_before() -> None:
+    async with nodes("a") as (source, (a,), out):
+        source.want(L2_BOOK)
+        a.checkpoints = [Checkpoint(10, resting(1))]
+        a.give(quiet(10), previous=False)
+        await out.until(lambda: source.state()["books_ready"])
+        a.hangs = True
+        a.give(diffs(11, remove(99)))
+        await out.until(lambda: a.asked == 2)
+        a.hangs, a.checkpoints = False, [Checkpoint(13, resting(1, 2))]
+        a.give(quiet(13), previous=False)
+        assert not source.state()["books_ready"]
+        await out.until(lambda: source.state()["books_ready"])
+        assert (a.asked, book_size(source)) == (3, "2.0")
+
+
 async def test_books_are_compared_now_and_then_though_nothing_speaks_against_them() -> None:
     async with nodes("a", check_every_s=0.05) as (source, (a,), out):
         source.want(L2_BOOK)

@@ -45,20 +45,25 @@ class BookCheck:
         self._market = market
         self._kept: list[RawBlock] = []
         self._kept_bytes = 0
-        self._is_broken = False
+        self._broken = asyncio.Event()
 
     def keep(self, block: RawBlock) -> None:
         """Take note of a block that the market has just taken in."""
-        if block.kind is not FileKind.DIFFS or self._is_broken:
+        if block.kind is not FileKind.DIFFS or self._broken.is_set():
             return
-        self._is_broken = bool(self._kept) and block.previous is None
+        has_hole = bool(self._kept) and block.previous is None
         self._kept_bytes += sum(map(len, block.lines))
-        self._is_broken = self._is_broken or self._kept_bytes > KEPT_BYTES
+        if has_hole or self._kept_bytes > KEPT_BYTES or not self._market.is_ready:
+            self._broken.set()
         self._kept.append(block)
 
     def call_off(self) -> None:
         """The market is no longer the one that is published."""
-        self._is_broken = True
+        self._broken.set()
+
+    async def broken(self) -> None:
+        """Return once nothing can be compared any more: changes were lost, or are too many."""
+        await self._broken.wait()
 
     async def compare(self, height: int, books: dict[str, L4Book]) -> BookCheckResult:
         """Bring the books of a checkpoint up to the market's block, and the market's to theirs
@@ -71,7 +76,7 @@ class BookCheck:
         fresh.load_checkpoint(height, books)
         done = await self._catch_up(fresh, height)
         market = self._market
-        if self._is_broken or not market.is_ready or market.height != fresh.height:
+        if self._broken.is_set() or not market.is_ready or market.height != fresh.height:
             raise CheckpointTooOld(
                 f"checkpoint of block {height} came to {fresh.height} in {done} blocks,"
                 f" the books are at {market.height}"
@@ -89,7 +94,7 @@ class BookCheck:
         """
         done, loop = 0, asyncio.get_running_loop()
         deadline_s = loop.time() + CATCH_UP_S
-        while not self._is_broken:
+        while not self._broken.is_set():
             for block in self._kept[done : done + SLICE_BLOCKS]:
                 done += 1
                 if block.height <= height:

@@ -495,22 +495,35 @@ class NodesSource:
         was_doubted, self._is_doubted = self._is_doubted, False
         # Made before the first is asked: it keeps the changes since.
         check = self._book_check = BookCheck(self._market)
+        comparing = asyncio.ensure_future(self._compare(check, was_doubted=was_doubted))
+        broken = asyncio.ensure_future(check.broken())
         try:
-            async with contextlib.aclosing(self._checkpoints(hedge_s=CHECK_HEDGE_S)) as found:
-                async for source, height, books in found:
-                    try:
-                        result = await check.compare(height, books)
-                    except CheckpointTooOld as error:
-                        refuse(source, error)
-                        continue
-                    self._note_check(source, result, was_doubted=was_doubted)
-                    return
+            # Lost books wait for a checkpoint of now: the one on its way is of a block before.
+            await asyncio.wait([comparing, broken], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._book_check = None
+            comparing.cancel()
+            broken.cancel()
+            await asyncio.gather(comparing, broken, return_exceptions=True)
+        if not self._market.is_ready or (not comparing.cancelled() and comparing.result()):
+            return
         # Still to be done, and for the same reason.
         self._is_doubted = self._is_doubted or was_doubted
         self._be_patient()
         self._check_again(time.monotonic(), every_s=self._doubt_every_s)
+
+    async def _compare(self, check: BookCheck, *, was_doubted: bool) -> bool:
+        """Whether there was a checkpoint to compare with."""
+        async with contextlib.aclosing(self._checkpoints(hedge_s=CHECK_HEDGE_S)) as found:
+            async for source, height, books in found:
+                try:
+                    result = await check.compare(height, books)
+                except CheckpointTooOld as error:
+                    refuse(source, error)
+                    continue
+                self._note_check(source, result, was_doubted=was_doubted)
+                return True
+        return False
 
     def _be_patient(self) -> None:
         """A checkpoint costs the node: what comes to nothing is tried ever more rarely."""
