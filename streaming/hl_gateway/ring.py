@@ -79,6 +79,10 @@ class KindRing:
         self.held_bytes = 0
         self.height = 0
         """The highest block that came, 0 before the first."""
+        self.is_filling = False
+        """While it gets what was there before: no reader has a place in it yet."""
+        self.live_from = 0
+        """The number of the first block that came after that."""
         self._held: deque[Held] = deque()
 
     @property
@@ -90,6 +94,14 @@ class KindRing:
     def oldest(self) -> int:
         """The lowest height held of those that came in order; 0 when there is none."""
         return next((held.height for held in self._held if not held.is_late), 0)
+
+    def fill(self) -> None:
+        """What comes until `filled` was there before."""
+        self.is_filling = True
+
+    def filled(self) -> None:
+        """What comes from now on is live."""
+        self.is_filling, self.live_from = False, self.end
 
     def push(self, block: RawBlock) -> None:
         """Keep a block, and let the oldest go that are too many."""
@@ -172,10 +184,15 @@ class Reader:
     """One reader's place in the rings of the kinds it wants."""
 
     def __init__(self, ring: Ring, heights: Mapping[FileKind, int]) -> None:
-        """`heights` names the first height wanted of each kind; 0: what comes from now on."""
-        self._rings = [ring.kinds[kind] for kind in heights]
+        """`heights` names the first height wanted of each kind; 0: what comes from now on. A kind
+        that is still being filled is begun with when it is full.
+        """
+        wanted = [ring.kinds[kind] for kind in heights]
+        self._rings = [each for each in wanted if not each.is_filling]
+        self._filling = [(each, heights[each.kind]) for each in wanted if each.is_filling]
         self._numbers: dict[FileKind, int] = {}
-        self.starts: list[pb.Start] = []
+        # What it will hold is not known yet; the first block's `previous` tells.
+        self.starts = [pb.Start(kind=each.kind, resumed=True) for each, _ in self._filling]
         for each in self._rings:
             height = heights[each.kind]
             number, is_whole = each.place_of(height) if height else (each.end, True)
@@ -191,6 +208,8 @@ class Reader:
         Raises:
             Lapsed: the reader was too slow; what it wanted next is no longer held.
         """
+        if self._filling:
+            self._begin_filled()
         waiting = [
             (held.order, ring.rank, ring.kind, held.frame)
             for ring in self._rings
@@ -210,6 +229,14 @@ class Reader:
             if size >= limit_bytes:
                 break
         return frames
+
+    def _begin_filled(self) -> None:
+        for each, height in self._filling:
+            if not each.is_filling:
+                number = each.place_of(height)[0] if height else each.live_from
+                self._numbers[each.kind] = number
+                self._rings.append(each)
+        self._filling = [each for each in self._filling if each[0].is_filling]
 
 
 def history(ring: KindRing, *, before: int, chunk_bytes: int) -> Iterator[bytes]:

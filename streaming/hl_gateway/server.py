@@ -54,6 +54,9 @@ class Gateway:
         # A restarted gateway reads as much as it holds, so that readers resume as if it had never
         # been away. Lines are a little smaller in a file than in the ring.
         back = {kind: ring.max_bytes for kind, ring in self.ring.kinds.items()}
+        self._blocks = self.ring.kinds.get(FileKind.BLOCKS)
+        if self._blocks is not None:
+            self._blocks.fill()  # for seconds: nobody is kept waiting for the other kinds
         self._tail = NodeTail(config.data_dir, kinds=config.kinds, tail_back_bytes=back)
         self.service = GatewayService(
             self.ring,
@@ -88,6 +91,7 @@ class Gateway:
                         self._take,
                         deliver_history=self._keep,
                         deliver_open=self.service.show_open,
+                        on_blocks_live=self._on_blocks_live,
                     )
                 )
                 group.create_task(self._look())
@@ -124,6 +128,11 @@ class Gateway:
         for block in blocks:
             self._read_bytes[block.kind] += sum(map(len, block.lines))
             self._lag_s[block.kind] = _lag_s(block, known=self._lag_s.get(block.kind, -1.0))
+
+    def _on_blocks_live(self) -> None:
+        if self._blocks is not None:
+            self._blocks.filled()
+            self.service.wake()
 
     # --- figures ----------------------------------------------------------------------------------
 

@@ -151,6 +151,7 @@ class GatewayService:
         before = [
             history(ring, before=ring.end, chunk_bytes=RESPONSE_BYTES)
             for ring in map(self._ring.kinds.__getitem__, past)
+            if not ring.is_filling  # what is live of it would not follow on what there is now
         ]
         self.clients += 1
         metrics.CLIENTS.set(self.clients)

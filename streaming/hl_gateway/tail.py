@@ -66,7 +66,8 @@ class NodeTail:
     `start="end"` gives only what is written from now on; `"beginning"` reads everything there is
     first, as live blocks. `tail_back_bytes` asks for recent history of a kind as well
     (`start="end"` only): it goes to `deliver_history` before anything live, and a block open at the
-    join comes live and whole.
+    join comes live and whole. Only `FileKind.BLOCKS` is on its own: its history takes seconds to
+    find, and comes, before what is live of it, when the other kinds may be live already.
 
     One `NodeTail` runs once. `open` fixes the joining point and is synchronous, so that a caller
     can join first and ask for a checkpoint then; `run` calls it when nobody did. Whoever calls
@@ -108,7 +109,9 @@ class NodeTail:
             else None
         )
         self.joined = asyncio.Event()
-        """Set once all history is delivered and everything from then on is live."""
+        """Set once all history but that of `FileKind.BLOCKS` is delivered, and everything from then
+        on is live.
+        """
         self._quiet_ns, self._rescan_s = round(quiet_s * 1e9), rescan_s
         self._tip, self._away = -1, (-1, -1)
         self._inotify: Inotify | None = None
@@ -182,9 +185,11 @@ class NodeTail:
         *,
         deliver_history: Deliver | None = None,
         deliver_open: DeliverOpen | None = None,
+        on_blocks_live: Callable[[], None] = lambda: None,
     ) -> None:
         """Deliver closed blocks until cancelled, and to `deliver_open` the lines so far of a block
-        of fills each time it got more.
+        of fills each time it got more. `on_blocks_live` is called between the history of
+        `FileKind.BLOCKS` and what is live of it, whether there is any or not.
 
         `deliver` is called in the loop, straight from the wake-up, with one list for everything
         that wake-up closed but the bulk (`BULK_KINDS`), which comes in a list of its own one turn
@@ -202,15 +207,17 @@ class NodeTail:
         replica: asyncio.Future[None] | None = None
         try:
             self.open()
+            if self._replica is not None:
+                replica = asyncio.ensure_future(
+                    self._follow_replica(self._replica, deliver_history, on_blocks_live)
+                )
+                replica.add_done_callback(self._on_replica_end)
             if deliver_history is not None:
                 await self._read_history(deliver_history)
             self.joined.set()
             if self._inotify is not None:
                 self._loop.add_reader(self._inotify.fileno(), self._guarded, self._on_inotify)
             self._guarded(self._on_rescan)
-            if self._replica is not None:
-                replica = asyncio.ensure_future(self._replica.run(deliver))
-                replica.add_done_callback(self._on_replica_end)
             await self._failed
         finally:
             if replica is not None:
@@ -226,23 +233,29 @@ class NodeTail:
 
     async def _read_history(self, deliver_history: Deliver) -> None:
         """Fills of all the history first, then diffs, then statuses: nobody needs it merged by
-        height. The lines of `replica_cmds` are counted meanwhile.
+        height.
         """
-        replica = self._replica if self._replica and self._replica.back_bytes else None
-        finding = asyncio.ensure_future(replica.find()) if replica else None
-        try:
-            for tail in self._tails:
-                while tail.in_history:
-                    blocks = tail.read(read_ns=time.time_ns(), at_ns=time.monotonic_ns())
-                    if blocks:
-                        deliver_history(blocks)
-                    await asyncio.sleep(0)
-            if replica and finding:
-                await finding
-                await replica.read_history(deliver_history)
-        finally:
-            if finding:
-                finding.cancel()
+        for tail in self._tails:
+            while tail.in_history:
+                blocks = tail.read(read_ns=time.time_ns(), at_ns=time.monotonic_ns())
+                if blocks:
+                    deliver_history(blocks)
+                await asyncio.sleep(0)
+
+    async def _follow_replica(
+        self,
+        replica: ReplicaTail,
+        deliver_history: Deliver | None,
+        on_blocks_live: Callable[[], None],
+    ) -> None:
+        """Its lines are counted while the history of the other kinds is read, and longer."""
+        if has_history := bool(deliver_history and replica.back_bytes):
+            await replica.find()
+        await self.joined.wait()
+        if has_history and deliver_history:
+            await replica.read_history(deliver_history)
+        on_blocks_live()
+        await replica.run(self._deliver)
 
     # -- wake-ups: callbacks of the loop, because a task switch would cost more than the work ------
 

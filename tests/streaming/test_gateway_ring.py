@@ -123,6 +123,46 @@ def test_resuming_by_height_misses_nothing_or_says_so(
         assert not held or held[0].previous is None or held[0].previous >= wanted
 
 
+@given(
+    past=st.integers(0, 20),
+    live=st.integers(0, 20),
+    joins_at=st.integers(0, 20),
+    wanted=st.none() | st.integers(1, 41),
+    reads_at=st.sets(st.integers(0, 40)),
+)
+def test_who_joins_while_a_kind_is_filled_gets_it_as_if_it_had_come_later(
+    past: int, live: int, joins_at: int, wanted: int | None, reads_at: set[int]
+) -> None:
+    ring = Ring((FILLS, FileKind.BLOCKS), max_bytes=PLENTY)
+    blocks = ring.kinds[FileKind.BLOCKS]
+    blocks.fill()
+    reader: Reader | None = None
+    got: dict[str, list[int]] = {FILLS: [], FileKind.BLOCKS: []}
+
+    def read() -> None:
+        for kind, height, _ in received(reader.take(limit_bytes=PLENTY)) if reader else ():
+            got[kind].append(height)
+
+    for height in range(1, past + live + 1):
+        if height == min(joins_at, past) + 1:
+            reader = Reader(ring, {FILLS: 0, FileKind.BLOCKS: wanted or 0})
+        if height == past + 1:
+            blocks.filled()
+        ring.push([block(FILLS, height), block(FileKind.BLOCKS, height, previous=height - 1)])
+        if height in reads_at:
+            read()
+            assert reader is None or got[FILLS][-1:] == [height]  # nobody is waited for
+            assert height > past or not got[FileKind.BLOCKS]
+    if reader is None or blocks.is_filling:
+        return
+    read()
+    assert all(start.resumed for start in reader.starts)
+    assert got[FILLS] == list(range(min(joins_at, past) + 1, past + live + 1))
+    # Who is ahead of the gateway knows what to leave.
+    fresh = [height for height in got[FileKind.BLOCKS] if height >= (wanted or 0)]
+    assert fresh == list(range(wanted or past + 1, past + live + 1))
+
+
 def test_catching_up_goes_by_height_over_all_kinds() -> None:
     ring = Ring(KINDS, max_bytes=PLENTY)
     for kind in (STATUSES, DIFFS, FILLS):

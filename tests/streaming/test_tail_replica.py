@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,9 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming.core.blocks import FileKind, RawBlock
+from streaming.hl_gateway import replica_tail
 from streaming.hl_gateway.assemble import FaultReason
+from streaming.hl_gateway.config import GatewayConfig
 from streaming.hl_gateway.replica_tail import ReplicaTail
+from streaming.hl_gateway.server import Gateway
 from streaming.hl_gateway.tail import NodeTail
+from tests.streaming.gateways import following as linked
+from tests.streaming.gateways import gateway_link
+from tests.streaming.node_lines import BY_BLOCK, FILLS, NodeDirectory, node_line
 
 DEADLINE_S = 10.0
 START, DATE = "2026-05-05T17:39:13Z", "20260505"
@@ -66,6 +73,20 @@ async def following(root: Path, **options: int) -> AsyncIterator[tuple[ReplicaTa
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Lines are counted no sooner than this is set, as if the file were large."""
+    may, count = threading.Event(), replica_tail._count_lines
+
+    def held(fd: int, *rest: int) -> tuple[int, int]:
+        may.wait(DEADLINE_S)
+        return count(fd, *rest)
+
+    monkeypatch.setattr(replica_tail, "_count_lines", held)
+    yield may
+    may.set()
 
 
 async def test_heights_come_from_the_name_and_the_line(tmp_path: Path) -> None:
@@ -135,6 +156,62 @@ async def test_a_file_that_is_found_later_has_no_history(tmp_path: Path) -> None
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert (past.blocks, taken.places) == ([], [(902, None)])
+
+
+async def test_what_is_written_while_lines_are_counted_is_live(
+    tmp_path: Path, counting: threading.Event
+) -> None:
+    write(tmp_path, 900, line(1) + b"\n" + line(2)[:5])
+    tail, past, taken = ReplicaTail(tmp_path, look_s=0.02, back_bytes=1_000), Taken(), Taken()
+    finding = asyncio.ensure_future(tail.find())
+    await asyncio.sleep(0)
+    write(tmp_path, 900, line(2)[5:] + b"\n")
+    counting.set()
+    await finding
+    await tail.read_history(past)
+    task = asyncio.ensure_future(tail.run(taken))
+    try:
+        await taken.until(lambda: bool(taken.blocks))
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert (past.places, taken.places) == ([(901, None)], [(902, 901)])
+
+
+async def test_a_gateway_serves_the_other_kinds_while_lines_are_counted(
+    tmp_path: Path, counting: threading.Event
+) -> None:
+    node = NodeDirectory(tmp_path / "data")
+    write(node.root, 900, b"".join(line(number) + b"\n" for number in range(1, 6)))
+    node.write(FILLS, BY_BLOCK, node_line(905, "old") + b"\n")
+    gateway = Gateway(
+        GatewayConfig(data_dir=node.root, listen="127.0.0.1:0", scratch=tmp_path / "scratch")
+    )
+    serving = asyncio.ensure_future(gateway.run())
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await gateway.ready.wait()
+        kinds = (FILLS, FileKind.BLOCKS)
+        link = gateway_link(f"127.0.0.1:{gateway.port}", scratch=tmp_path, kinds=kinds)
+        link._heights[FileKind.BLOCKS] = 903
+        async with linked(link) as delivered:
+            node.write(FILLS, BY_BLOCK, node_line(906, "new") + b"\n")
+            write(node.root, 900, line(6) + b"\n")
+            await delivered.until(lambda: 906 in delivered.heights(FILLS))
+            assert delivered.heights(FileKind.BLOCKS) == []
+            counting.set()
+            await delivered.until(lambda: 906 in delivered.heights(FileKind.BLOCKS))
+            assert link.state()["lost"] == 0
+    finally:
+        counting.set()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+    blocks = [block for block in delivered.blocks if block.kind is FileKind.BLOCKS]
+    assert [(block.height, block.previous) for block in blocks] == [
+        (904, 903),
+        (905, 904),
+        (906, 905),
+    ]
 
 
 async def test_the_next_file_goes_on_where_this_one_ends(tmp_path: Path) -> None:
