@@ -23,7 +23,9 @@ would delay every block. What is torn everywhere, or cannot be read, is no block
 its place.
 
 *Heights that cannot be.* A block more than `FAR_BLOCKS` above everything handed out is believed
-once a second one follows it: a single damaged line must not make everything after it late.
+once a second one follows it: a single damaged line must not make everything after it late. The
+first block of all is believed once another lies near it, or nothing else came for `wait_ns`: of a
+healthy node the next one comes within milliseconds.
 
 *Broken promises.* Events of a height that was never handed out may come late although a source had
 vouched that there was nothing (`_streaming` files hold no line for an empty block, so a node that
@@ -208,7 +210,9 @@ class BlockMerge:
         self._max_waiting_bytes = max_waiting_bytes
         self._lanes: dict[FileKind, _Lane] = {}
         self._tip: int | None = None  # the highest block handed out, of any kind
-        self._far: list[tuple[str, RawBlock]] = []  # far above it, and not believed yet
+        # Far above it, or the first of all, and not believed yet.
+        self._far: list[tuple[str, RawBlock]] = []
+        self._first_due_ns = 0  # when the first of all is, if it is alone until then
         self._heard_ns: dict[str, int] = {}
         self._breaches: list[Breach] = []
 
@@ -221,6 +225,8 @@ class BlockMerge:
     def next_due_ns(self) -> int | None:
         """When `due` should be called if nothing comes before; None when nothing waits."""
         dues = [self._due_ns(lane) for lane in self._lanes.values() if lane.waiting]
+        if self._tip is None and len(self._far) == 1:
+            dues.append(self._first_due_ns)
         return min(dues, default=None)
 
     def last(self, kind: FileKind) -> int | None:
@@ -240,7 +246,8 @@ class BlockMerge:
         lane = self._lanes.setdefault(kind, _Lane())
         if not lane.out:
             lane.last = max(height, lane.last or 0)
-            self._tip = max(lane.last, self._tip or 0)
+            if not self._far:  # else that is believed with the next one
+                self._tip = max(lane.last, self._tip or 0)
 
     def can_be(self, height: int) -> bool:
         """Whether a height is not far above all that was handed out."""
@@ -266,6 +273,8 @@ class BlockMerge:
         self._sources.add(source)
         self._heard_ns[source] = now_ns
         out: list[RawBlock] = []
+        if self._tip is None and not self._far:
+            self._first_due_ns = now_ns + self._wait_ns
         for whose, each in self._believed(source, block):
             out += self._take(whose, each, now_ns=now_ns)
         return out
@@ -290,6 +299,9 @@ class BlockMerge:
     def due(self, now_ns: int) -> list[RawBlock]:
         """What has waited long enough, behind the gaps that gives."""
         out: list[RawBlock] = []
+        if self._tip is None and len(self._far) == 1 and now_ns >= self._first_due_ns:
+            ((source, block),), self._far = self._far, []
+            out += self._take(source, block, now_ns=now_ns)
         for lane in self._lanes.values():
             if lane.waiting:
                 out += self._release(lane, now_ns=now_ns)
@@ -297,7 +309,7 @@ class BlockMerge:
 
     def _believed(self, source: str, block: RawBlock) -> list[tuple[str, RawBlock]]:
         """What to take now: the block, and those far ahead that it confirms."""
-        if self.can_be(block.height):
+        if self._tip is not None and self.can_be(block.height):
             if self._far:
                 # A source delivers each kind in order: what it brought from further was damaged.
                 self._far = [
@@ -306,10 +318,16 @@ class BlockMerge:
                     if whose != source or far.kind is not block.kind or far.height <= block.height
                 ]
             return [(source, block)]
-        follows = any(_confirms(source, block, whose, far) for whose, far in self._far)
+        follows = any(
+            _confirms(source, block, whose, far)
+            # A leap of the first two says nothing of which is damaged.
+            and (self._tip is not None or abs(block.height - far.height) <= FAR_BLOCKS)
+            for whose, far in self._far
+        )
         self._far.append((source, block))
         if not follows:
-            self.counts["far_ahead"] += 1
+            if self._tip is not None or len(self._far) > 1:
+                self.counts["far_ahead"] += 1
             del self._far[:-MAX_FAR]
             return []
         believed, self._far = self._far, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -23,12 +24,19 @@ def block(height: int, previous: int | None = None, *, kind: FileKind = DIFFS) -
     return RawBlock(kind, height, [b"%d" % height], 0, previous)
 
 
+def started(sources: Iterable[str], **bounds: int) -> BlockMerge:
+    """It knows about where the chain is, so it believes the first block at once."""
+    merge = BlockMerge(sources, **bounds)
+    merge.begin_after(FileKind.MISC, 9)
+    return merge
+
+
 def pairs(blocks: list[RawBlock]) -> list[tuple[int, int | None]]:
     return [(b.height, b.previous) for b in blocks]
 
 
 def test_the_first_copy_goes_on_and_the_second_is_dropped() -> None:
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     first = block(10)
     assert merge.take("a", first, now_ns=0) == [first]
     assert merge.take("b", block(10), now_ns=1) == []
@@ -37,7 +45,7 @@ def test_the_first_copy_goes_on_and_the_second_is_dropped() -> None:
 
 
 def test_the_first_block_follows_on_what_is_known_from_elsewhere() -> None:
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     merge.begin_after(DIFFS, 10)
     assert not merge.has_begun(DIFFS)
     assert merge.take("b", block(10), now_ns=0) == []
@@ -49,14 +57,14 @@ def test_the_first_block_follows_on_what_is_known_from_elsewhere() -> None:
 
 
 def test_kinds_do_not_wait_for_each_other() -> None:
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     merge.take("a", block(10), now_ns=0)
     assert not merge.take("a", block(12), now_ns=0)
     assert pairs(merge.take("a", block(12, kind=FILLS), now_ns=0)) == [(12, None)]
 
 
 def test_a_hole_is_filled_by_the_other_source() -> None:
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     merge.take("a", block(10), now_ns=0)
     assert merge.take("a", block(13), now_ns=0) == []
     assert pairs(merge.take("b", block(11, 10), now_ns=MS)) == [(11, 10)]
@@ -67,24 +75,24 @@ def test_a_hole_is_filled_by_the_other_source() -> None:
 
 def test_a_second_copy_can_vouch_for_the_first() -> None:
     """Sparse files: the one who lost sight does not know that there was nothing, the other does."""
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     merge.take("a", block(10), now_ns=0)
     assert merge.take("a", block(50), now_ns=0) == []
     assert pairs(merge.take("b", block(50, 10), now_ns=MS)) == [(50, 10)]
 
 
 def test_a_hole_nobody_can_fill_is_given_up_at_once() -> None:
-    merge = BlockMerge(["a"])
+    merge = started(["a"])
     merge.take("a", block(10), now_ns=0)
     assert pairs(merge.take("a", block(13), now_ns=0)) == [(13, None)]
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     merge.take("a", block(10), now_ns=0)
     assert merge.take("a", block(13), now_ns=0) == []
     assert pairs(merge.take("b", block(14, 13), now_ns=1)) == [(13, None), (14, 13)]
 
 
 def test_a_silent_source_is_waited_for_briefly() -> None:
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     merge.take("a", block(10), now_ns=0)
     assert merge.take("a", block(13), now_ns=0) == []
     assert merge.next_due_ns == WAIT_NS
@@ -95,7 +103,7 @@ def test_a_silent_source_is_waited_for_briefly() -> None:
 
 
 def test_a_late_source_on_its_way_is_waited_for_longer_but_not_for_ever() -> None:
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     for height in (10, 11, 12):
         merge.take("a", block(height, height - 1), now_ns=0)
     merge.take("a", block(14), now_ns=0)
@@ -111,7 +119,7 @@ def test_a_late_source_on_its_way_is_waited_for_longer_but_not_for_ever() -> Non
 
 
 def test_a_source_that_left_is_not_waited_for() -> None:
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     merge.take("a", block(10), now_ns=0)
     merge.take("a", block(12), now_ns=0)
     merge.leave("b")
@@ -119,7 +127,7 @@ def test_a_source_that_left_is_not_waited_for() -> None:
 
 
 def test_a_broken_promise_is_found_and_names_its_source() -> None:
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     merge.take("a", block(10), now_ns=0)
     merge.take("a", block(15, 10), now_ns=1)
     (loss,) = merge.take("b", block(12, 10), now_ns=2)
@@ -152,7 +160,7 @@ def test_an_empty_copy_is_no_rest_of_a_block(make: type[RawBlock]) -> None:
 
 
 def test_a_height_that_cannot_be_does_not_make_the_rest_late() -> None:
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     merge.take("a", block(10), now_ns=0)
     assert merge.take("a", block(10**17), now_ns=1) == []
     assert pairs(merge.take("a", block(11, 10), now_ns=2)) == [(11, 10)]
@@ -162,9 +170,57 @@ def test_a_height_that_cannot_be_does_not_make_the_rest_late() -> None:
     assert pairs(merge.due(4 + WAIT_NS)) == [(90_000, None), (90_001, 90_000)]
 
 
+@pytest.mark.parametrize("damaged", [0, 5, 1_201, 10**17])
+def test_a_damaged_height_of_the_first_line_of_all_stops_nothing(damaged: int) -> None:
+    merge, out = BlockMerge(["a"]), []
+    assert merge.take("a", block(damaged), now_ns=0) == []
+    for height in range(1_001, 1_010):
+        at_ns = (height - 1_000) * 70 * MS
+        out += merge.take("a", block(height), now_ns=at_ns)
+        if height == 1_002:
+            assert pairs(out) == [(1_001, None), (1_002, 1_001)]
+    assert [b.height for b in out] == list(range(1_001, 1_010))
+    assert merge.next_due_ns is None
+
+
+def test_a_damaged_second_line_does_not_win_over_the_first() -> None:
+    merge = BlockMerge(["a"])
+    assert merge.take("a", block(1_000), now_ns=0) == []
+    assert merge.take("a", block(10**9), now_ns=1) == []
+    assert pairs(merge.take("a", block(1_002), now_ns=2)) == [(1_000, None), (1_002, None)]
+
+
+@pytest.mark.parametrize(("source", "kind"), [("a", FILLS), ("b", DIFFS), ("b", FILLS)])
+def test_the_first_block_goes_on_with_the_next_of_any_kind_or_source(
+    source: str, kind: FileKind
+) -> None:
+    merge = BlockMerge(["a", "b"])
+    assert merge.take("a", block(1_000), now_ns=0) == []
+    out = merge.take(source, block(1_000, kind=kind), now_ns=1)
+    assert {b.kind for b in out} == {DIFFS, kind}
+    assert merge.next_due_ns is None
+
+
+def test_what_is_known_from_elsewhere_does_not_lose_the_first_block() -> None:
+    merge = BlockMerge(["a"])
+    assert merge.take("a", block(1_000), now_ns=0) == []
+    merge.begin_after(FILLS, 999)
+    out = merge.take("a", block(1_000, kind=FILLS), now_ns=1)
+    assert [b.kind for b in out] == [DIFFS, FILLS]
+
+
+def test_a_first_block_that_stays_alone_is_believed_soon() -> None:
+    merge = BlockMerge(["a"])
+    assert merge.take("a", block(1_000), now_ns=5) == []
+    assert merge.next_due_ns == 5 + WAIT_NS
+    assert merge.due(4 + WAIT_NS) == []
+    assert pairs(merge.due(5 + WAIT_NS)) == [(1_000, None)]
+    assert merge.next_due_ns is None
+
+
 @pytest.mark.parametrize("leap", [150, 5_000, 10**9])
 def test_a_damaged_height_of_one_source_silences_nobody(leap: int) -> None:
-    merge, out = BlockMerge(["a", "b"]), []
+    merge, out = started(["a", "b"]), []
     for height in range(100, 160):
         at_ns = height * 70 * MS
         read_as = height + leap if height == 110 else height
@@ -179,7 +235,7 @@ def test_a_damaged_height_of_one_source_silences_nobody(leap: int) -> None:
 
 
 def test_the_first_block_of_a_kind_is_near_the_other_kinds() -> None:
-    merge = BlockMerge(["a"])
+    merge = started(["a"])
     merge.take("a", block(100), now_ns=0)
     assert merge.take("a", block(9_000, kind=FILLS), now_ns=1) == []
     assert pairs(merge.take("a", block(101, kind=FILLS), now_ns=2)) == [(101, None)]
@@ -191,12 +247,12 @@ def test_the_first_block_of_a_kind_is_near_the_other_kinds() -> None:
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "MAX_WAITING_BLOCKS", 3)
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     merge.take("a", block(10), now_ns=0)
     out = [merge.take("a", block(h, h - 1), now_ns=0) for h in (12, 13, 14, 15)]
     assert [pairs(o) for o in out] == [[], [], [], [(12, None), (13, 12), (14, 13), (15, 14)]]
     assert merge.counts["overflow"] == 1
-    by_bytes = BlockMerge(["a", "b"], max_waiting_bytes=4)
+    by_bytes = started(["a", "b"], max_waiting_bytes=4)
     by_bytes.take("a", block(10), now_ns=0)
     assert by_bytes.take("a", block(12, 11), now_ns=0) == []
     assert len(by_bytes.take("a", block(14, 13), now_ns=0)) == 0
@@ -218,7 +274,7 @@ def events(blocks: list[RawBlock]) -> list[tuple[int, bytes]]:
 
 
 def begun(*sources: str) -> BlockMerge:
-    merge = BlockMerge(sources)
+    merge = started(sources)
     for source in sources:
         merge.take(source, copy(9, 0), now_ns=0)
     return merge
@@ -255,7 +311,7 @@ def test_a_copy_closed_by_quiet_does_not_wait_for_ever() -> None:
 @pytest.mark.parametrize("is_heard", [True, False])
 def test_who_does_not_write_a_kind_is_not_waited_for(is_heard: bool) -> None:
     """Nor who has never come at all."""
-    merge = BlockMerge(["a", "b"])
+    merge = started(["a", "b"])
     for height in range(10, 20):
         now_ns = height * 70 * MS
         if is_heard:
@@ -402,7 +458,7 @@ def run(
     sources: list[list[tuple[int, str, RawBlock]]],
 ) -> tuple[BlockMerge, list[tuple[int, RawBlock]]]:
     """Everything in order of time, with the timer as a worker would set it."""
-    merge = BlockMerge("abc"[: len(sources)])
+    merge = started("abc"[: len(sources)])
     out: list[tuple[int, RawBlock]] = []
     for at_ns, name, made in sorted((d for s in sources for d in s), key=lambda d: (d[0], d[1])):
         while (due_ns := merge.next_due_ns) is not None and due_ns <= at_ns:

@@ -263,6 +263,29 @@ def test_what_one_of_two_nodes_spoils_is_delivered_whole_or_told(
     check(chain, room)
 
 
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, MODES, st.sampled_from(KINDS), st.integers(101, 10**12), st.booleans())
+def test_a_damaged_first_line_costs_its_own_block_at_most(
+    seed: int, mode: FileMode, damaged: FileKind, leap: int, is_alone: bool
+) -> None:
+    dice = random.Random(seed)
+    chain = Chain.made_by(dice)
+    nodes = {name: Node(dice, mode, delay_ms=dice.randint(0, 60)) for name in "ab"[: 2 - is_alone]}
+    for node in nodes.values():
+        node.write(chain)
+    first = min(n for n, (_, kind, _) in enumerate(nodes["a"].written) if kind is damaged)
+    _, kind, line = nodes["a"].written[first]
+    # The very first thing anybody hears.
+    line = line.replace(b'number":%d' % FIRST, b'number":%d' % (FIRST + leap))
+    nodes["a"].written[first] = 0, kind, line
+    room = Room(nodes)
+    room.run(nodes)
+    for topic in FOLLOWED:
+        delivered = room.delivered(topic)
+        for height in range(FIRST + 2, FIRST + COUNT + CLEAN - 1):
+            assert delivered[height] == expected(chain, topic, height), (topic.name, height)
+
+
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, st.sampled_from([(BY, BY), (STREAMING, STREAMING), (STREAMING, BY)]))
 def test_damage_of_one_node_costs_nobody_anything_where_another_writes_in_time(
