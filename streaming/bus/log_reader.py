@@ -12,6 +12,7 @@ from streaming.bus import keys, metrics
 from streaming.bus.log import NODE_EPOCH_PREFIX, decode_entry, entry_id, log_key, place
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.topic import Topic
+from streaming.core.versions import one_version
 
 #: Entries per read, about 3 ms: 15,000 of them (30 s at 500 a second) took 0.08 s.
 PAGE = 500
@@ -98,7 +99,7 @@ class LogReader:
             e for e in amendments if e.position > after and (end is None or e.position <= end)
         ]
         return Replay(
-            entries=_joined([*logged, *wanted], after),
+            entries=_joined([*logged, *wanted], after, is_whole=is_whole),
             oldest=_oldest(_decode(topic.name, first), amendments),
             tip=_tip(_decode(topic.name, newest), amendments),
             is_whole=is_whole,
@@ -172,10 +173,10 @@ def _decode(name: str, rows: Any) -> list[Envelope]:
     return entries
 
 
-def _joined(found: list[Envelope], after: Position) -> list[Envelope]:
-    """Log and amendments in one line: each place once, with its best claim, and those gaps that no
-    entry contradicts."""
-    best: dict[Position, Envelope] = {}
+def _joined(found: list[Envelope], after: Position, *, is_whole: bool = True) -> list[Envelope]:
+    """Log and amendments in one line: each place once, with its best claim, of each block one
+    version, and those gaps that no entry contradicts."""
+    updates: list[Envelope] = []
     gaps: list[Envelope] = []
     resets: list[Envelope] = []
     for entry in found:
@@ -183,26 +184,24 @@ def _joined(found: list[Envelope], after: Position) -> list[Envelope]:
             gaps.append(entry)
         elif entry.role is Role.RESET:
             resets.append(entry)
-        elif entry.position not in best or entry.previous < best[entry.position].previous:
-            best[entry.position] = entry
-    joined = _with_gaps(best, gaps, after)
+        else:
+            updates.append(entry)
+    joined = _with_gaps(one_version(updates, after, is_whole=is_whole), gaps, after)
     if resets:
         # Each holds, whatever else is there, behind everything up to its place.
         joined = sorted([*joined, *resets], key=lambda entry: entry.position)
     return joined
 
 
-def _with_gaps(
-    best: dict[Position, Envelope], gaps: list[Envelope], after: Position
-) -> list[Envelope]:
+def _with_gaps(updates: list[Envelope], gaps: list[Envelope], after: Position) -> list[Envelope]:
     if not gaps:
-        return [best[position] for position in sorted(best)]
+        return updates
     joined: list[Envelope] = []
     open_gaps: list[Envelope] = []
     at = after
     gaps.sort(key=lambda gap: (gap.position, gap.previous), reverse=True)
-    for position in sorted(best):
-        entry = best[position]
+    for entry in updates:
+        position = entry.position
         while gaps and gaps[-1].position < position:
             open_gaps.append(gaps.pop())
         if entry.previous > at:  # so what the gaps say is lost really is

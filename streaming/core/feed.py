@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from streaming.core import snapshots, tips
 from streaming.core.cursor import NODE_EPOCH_PREFIX
-from streaming.core.envelope import ORIGIN, Position
+from streaming.core.envelope import ORIGIN, Envelope, Position
 from streaming.core.held import Held
 from streaming.core.topic import Topic
 
@@ -27,8 +27,8 @@ class Feed:
         "idle_since_s",
         "is_overdue",
         "joined_at",
-        "live", "lost_to", "name", "opening", "position", "reset_at", "snapshot", "streams",
-        "topic", "waiting", "watchers", "why_not",
+        "live", "lost_to", "name", "opening", "otherwise", "position", "reset_at", "rivals",
+        "snapshot", "streams", "told", "topic", "waiting", "watchers", "why_not",
     )  # fmt: skip
 
     def __init__(self, topic: Topic) -> None:
@@ -45,6 +45,10 @@ class Feed:
         self.snapshot = snapshots.snapshot_for(topic)
         self.epoch = ""  # "": no sign of life yet
         self.position: Position = ORIGIN
+        self.told: list[Position] = []  # what was delivered of the block at `position`
+        # Who tells that block differently, and how far.
+        self.rivals: set[str] = set()
+        self.otherwise: Position = ORIGIN
         self.reset_at: Position = ORIGIN  # what was told up to here was said to be wrong
         self.lost_to: Position = ORIGIN  # the end of the last hole that was declared
         self.held: Held | None = None  # a suspected hole
@@ -58,6 +62,35 @@ class Feed:
         self.is_overdue = False  # somebody waited for a first frame at the last sweep already
         self.watchers: list[Callable[[], None]] = []  # called once, at the next sign of life
         self.counts: dict[int, int] = {}  # followers by tenant; kept here, for 1,000 follow BTC
+
+    @property
+    def reached(self) -> Position:
+        """`position`, or how far another version of its block goes: what claims to follow that
+        misses nothing."""
+        is_of_this_block = self.otherwise.height == self.position.height
+        return max(self.position, self.otherwise) if is_of_this_block else self.position
+
+    def is_rival(self, worker: str) -> bool:
+        """Whether the worker tells the block at `position` differently."""
+        return worker in self.rivals and self.otherwise.height == self.position.height
+
+    def differs(self, late: Envelope) -> bool:
+        """Whether a frame at or before `position`, in its block, is of another version of it: not
+        one of those delivered, or said to follow what it does not."""
+        if not self.told or self.told[0].height != late.position.height:
+            return False  # not known from its beginning
+        return late.position not in self.told or any(
+            late.previous < place < late.position for place in self.told
+        )
+
+    def note_rival(self, envelope: Envelope, worker: str) -> None:
+        """The block at `position` is told differently, up to here."""
+        if self.otherwise.height != self.position.height:
+            self.rivals.clear()
+            self.otherwise = ORIGIN
+        if worker:
+            self.rivals.add(worker)
+        self.otherwise = max(self.otherwise, envelope.position)
 
     @property
     def is_followed(self) -> bool:

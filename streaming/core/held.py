@@ -20,12 +20,14 @@ class Held:
     """The frames of one topic behind a hole, and what else is known of it."""
 
     __slots__ = (
-        "_frames", "_places", "is_answered", "is_asked", "mark", "reason", "since_s", "size_bytes",
+        "_frames", "_places", "_workers", "is_answered", "is_asked", "mark", "reason", "since_s",
+        "size_bytes",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._places: list[Position] = []
         self._frames: list[Envelope] = []
+        self._workers: list[str] = []  # who told it; "": the log
         self.size_bytes = 0
         self.mark = ORIGIN  # somebody says there is, or was, something up to here
         self.reason = "missing upstream"
@@ -41,16 +43,27 @@ class Held:
         """Whether the bounds are passed."""
         return len(self._frames) > MAX_FRAMES or self.size_bytes > MAX_BYTES
 
-    def add(self, envelope: Envelope) -> None:
-        """Keep a frame; of two copies, the one that claims more."""
+    def add(self, envelope: Envelope, worker: str = "") -> None:
+        """Keep a frame; of two copies, the one that claims more. Both where one of them names a
+        place in its own block: the other may be of a node that counts the block's events otherwise,
+        and which of the two goes on from what is told before is not known yet."""
         place = envelope.position
         at = bisect_left(self._places, place)
-        if at < len(self._places) and self._places[at] == place:
-            if envelope.previous < self._frames[at].previous:
-                self._frames[at] = envelope
-            return
+        while at < len(self._places) and self._places[at] == place:
+            there = self._frames[at]
+            lower, higher = sorted((envelope.previous, there.previous))
+            if higher.height != place.height or (
+                lower == higher and envelope.payload == there.payload
+            ):
+                if envelope.previous < there.previous:
+                    self._frames[at], self._workers[at] = envelope, worker
+                return
+            if envelope.previous < there.previous:
+                break
+            at += 1
         self._places.insert(at, place)
         self._frames.insert(at, envelope)
+        self._workers.insert(at, worker)
         self.size_bytes += len(envelope.payload)
 
     def suspect(self, mark: Position, reason: str | None = None) -> None:
@@ -59,16 +72,16 @@ class Held:
         if reason is not None:
             self.reason = reason
 
-    def take(self, reached: Position) -> Envelope | None:
-        """The next frame in order if nothing is missing between `reached` and it; forgets older
-        ones."""
-        passed = bisect_left(self._places, (reached.height, reached.index + 1))
+    def take(self, told: Position, reached: Position) -> tuple[Envelope, str] | None:
+        """The next frame behind `told` in order, and who told it, if nothing is missing between
+        `reached` and it; forgets older ones."""
+        passed = bisect_left(self._places, (told.height, told.index + 1))
         self._forget(passed)
         if not self._frames or self._frames[0].previous > reached:
             return None
-        envelope = self._frames[0]
+        taken = self._frames[0], self._workers[0]
         self._forget(1)
-        return envelope
+        return taken
 
     def is_over_at(self, reached: Position) -> bool:
         """Whether nothing waits any more once everything up to `reached` is delivered."""
@@ -85,4 +98,4 @@ class Held:
     def _forget(self, count: int) -> None:
         if count:
             self.size_bytes -= sum(len(frame.payload) for frame in self._frames[:count])
-            del self._frames[:count], self._places[:count]
+            del self._frames[:count], self._places[:count], self._workers[:count]

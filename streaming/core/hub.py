@@ -275,25 +275,44 @@ class Hub:
             feed.covers[worker] = envelope.previous
         if envelope.position <= feed.position:
             self.counters.late += 1
+            # Of most blocks there is but one frame, and this is its other copy.
+            if envelope.position[0] == feed.position[0] and (
+                len(feed.told) > 1 or envelope.position != feed.position
+            ):
+                self._look_back(feed, envelope, worker)
         elif feed.topic.is_state:
             self._deliver(feed, envelope)
         elif envelope.previous <= feed.position and feed.held is None:
-            self._hand_on(feed, envelope)
+            self._hand_on(feed, envelope, worker)
         else:
             self._suspect(feed, envelope, worker)
 
-    def _hand_on(self, feed: Feed, envelope: Envelope) -> None:
-        """Deliver it, unless it tells anew of a block that was told differently."""
+    def _hand_on(self, feed: Feed, envelope: Envelope, worker: str) -> None:
+        """Deliver it, unless it tells anew of a block that was told differently: the block is told
+        to its end by who began it."""
         # Nearly every frame is of a new block; the call costs 0.1 µs.
-        if envelope.position[0] == feed.position[0] and envelope.contradicts(feed.position):
+        if envelope.position[0] == feed.position[0] and (
+            envelope.contradicts(feed.position)
+            or envelope.previous > feed.position
+            or feed.is_rival(worker)
+        ):
             self.counters.disagreements += 1
-            feed.position = envelope.position
+            feed.note_rival(envelope, worker)
         else:
             self._deliver(feed, envelope)
+
+    def _look_back(self, feed: Feed, envelope: Envelope, worker: str) -> None:
+        """A late frame of the block being told: is it a copy, or what its worker tells instead?"""
+        if not feed.topic.is_state and feed.differs(envelope):
+            feed.note_rival(envelope, worker)
 
     def _deliver(self, feed: Feed, envelope: Envelope) -> None:
         if feed.why_not is not None:
             self._revive(feed)
+        if envelope.position[0] == feed.position[0]:
+            feed.told.append(envelope.position)
+        else:
+            feed.told = [envelope.position]
         feed.position = envelope.position
         feed.snapshot.extend(envelope.payload)
         if feed.streams:
@@ -388,7 +407,10 @@ class Hub:
     # --- holes ---
 
     def _suspect(self, feed: Feed, envelope: Envelope, worker: str) -> None:
-        reached = feed.position
+        reached = feed.reached
+        if envelope.previous <= reached and feed.held is None:
+            self._hand_on(feed, envelope, worker)
+            return
         if envelope.previous > reached:
             if not self._is_node(feed):
                 # One worker serves a public link: there is no other copy to wait for.
@@ -398,7 +420,7 @@ class Hub:
             if feed.covers.get(worker, ORIGIN) <= reached:
                 feed.covers[worker] = envelope.previous
         held = self._suspicion(feed)
-        held.add(envelope)
+        held.add(envelope, worker)
         self._release(feed, held)
         if held.is_over:
             self._declare(feed, held)
@@ -446,9 +468,9 @@ class Hub:
 
     def _release(self, feed: Feed, held: Held) -> None:
         """Deliver what no hole keeps back any more."""
-        while (envelope := held.take(feed.position)) is not None:
-            self._hand_on(feed, envelope)
-        if held.is_over_at(feed.position):
+        while (taken := held.take(feed.position, feed.reached)) is not None:
+            self._hand_on(feed, *taken)
+        if held.is_over_at(feed.reached):
             self._forget_suspicion(feed)
             self.counters.filled += 1
 
@@ -518,7 +540,7 @@ class Hub:
         while feed.held is held:
             until = held.floor()
             if until > feed.position:
-                if self._is_nothing(feed, until):
+                if until <= feed.reached or self._is_nothing(feed, until):
                     feed.position = until
                 else:
                     self._lose(feed, until, held.reason)

@@ -445,7 +445,9 @@ class Relays:
             self._gap(stream, stream.position, entry.position, entry.payload.decode())
             return 0
         if entry.contradicts(stream.position):
-            stream.position = entry.position
+            # Another version of a block, at the log's end. What is still to come live is news.
+            told = stream.feed.position if stream.feed is not None else entry.position
+            stream.position = max(stream.position, min(entry.position, told))
             return 0
         if entry.previous > stream.position:
             self._gap(stream, stream.position, entry.previous, relay.NOT_IN_LOG)

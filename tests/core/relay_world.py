@@ -18,6 +18,7 @@ from streaming.core.outbox import Frame, Outbox
 from streaming.core.relay_session import RelaySession
 from streaming.core.replays import Question, Replay
 from streaming.core.topic import Kind, Topic
+from streaming.core.versions import one_version
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "relay-dialect.schema.json").read_text())
@@ -54,6 +55,7 @@ class Log:
 
     def __init__(self) -> None:
         self.entries: dict[str, dict[Position, Envelope]] = {}
+        self.others: dict[str, list[Envelope]] = {}  # other claims about a place in their block
         self.questions: list[tuple[Question, Callable[[Replay], None]]] = []
         self.oldest: dict[str, Position] = {}
         self.page = 3
@@ -62,6 +64,8 @@ class Log:
     def append(self, envelope: Envelope) -> None:
         entries = self.entries.setdefault(envelope.topic, {})
         known = entries.get(envelope.position)
+        if known is not None and known.previous != envelope.previous:
+            self.others.setdefault(envelope.topic, []).extend((known, envelope))
         if known is None or envelope.previous < known.previous:
             entries[envelope.position] = envelope
 
@@ -102,10 +106,17 @@ class Log:
             for e in entries
             if e.position > after and (question.until is None or e.position <= question.until)
         ]
+        is_whole = len(wanted) <= self.page
+        page = wanted[: self.page]
+        places = {e.position for e in page}
+        others = [e for e in self.others.get(question.name, ()) if e.position in places]
+        updates = [e for e in page if e.role is Role.UPDATE]
+        said = [e for e in page if e.role is not Role.UPDATE]
+        told = one_version([*updates, *others], after, is_whole=is_whole)
         return Replay(
-            entries=wanted[: self.page],
+            entries=sorted([*told, *said], key=lambda e: e.position),
             oldest=entries[0].previous if entries else None,
-            is_whole=len(wanted) <= self.page,
+            is_whole=is_whole,
             after=after,
         )
 

@@ -3,10 +3,13 @@ same."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role
 from tests.core.relay_world import BTC, EPOCH, World, begun, data, events, trades
@@ -66,6 +69,140 @@ def test_each_block_is_told_once_live_and_from_the_log(
         assert world.ledger.gaps == []
     again = world.desk()
     again.subscribe(coin="BTC", from_={"height": 6})
+    world.wait()
+    assert data(again.take()) == everything
+
+
+#: For each block how its events are spaced at two nodes, and who tells the next of them.
+uneven = st.lists(
+    st.tuples(
+        st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=4),
+        st.randoms(use_true_random=False),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def spaced(height: int, steps: list[int], before: Position, first: int) -> list[Envelope]:
+    """A block's frames at places so far apart: the events are `first` and those after it."""
+    frames: list[Envelope] = []
+    for number, step in enumerate(steps):
+        here = Position(height, step + (frames[-1].position.index if frames else 0))
+        payload = trades(first + number)
+        frames.append(Envelope(BTC.name, EPOCH, here, before, Role.UPDATE, payload))
+        before = here
+    return frames
+
+
+def interleaved(told: dict[str, list[Envelope]], random: Random) -> Iterator[tuple[str, Envelope]]:
+    """What each says in its own order, the two mixed anyhow."""
+    left = {name: list(frames) for name, frames in told.items()}
+    while names := [name for name, frames in left.items() if frames]:
+        name = random.choice(names)
+        yield name, left[name].pop(0)
+
+
+@given(uneven, st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_a_block_of_several_frames_is_told_to_its_end_by_who_began_it(
+    blocks: list[tuple[list[tuple[int, int]], Random]], is_apart: bool
+) -> None:
+    """`is_apart`: no place of the one is a place of the other, so the log can tell them apart."""
+    world = World()
+    world.log.page = 100
+    desk = world.desk()
+    desk.subscribe(coin="BTC")
+    world.publish(begun(5))
+    desk.take()
+    at = {"A": Position(5), "B": Position(5)}
+    count = 0
+    for height, (steps, random) in enumerate(blocks, start=6):
+        told = {}
+        for number, name in enumerate(at):
+            own = [step[number] for step in steps]
+            if is_apart:
+                own = [2 * step for step in own]
+                own[0] += number
+            told[name] = spaced(height, own, at[name], count)
+            at[name] = told[name][-1].position
+        count += len(steps)
+        for name, frame in interleaved(told, random):
+            world.publish(frame, worker=name)
+        world.wait(0.06)
+    world.wait()
+    frames = desk.take()
+    assert data(frames) == list(range(count))
+    assert events(frames) == []
+    assert world.ledger.gaps == []
+    if is_apart:
+        again = world.desk()
+        again.subscribe(coin="BTC", id=1, from_={"height": 6})
+        world.wait()
+        frames = again.take()
+        assert data(frames) == list(range(count))
+        assert "gap" not in events(frames)
+
+
+def is_seen_first(
+    order: list[tuple[str, Envelope]], whole: list[Envelope], part: list[Envelope]
+) -> bool:
+    """Whether what B lacks first is told before anything that B says is right behind it."""
+    places = {frame.position for frame in part}
+    lacking = next((f.position for f in whole if f.position not in places), None)
+    for name, frame in order:
+        if lacking is None or (name == "A" and frame.position == lacking):
+            return True
+        if name == "B" and frame.position > lacking:
+            return False
+    return True
+
+
+partial = st.lists(
+    st.tuples(st.lists(st.booleans(), min_size=1, max_size=4), st.randoms(use_true_random=False)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(partial)
+@settings(deadline=None, max_examples=60)
+def test_who_told_a_block_without_one_of_its_files_takes_nothing_from_the_other(
+    blocks: list[tuple[list[bool], Random]],
+) -> None:
+    """The places are the same at both; B lacks some of the events."""
+    world = World()
+    world.log.page = 100
+    desk = world.desk()
+    desk.subscribe(coin="BTC")
+    world.publish(begun(5))
+    desk.take()
+    at = {"A": Position(5), "B": Position(5)}
+    everything, certain = [], set()
+    for height, (has, random) in enumerate(blocks, start=6):
+        whole = spaced(height, [1] * len(has), at["A"], 10 * height)
+        part: list[Envelope] = []
+        for frame, is_there in zip(whole, has, strict=True):
+            if is_there:
+                before = part[-1].position if part else at["B"]
+                part.append(replace(frame, previous=before))
+        at["A"] = whole[-1].position
+        at["B"] = part[-1].position if part else at["B"]
+        everything += [10 * height + number for number in range(len(has))]
+        order = list(interleaved({"A": whole, "B": part}, random))
+        is_whole = is_seen_first(order, whole, part)
+        certain |= {
+            10 * height + number for number, is_there in enumerate(has) if is_whole or is_there
+        }
+        for name, frame in order:
+            world.publish(frame, worker=name)
+        world.wait(0.06)
+    world.wait()
+    given_ = data(desk.take())
+    assert given_ == sorted(set(given_))
+    assert certain <= set(given_)
+    again = world.desk()
+    again.subscribe(coin="BTC", id=1, from_={"height": 6})
     world.wait()
     assert data(again.take()) == everything
 

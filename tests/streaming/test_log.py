@@ -201,6 +201,38 @@ async def test_a_correction_stands_behind_what_it_corrects_whatever_the_other_wo
     assert (await reader.read(topic, end_of(6))).entries == [updates[2]]
 
 
+@pytest.mark.parametrize("is_whole_first", [True, False])
+async def test_of_two_versions_of_a_block_one_is_read_whole(
+    client: redis.Redis, reader: LogReader, topic: Topic, is_whole_first: bool
+) -> None:
+    one, two = LogWriter(), LogWriter()
+    whole = [trade(topic, Position(6, i), Position(6, i - 1) if i else Position(5)) for i in (0, 1)]
+    half = [trade(topic, Position(6, 1), Position(5), worker=1)]
+    behind = trade(topic, Position(7), Position(6, 1))
+    told = [one.append(whole), two.append(half)]
+    for commands in told if is_whole_first else reversed(told):
+        run(client, commands)
+    run(client, one.append([behind]))
+    assert (await reader.read(topic, Position(5))).entries == [*whole, behind]
+
+
+async def test_what_follows_the_other_version_of_a_block_misses_nothing(
+    client: redis.Redis, reader: LogReader, topic: Topic
+) -> None:
+    writer = LogWriter()
+    told = trade(topic, Position(6, 1), Position(5))
+    other = trade(topic, Position(6, 3), Position(5), worker=1)
+    behind = trade(topic, Position(7, 3), Position(6, 3), worker=1)
+    run(client, writer.append([told, other]))
+    ended = await reader.read(topic, Position(5))
+    assert [e.position for e in ended.entries] == [told.position, other.position]
+    assert ended.entries[1].contradicts(told.position)
+    run(client, writer.append([behind]))
+    replay = await reader.read(topic, Position(5))
+    assert [e.position for e in replay.entries] == [told.position, behind.position]
+    assert replay.holes(Position(5)) == []
+
+
 #: The events of each block, and for each of two workers the blocks it lost.
 histories = st.integers(1, 14).flatmap(
     lambda count: st.tuples(
