@@ -52,22 +52,29 @@ def tip_of(heights: tuple[int, ...], files: tuple[int, ...]) -> int:
 
 
 class Tips:
-    """The highest block handed on, in all and by kind."""
+    """The highest block handed on, in all and by kind.
+
+    Whether the files hold a line for every block (`_by_block`) is learned: only there does an empty
+    block show, and nowhere else does a reader vouch for a step over one. A kind that stepped over
+    one has no such lines until it shows an empty one itself. And of two nodes of both modes the one
+    that writes them may die: they are not counted on when none of any kind came for
+    `STOPPED_BLOCKS`.
+    """
 
     def __init__(self) -> None:
         self.top = 0
-        #: Whether the files hold a line for every block (`_by_block`). Learned: only there does an
-        #: empty block show, and nowhere else does a reader vouch for a step over one.
-        self.every_block = False
         self._own = [0] * len(KINDS)
+        self._empty_at = -STOPPED_BLOCKS - 1  # the newest block without events of any kind
+        self._steps = [False] * len(KINDS)  # over empty blocks
 
     def note(self, block: RawBlock) -> None:
         """A block was handed on."""
         height, place = block.height, _PLACE[block.kind]
         if block.previous is not None and block.previous < height - 1:
-            self.every_block = False
-        elif not self.every_block and len(block.lines) == 1:
-            self.every_block = block.lines[0].endswith(b'"events":[]}')
+            self._steps[place] = True
+        if len(block.lines) == 1 and block.lines[0].endswith(b'"events":[]}'):
+            self._steps[place] = False
+            self._empty_at = max(self._empty_at, height)
         if height > self._own[place]:
             self._own[place] = height
             self.top = max(self.top, height)
@@ -75,14 +82,26 @@ class Tips:
     @property
     def heights(self) -> tuple[int, ...]:
         """Up to where each of `KINDS` is told; 0 for a kind of which nothing was seen."""
-        if self.every_block:
-            return tuple(self._own)
         quiet = self.top - QUIET_BLOCKS
+        if self._shows_empty:
+            return tuple(
+                own and (max(own, quiet) if steps else own)
+                for own, steps in zip(self._own, self._steps, strict=True)
+            )
         return tuple(own and max(own, quiet) for own in self._own)
 
     @property
     def stopped(self) -> frozenset[FileKind]:
         """The kinds that were there, and no longer are while others go on."""
-        kinds = MARKET_KINDS if self.every_block else _BUSY
-        limit = STOPPED_BLOCKS if self.every_block else STOPPED_QUIET_BLOCKS
-        return frozenset(k for k in kinds if 0 < self._own[_PLACE[k]] < self.top - limit)
+        return frozenset(kind for kind in MARKET_KINDS if self._has_stopped(kind))
+
+    def _has_stopped(self, kind: FileKind) -> bool:
+        place = _PLACE[kind]
+        own = self._own[place]
+        if self._shows_empty and not self._steps[place]:
+            return 0 < own < self.top - STOPPED_BLOCKS
+        return kind in _BUSY and 0 < own < self.top - STOPPED_QUIET_BLOCKS
+
+    @property
+    def _shows_empty(self) -> bool:
+        return self._empty_at >= self.top - STOPPED_BLOCKS

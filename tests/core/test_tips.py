@@ -51,6 +51,7 @@ def test_where_every_block_has_a_line_a_kind_is_where_its_last_line_is() -> None
     tips.note(block(FileKind.MISC, 99, events=""))
     for height in range(100, 140):
         tips.note(block(FileKind.FILLS, height))
+        tips.note(block(FileKind.MISC, height, events=""))
     tips.note(block(FileKind.DIFFS, 109))
     assert tips.top == 139
     assert [of(k, tips.heights) for k in (FileKind.FILLS, FileKind.DIFFS)] == [139, 109]
@@ -71,6 +72,32 @@ def test_a_kind_without_lines_for_empty_blocks_may_only_be_quiet() -> None:
     assert {of(k, tips.heights) for k in (FileKind.MISC, FileKind.DIFFS)} == {quiet}
     assert tips.stopped == frozenset()
     tips.note(block(FileKind.STATUSES, 101 + STOPPED_QUIET_BLOCKS))
+    assert tips.stopped == {FileKind.DIFFS}
+
+
+def test_a_kind_without_lines_for_empty_blocks_beside_one_with_them_may_be_quiet() -> None:
+    tips = Tips()
+    tips.note(block(FileKind.DIFFS, 100, previous=98))
+    for height in range(100, 101 + STOPPED_QUIET_BLOCKS):
+        tips.note(block(FileKind.FILLS, height, events=""))
+    assert of(FileKind.DIFFS, tips.heights) == tips.top - QUIET_BLOCKS
+    assert of(FileKind.FILLS, tips.heights) == tips.top
+    assert tips.stopped == frozenset()
+    tips.note(block(FileKind.FILLS, tips.top + 1, events=""))
+    assert tips.stopped == {FileKind.DIFFS}
+
+
+def test_the_death_of_the_node_with_lines_for_empty_blocks_stops_nothing() -> None:
+    """The other one goes on without them, and its market may be quiet."""
+    tips = Tips()
+    for height in range(100, 120):
+        for kind in (FileKind.FILLS, FileKind.DIFFS, FileKind.MISC):
+            tips.note(block(kind, height, events="" if height % 3 else "1"))
+    for height in range(120, 120 + STOPPED_QUIET_BLOCKS):
+        tips.note(block(FileKind.STATUSES, height))
+        assert tips.stopped == frozenset(), height
+    assert of(FileKind.DIFFS, tips.heights) == tips.top - QUIET_BLOCKS
+    tips.note(block(FileKind.STATUSES, 120 + STOPPED_QUIET_BLOCKS))
     assert tips.stopped == {FileKind.DIFFS}
 
 
