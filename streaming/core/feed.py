@@ -121,7 +121,7 @@ class Feed:
 
     def end_epoch(self) -> None:
         """The epoch of a public link is over. That of node data never is: nodes may be back."""
+        self.lost_to = ORIGIN
         if self.epoch.startswith(NODE_EPOCH_PREFIX):
             return
-        self.lost_to = ORIGIN
         self.ended_epochs = [*self.ended_epochs[-MAX_ENDED_EPOCHS:], self.epoch]

@@ -9,6 +9,7 @@ import random
 import pytest
 
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, end_of
+from streaming.core.feed import Feed
 from streaming.core.topic import Kind, Topic
 from tests.core.relay_world import BTC, EPOCH, ETH, World, begun, data, events, trades, update
 
@@ -167,3 +168,11 @@ def test_a_frame_of_the_same_tick_does_not_claim_the_one_left_out() -> None:
     world.wait(0.3)
     rest += again.take()
     assert data(rest) == list(range(1_000, 1_100)), "cut before the gap frame came"
+
+
+def test_the_last_hole_of_one_source_says_nothing_of_the_next() -> None:
+    feed = Feed(BTC)
+    feed.epoch, feed.lost_to = EPOCH, end_of(100)
+    feed.end_epoch()
+    assert feed.lost_to == ORIGIN
+    assert feed.ended_epochs == [], "nodes may be back"
