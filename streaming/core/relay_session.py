@@ -209,8 +209,16 @@ class RelaySession:
         since_ms = request.start.since_ms if request.start else None
         cursor = request.start.cursor if request.start else None
         source = cursor.source if cursor is not None else ""
-        for topic, stream in list(subscription.streams.items()):
-            self._hub.relays.join(stream, after=starts.get(topic), source=source, since_ms=since_ms)
+        streams = list(subscription.streams.values())
+        # All are in place before the first begins: an answer that comes at once carries a cursor
+        # of them all.
+        for stream in streams:
+            after = starts.get(stream.topic)
+            if (after is not None or since_ms is not None) and not stream.is_state:
+                stream.resume(after, source=source, since_ms=since_ms)
+            subscription.unsettle(stream)
+        for stream in streams:
+            self._hub.relays.join(stream)
 
     def _refuse_repeated(self, request: relay.Subscribe) -> None:
         held = self.subscriptions.get(request.id_json)

@@ -64,16 +64,8 @@ class Relays:
 
     # --- joining and leaving ---
 
-    def join(
-        self,
-        stream: Stream,
-        *,
-        after: Position | None = None,
-        source: str = "",
-        since_ms: int | None = None,
-    ) -> None:
-        """Follow the stream's topic: from its opening on, or from the place after `after` (of the
-        cursor's `source`), or from the block time `since_ms`."""
+    def join(self, stream: Stream) -> None:
+        """Follow the stream's topic: from its opening on, or from where it is to be resumed."""
         hub = self._hub
         is_new = stream.topic.name not in hub.feeds
         feed = stream.feed = hub.feed(stream.topic)
@@ -81,12 +73,7 @@ class Relays:
         is_awaited = is_new or bool(feed.waiting) or self.is_awaited(feed)
         feed.streams[stream] = None
         feed.joined(stream.session.tenant_id)
-        stream.subscription.unsettle(stream)
-        if (after is not None or since_ms is not None) and not feed.topic.is_state:
-            stream.state = StreamState.REPLAYING
-            stream.position = after or ORIGIN
-            stream.since_ms = since_ms
-            stream.source = source
+        if stream.state is StreamState.REPLAYING:
             hub.counters.resumes += 1
             stream.session.resuming.append(stream)
             self._resuming[stream.session] = None

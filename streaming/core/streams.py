@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from enum import Enum, StrEnum, auto
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import orjson
@@ -29,6 +30,10 @@ SETTLE_BLOCKS = 30
 _FAR = end_of(2**63)
 #: A subscription of up to so many topics names each one's place in its cursor.
 FEW_TOPICS = 4
+#: While more than so many wait for their first frame, and nothing but first frames was given, a
+#: cursor says "begin anew". To name 1,300 places in the opening frames of as many topics would be
+#: 12 MB; in the last 64 of them it is 1 MB.
+MAX_OPENING = 64
 
 
 class OnSlow(StrEnum):
@@ -67,7 +72,7 @@ class Subscription:
 
     __slots__ = (
         "_ahead", "_behind", "_height", "_unsettled_at", "echo", "era", "head", "id_json",
-        "is_resuming", "is_stale", "lost", "max_age_ms", "on_slow", "session", "streams",
+        "is_anew", "is_resuming", "is_stale", "lost", "max_age_ms", "on_slow", "session", "streams",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +95,7 @@ class Subscription:
         self.era = Era()
         self.is_stale = False
         self.is_resuming = False
+        self.is_anew = True  # no topic goes on from a place
         # The block being delivered, who has got something of it already, and who may be behind it
         # (with the height at which they no longer are).
         self._height = 0
@@ -125,10 +131,8 @@ class Subscription:
             return cursors.encode(Cursor(source, here, others, kind))
         if not is_news:
             self._behind.setdefault(stream, self._height + SETTLE_BLOCKS)
-            if not self._height and self._is_opening(stream):
-                # It is not all there yet: who is cut now begins anew. To name 1,300 places in the
-                # opening frames of as many topics would be 12 MB.
-                return cursors.encode(Cursor(source, ORIGIN, kind=kind))
+            if not self._height:
+                return cursors.encode(Cursor(source, ORIGIN, self._opened(), kind))
         elif here.height > self._height:
             self._height = here.height
             self._ahead.clear()
@@ -141,11 +145,19 @@ class Subscription:
             others[behind.key] = behind.told
         return cursors.encode(Cursor(source, base, others, kind))
 
-    def _is_opening(self, stream: Stream) -> bool:
-        """Whether other streams wait for their first frame. They get it about in order, so from
-        the last on it takes one look."""
-        others = (s for s in reversed(self.streams.values()) if s is not stream)
-        return any(other.state is StreamState.WAITING for other in others)
+    def _opened(self) -> dict[int, Position]:
+        """Where those are that have got anything, as long as that is no more than an opening."""
+        if self.is_anew and self._is_opening():
+            return {}
+        return {s.key: told for s in self.streams.values() if (told := s.told) > ORIGIN}
+
+    def _is_opening(self) -> bool:
+        """Whether very many wait for their first frame. They get it about in order, so from the
+        last on it takes few looks."""
+        if len(self.streams) <= MAX_OPENING:
+            return False
+        waiting = (s for s in reversed(self.streams.values()) if s.state is StreamState.WAITING)
+        return next(islice(waiting, MAX_OPENING, None), None) is not None
 
     def _settle(self) -> None:
         workers = self.session.node_workers if self._behind else frozenset()
@@ -243,6 +255,14 @@ class Stream:
         self.passed = ORIGIN  # the newest frame that others got live while this one did not
         # What the log does not have up to here, as of the last question, did not happen.
         self.silent_to = ORIGIN
+
+    def resume(self, after: Position | None, *, source: str, since_ms: int | None) -> None:
+        """It is to go on after this place (of the cursor's `source`), or from this block time."""
+        self.subscription.is_anew = False
+        self.state = StreamState.REPLAYING
+        self.position = after or ORIGIN
+        self.since_ms = since_ms
+        self.source = source
 
     @property
     def session(self) -> RelaySession:

@@ -217,29 +217,43 @@ def test_a_gap_of_all_coins_does_not_name_them_all_in_each_frame_after_it() -> N
     assert max(later[-30:]) < 100
 
 
-def test_who_is_cut_before_all_has_opened_begins_anew() -> None:
+def _opening(coin: str) -> Envelope:
+    name = Topic(Kind.TRADES, coin).name
+    return Envelope(name, EPOCH, Position(90), ORIGIN, Role.SNAPSHOT, trades(90))
+
+
+def test_who_is_cut_while_very_many_wait_begins_anew() -> None:
     """Naming each of 1,300 topics in each of their opening frames would be 12 MB."""
+    coins = [f"C{number}" for number in range(1_300)]
+    world = World()
+    desk = desk_of(world, coins)
+    desk.subscribe(coins=coins[:1_000], id=1)
+    desk.subscribe(coins=coins[1_000:], id=2)
+    world.hear("A", 99)
+    for coin in coins:
+        world.publish(_opening(coin), is_logged=False)
+    frames = desk.take()
+    texts = [frame["cursor"] for frame in frames]
+    assert cursors.decode(texts[900]).others == {}
+    assert len(cursors.decode(texts[999]).others) == 1_000  # the last of the first
+    assert sum(map(len, texts)) < 1_600_000
+    desk.session.close(now_s=world.now_s)
+    again = desk_of(world, coins)
+    frames = again.subscribe(coins=coins[:1_000], id=1, from_=texts[900])
+    assert [f.get("snapshot") for f in frames if f["channel"] == "trades"] == [True] * 1_000
+    assert events(frames) == ["replayComplete"]
+
+
+def test_a_topic_that_nobody_serves_does_not_keep_the_others_from_their_places() -> None:
     world = World()
     desk = desk_of(world, COINS)
     desk.subscribe(coins=COINS, id=1)
-    worker = Worker("A", COINS)
     world.hear("A", 99)
-
-    def opening(coin: str) -> Envelope:
-        name = Topic(Kind.TRADES, coin).name
-        return Envelope(name, EPOCH, Position(90), ORIGIN, Role.SNAPSHOT, trades(90))
-
-    for coin in COINS[:4]:
-        world.publish(opening(coin), worker="A", is_logged=False)
-    cursor = desk.take()[-1]["cursor"]
-    for coin in COINS[4:]:
-        world.publish(opening(coin), worker="A", is_logged=False)
-    desk.session.close(now_s=world.now_s)
-    again = desk_of(world, COINS)
-    frames = again.subscribe(coins=COINS, id=1, from_=cursor)
-    assert [f.get("snapshot") for f in frames if f["channel"] == "trades"] == [True] * 9
-    assert events(frames) == ["replayComplete"]
-    assert worker.queue == deque()
+    for coin in COINS[:-1]:
+        world.publish(_opening(coin), is_logged=False)
+    cursor = cursors.decode(desk.take()[-1]["cursor"])
+    places = [cursor.of(Topic(Kind.TRADES, coin).name) for coin in COINS]
+    assert places == [Position(90)] * 8 + [ORIGIN]
 
 
 def test_a_thousand_topics_of_a_source_that_is_gone_are_each_told() -> None:
