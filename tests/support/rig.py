@@ -23,7 +23,7 @@ import redis
 from streaming.bus import keys
 from tests.support.chaosproxy import ChaosProxy
 from tests.support.nodes import Node, NodePair
-from tests.support.oracle import Record, Verdict, judge
+from tests.support.oracle import Verdict, judge
 from tests.support.parts import ROOT, Part
 from tests.support.probe import Mode, Probe, Probes
 from tests.support.services import Service, start_redis
@@ -289,11 +289,12 @@ class Rig:
         self, probe: Probe, *, until: int, lost: Sequence[tuple[int, int]] = ()
     ) -> dict[str, Verdict]:
         """The oracle's word on each coin the probe follows."""
+        # What the customer has got was written before: in the other order a block between the two
+        # looks is one that nobody made.
+        gots = {s["coin"]: list(probe.trades[s["coin"]]) for s in probe.subscriptions}
         self.pair.pristine.refresh()
         verdicts = {}
-        for subscription in probe.subscriptions:
-            coin = subscription["coin"]
-            got: list[Record] = list(probe.trades[coin])
+        for coin, got in gots.items():
             expected = self.pair.pristine.trades[coin]
             verdict = judge(expected, got, until=until, lost=lost)
             verdict.corrupted = [key for key in verdict.corrupted if key not in self.lies]
