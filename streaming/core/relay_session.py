@@ -133,7 +133,7 @@ class RelaySession:
     def failed(self, stream: Stream) -> None:
         """The stream could not be resumed: it is followed no more."""
         subscription = stream.subscription
-        subscription.streams.pop(stream.topic, None)
+        subscription.forget(stream)
         self._end(stream)
         if not subscription.streams:
             self.subscriptions.pop(subscription.id_json, None)

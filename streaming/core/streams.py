@@ -116,6 +116,13 @@ class Subscription:
         for stream in self.streams.values():
             self.unsettle(stream)
 
+    def forget(self, stream: Stream) -> None:
+        """It is followed no more, and no cursor names it."""
+        self.streams.pop(stream.topic, None)
+        self._behind.pop(stream, None)
+        self._ahead.pop(stream, None)
+        self.lost.pop(stream, None)
+
     def cursor(self, stream: Stream, *, source: str, is_news: bool = True) -> str:
         """How far the whole subscription is, right after a frame of `stream`; `is_news` unless it
         is a snapshot or a gap.

@@ -256,6 +256,29 @@ def test_a_topic_that_nobody_serves_does_not_keep_the_others_from_their_places()
     assert places == [Position(90)] * 8 + [ORIGIN]
 
 
+def test_who_failed_is_not_named_in_later_cursors() -> None:
+    coins = [f"C{number}" for number in range(100)]
+    world = World()
+    desk = desk_of(world, coins)
+    worker = Worker("A", coins)
+    for number, coin in enumerate(coins):
+        known = 50 if number < 10 else 90  # the others' log begins too late
+        world.log.append(update(95, known, topic=Topic(Kind.TRADES, coin)))
+        worker.last[coin] = Position(95)
+    world.hear("A", 99)
+    desk.subscribe(coins=coins, id=1, from_={"height": 60})
+    for coin in coins:
+        worker.open(world, coin)
+    world.wait(3)
+    assert events(desk.take()).count("resumeFailed") == 90
+    for height in range(100, 103):
+        worker.take(world, height, coins[:3], is_lost=False)
+        worker.deliver(world)
+    last = cursors.decode(desk.take()[-1]["cursor"])
+    followed = {cursors.topic_key(Topic(Kind.TRADES, coin).name) for coin in coins[:10]}
+    assert set(last.others) <= followed
+
+
 def test_a_thousand_topics_of_a_source_that_is_gone_are_each_told() -> None:
     """One after another, not each inside the one before."""
     coins = [f"C{number}" for number in range(1_000)]
