@@ -502,7 +502,8 @@ class Relays:
         if feed is None:
             return
         if replay.failure is not None:
-            self._fail(stream, replay.failure, replay.oldest)
+            # A log that cannot tell where it begins could not be asked: the place stays good.
+            self._fail(stream, replay.failure, replay.oldest or stream.position)
             return
         if stream.since_ms is not None:
             stream.position, stream.since_ms = replay.after, None
@@ -575,20 +576,23 @@ class Relays:
         )
 
     def _fail(self, stream: Stream, reason: str, oldest: Position | None) -> None:
+        """Follow it no more; it can be resumed after `oldest`, or begin anew."""
         feed = stream.feed
         epoch = feed.epoch if feed is not None and feed.epoch else "n-"
         text = None
-        topics = len(stream.subscription.streams)
-        if topics <= MAX_NAMED and (oldest is not None or topics > 1):
+        if len(stream.subscription.streams) <= MAX_NAMED:
             # The whole subscription's, so that the others go on where they are.
-            stream.position, source = oldest or ORIGIN, cursors.source_of(epoch)
+            source = cursors.source_of(epoch)
+            if oldest is None and len(stream.subscription.streams) > 1:
+                source = stream.source or source  # the others' places are of that one
+            stream.position = oldest or ORIGIN
             text = stream.subscription.cursor(stream, source=source, is_news=False)
         self._hub.counters.resumes_failed += 1
         payload = relay.resume_failed(
             stream.subscription.id_json,
             stream.topic,
             oldest=text,
-            oldest_height=None if oldest is None else oldest.height,
+            oldest_height=oldest.height if oldest else None,  # 0: of a time that was not found yet
             reason=reason,
         )
         self._say(stream, payload)

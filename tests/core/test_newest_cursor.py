@@ -89,13 +89,15 @@ class Client:
     def read(self) -> None:
         if self.desk is not None:
             self.take(self.desk.take())
-            if self.is_failed:  # as the documented client: again, from `oldest`
+            if self.is_failed:
                 self.cut()
         if self.desk is None:
             self.connect()
 
     def take(self, frames: list[dict[str, Any]]) -> None:
         for frame in frames:
+            if self.is_failed:  # as the documented client: it goes on from `oldest`
+                return
             if frame["channel"] == "trades":
                 self._data(frame)
             elif frame["channel"] == "relay":
@@ -118,7 +120,8 @@ class Client:
             self.cursor = event["to"] or self.cursor
         elif event["type"] == "resumeFailed":
             self.is_failed = True
-            self.began.pop(event["coin"], None)  # whatever was before its next frame: it was told
+            if not event["reason"].endswith("try again"):  # which loses nothing
+                self.began.pop(event["coin"], None)  # what was before its next frame: it was told
             self.cursor = event["oldest"] or self.cursor
         elif event["type"] == "error":
             raise AssertionError(event)

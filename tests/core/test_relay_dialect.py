@@ -14,7 +14,7 @@ from streaming.core.catalogue import Catalogue
 from streaming.core.cursor import Cursor
 from streaming.core.dialects import relay
 from streaming.core.dialects.relay import Refusal
-from streaming.core.envelope import Position
+from streaming.core.envelope import ORIGIN, Position
 from tests.core.relay_world import CATALOGUE, Desk, Lease, World, begun, check, events, update
 
 
@@ -184,7 +184,8 @@ def test_a_cursor_from_the_future_of_an_edge_that_has_just_begun_is_told() -> No
     assert desk.take() == []  # the other worker may be further
     world.wait(2)
     (frame,) = desk.take()
-    assert (frame["data"]["type"], frame["data"]["oldest"]) == ("resumeFailed", None)
+    assert (frame["data"]["type"], frame["data"]["oldestHeight"]) == ("resumeFailed", None)
+    assert cursors.decode(frame["data"]["oldest"]).position == ORIGIN  # nothing is kept: anew
 
 
 @pytest.mark.parametrize(
