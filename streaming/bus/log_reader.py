@@ -45,6 +45,7 @@ class Replay:
         at = after
         for entry in self.entries:
             if entry.role is Role.RESET:
+                at = max(at, entry.position)  # everybody begins again there
                 continue
             if entry.role is Role.GAP:
                 begin = max(at, entry.previous)

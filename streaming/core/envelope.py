@@ -51,8 +51,9 @@ class Role(IntEnum):
     #: saying why.
     GAP = 3
     #: What this worker said of the topic up to `position` was built on a wrong state; the payload
-    #: is one line of text saying why, and a snapshot follows. An edge that does not know the role
-    #: loses the message it comes in, so that holds nothing but what was corrected.
+    #: is one line of text saying why, and a snapshot follows. The worker's next frame follows this
+    #: place, so who missed it sees a hole, or finds it in the log. An edge that does not know the
+    #: role loses the message it comes in, so that holds nothing but what was corrected.
     RESET = 4
 
 

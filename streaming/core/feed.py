@@ -27,8 +27,8 @@ class Feed:
         "idle_since_s",
         "is_overdue",
         "joined_at",
-        "live", "lost_to", "name", "opening", "otherwise", "position", "reset_at", "rivals",
-        "snapshot", "streams", "told", "topic", "waiting", "watchers", "why_not",
+        "live", "looked_to", "lost_to", "name", "opening", "otherwise", "position", "reset_at",
+        "rivals", "snapshot", "streams", "told", "topic", "waiting", "watchers", "why_not",
     )  # fmt: skip
 
     def __init__(self, topic: Topic) -> None:
@@ -50,6 +50,7 @@ class Feed:
         self.rivals: set[str] = set()
         self.otherwise: Position = ORIGIN
         self.reset_at: Position = ORIGIN  # what was told up to here was said to be wrong
+        self.looked_to: Position = ORIGIN  # the log was asked for corrections up to here
         self.lost_to: Position = ORIGIN  # the end of the last hole that was declared
         self.held: Held | None = None  # a suspected hole
         # From where on each worker has told everything.

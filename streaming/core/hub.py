@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from streaming.core import snapshots
 from streaming.core.cursor import NODE_EPOCH_PREFIX
-from streaming.core.envelope import ORIGIN, Envelope, Position, Role, end_of
+from streaming.core.envelope import LAST_INDEX, ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.feed import Feed
 from streaming.core.freshness import MARGIN_BLOCKS, Freshness
 from streaming.core.held import Held
@@ -273,6 +273,8 @@ class Hub:
             return
         if worker not in feed.covers:
             feed.covers[worker] = envelope.previous
+        if envelope.previous[1] == LAST_INDEX and feed.topic.is_chained:
+            self._look_for_reset(feed, envelope.previous)
         if envelope.position <= feed.position:
             self.counters.late += 1
             # Of most blocks there is but one frame, and this is its other copy.
@@ -440,7 +442,7 @@ class Hub:
         else:
             self._lose(feed, envelope.position, reason)
 
-    def _reset(self, feed: Feed, envelope: Envelope) -> None:
+    def _reset(self, feed: Feed, envelope: Envelope, *, is_late: bool = False) -> None:
         """What followers built is wrong, whoever told it: all begin again, from the snapshot behind
         this. Nothing is lost, so no other worker's word or silence says otherwise; one that is yet
         to correct itself will say so too."""
@@ -452,8 +454,33 @@ class Hub:
         feed.reset_at = max(feed.reset_at, envelope.position)
         # The snapshot is in the same message: it is asked for only if it does not start everybody.
         feed.asked_s, feed.is_overdue = self.now_s, True
+        if is_late or envelope.position < feed.position:
+            # It was lost too, or is of a block before the last one told, and starts nobody.
+            self._demand.want(feed.name)
         self._put_back(feed)
         self.relays.restart(feed, envelope.position, envelope.payload.decode(errors="replace"))
+        feed.position = max(feed.position, envelope.position)
+        if feed.held is not None:
+            self._release(feed, feed.held)
+
+    def _look_for_reset(self, feed: Feed, end: Position) -> None:
+        """A worker's frame follows the end of a block: it has begun there, or lost something, or
+        corrected the book. The other worker's frame may hide the place, so ask whether the
+        correction was missed."""
+        if self.replays is None or not self._is_node(feed):
+            return
+        if end <= max(feed.reset_at, feed.looked_to):
+            return
+        feed.looked_to = end
+
+        def answer(replay: Replay) -> None:
+            for entry in replay.entries:
+                if entry.role is Role.RESET and entry.position > feed.reset_at:
+                    self._reset(feed, entry, is_late=True)
+            self.flush()
+
+        after = Position(end.height, LAST_INDEX - 1)
+        self.replays.ask(Question(feed.name, feed.epoch, after, end), answer)
 
     def _suspicion(self, feed: Feed) -> Held:
         if feed.held is None:
@@ -512,7 +539,10 @@ class Hub:
             held.is_answered = True
             for entry in replay.entries:
                 if entry.role is Role.RESET and entry.position > feed.reset_at:
-                    self._reset(feed, entry)  # the message it came in was lost
+                    self._reset(feed, entry, is_late=True)  # the message it came in was lost
+            if feed.held is not held:
+                self.flush()
+                return
             for entry in replay.entries:
                 if entry.role is Role.UPDATE and entry.position > feed.position:
                     held.add(entry)
@@ -655,8 +685,10 @@ class Hub:
             feed.waiting.update(feed.live)
             feed.live.clear()
         is_live = bool(feed.live) or self.relays.is_live(feed)
+        here = envelope.position
         if chain is not _Chain.SAME:
             feed.epoch, feed.position = self._named(envelope.epoch), envelope.previous
+            feed.reset_at = end_of(here.height)  # what was wrong before is not in it
         elif envelope.previous > feed.position:
             if is_live and self._is_node(feed):
                 self._suspicion(feed).suspect(envelope.previous)
@@ -666,16 +698,18 @@ class Hub:
                 feed.live.clear()
             else:
                 feed.position = envelope.previous
-        elif end_of(envelope.position.height) < feed.position:
+        elif end_of(here.height) < feed.position:
             return  # made by a worker that is behind; the other answers too
+        if feed.position == end_of(here.height):
+            here = feed.position  # its whole block is in it, and so is a correction of that
         if envelope.payload:
             frame = self._frame(feed, envelope.payload)
             for session in feed.waiting:
                 self._give(session, frame)
                 # The snapshot may be ahead of the updates: a block's wait for its statuses.
-                feed.joined_at[session] = envelope.position
+                feed.joined_at[session] = here
         self._go_live(feed)
-        self.relays.start(feed, envelope.payload or None, at=envelope.position)
+        self.relays.start(feed, envelope.payload or None, at=here)
 
     def _sign_of_life(self, feed: Feed, envelope: Envelope, chain: _Chain, worker: str) -> None:
         """A topic without a snapshot is served from `position` on. With a payload it is an update

@@ -44,9 +44,10 @@ class L2Diffs:
         """Publish the changes after block `height`; `view` is the book then, None without one."""
         self._tracks[topic] = _Track(end_of(height), _window(topic, view))
 
-    def rebase(self, topic: Topic, view: View) -> None:
-        """The book was another: the next frame is the difference to `view`."""
-        self._tracks[topic].sent = _window(topic, view)
+    def rebase(self, topic: Topic, view: View, *, height: int) -> None:
+        """The book was another: the next frame is the difference to `view`, that of block `height`,
+        and follows its end."""
+        self.want(topic, view, height=height)
 
     def unwant(self, topic: Topic) -> None:
         """Stop."""

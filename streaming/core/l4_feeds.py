@@ -53,6 +53,11 @@ class L4Feeds:
         self._from_height = height + 1
         self._positions = dict.fromkeys(self._positions, end_of(height))
 
+    def rebase(self, topic: Topic, *, height: int) -> None:
+        """The book was another: the topic goes on behind block `height`, also where the statuses up
+        to it are still to come."""
+        self._positions[topic] = max(self._positions[topic], end_of(height))
+
     def lost(self, first: int, last: int) -> None:
         """No node has the statuses of these blocks: their frames would be half of one."""
         self._hole = (self._hole[0] if self._hole else first, last)
@@ -76,6 +81,8 @@ class L4Feeds:
             times = pair.changes.block.times
         here = Position(pair.height)
         for topic, before in list(self._positions.items()):
+            if here <= before:
+                continue  # contained in a corrected book
             coin = topic.coin
             own, changes = statuses.get(coin, []), diffs.get(coin, [])
             if topic.kind is Kind.L4_DIFF:

@@ -306,7 +306,8 @@ class Market:
 
     def correct(self, books: Mapping[str, L4Book]) -> list[Envelope]:
         """Go on from these books of the same block: those there were wrong. States are shown anew;
-        who builds on frames is told to begin again, from the snapshot that follows."""
+        who builds on frames is told to begin again, from the snapshot that follows. That takes a
+        place of its own, behind the block: who misses it sees a hole, and asks."""
         self._books.correct(books)
         out: list[Envelope] = []
         for coin in books:
@@ -314,13 +315,13 @@ class Market:
                 track.best = _best(self._books.by_coin[coin])
             for topic in self._wanted_of.get(coin, ()):
                 if topic.kind is Kind.L2_DIFF:
-                    # Its frames go on from the last one: nothing is lost between.
+                    out.append(self._reset(topic))
                     view = self._view(self._books.by_coin[coin], topic)
-                    self._l2_diffs.rebase(topic, view)
-                snapshot = self.snapshot(topic)
-                if topic.is_chained:
-                    out.append(_reset(snapshot))
-                out.append(snapshot)
+                    self._l2_diffs.rebase(topic, view, height=self._books.height)
+                elif topic.kind in L4_KINDS:
+                    out.append(self._reset(topic))
+                    self._l4.rebase(topic, height=self._books.height)
+                out.append(self.snapshot(topic))
         return out
 
     def finish(self) -> list[Envelope]:
@@ -419,7 +420,15 @@ class Market:
         if topic.is_chained:
             feeds = self._l4 if topic.kind in L4_KINDS else self._l2_diffs
             before = feeds.place(topic)
+            if before == end_of(self._books.height):
+                here = before  # behind a correction, which it contains
         return Envelope(topic.name, self._epoch, here, before, Role.SNAPSHOT, payload, times)
+
+    def _reset(self, topic: Topic) -> Envelope:
+        feeds = self._l4 if topic.kind in L4_KINDS else self._l2_diffs
+        here, before = end_of(self._books.height), feeds.place(topic)
+        why = CORRECTED.encode()
+        return Envelope(topic.name, self._epoch, here, before, Role.RESET, why, self._books.times)
 
     def _update(self, topic: Topic, here: Position, before: Position, times: Times) -> Envelope:
         payload = self._payload(topic, times)
@@ -498,15 +507,6 @@ def _reaching_back(gap: Envelope, first: int) -> Envelope:
     if gap.role is not Role.GAP or gap.previous <= before:
         return gap
     return replace(gap, previous=before)
-
-
-def _reset(snapshot: Envelope) -> Envelope:
-    return replace(
-        snapshot,
-        position=end_of(snapshot.position.height),
-        role=Role.RESET,
-        payload=CORRECTED.encode(),
-    )
 
 
 def _best(book: L4Book) -> _TopBest:

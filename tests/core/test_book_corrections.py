@@ -55,27 +55,55 @@ def test_a_correction_names_the_place_and_brings_the_snapshot() -> None:
     for topic in (DIFF, L4, L4_DIFF):
         reset, snapshot = [e for e in sent if e.topic == topic.name]
         assert (reset.role, reset.payload.decode()) == (Role.RESET, CORRECTED)
-        assert (reset.position, snapshot.position) == (end_of(11), Position(11))
-        assert (snapshot.role, snapshot.previous) == (Role.SNAPSHOT, Position(11))
+        assert (reset.position, reset.previous) == (end_of(11), Position(11))
+        assert (snapshot.role, snapshot.position) == (Role.SNAPSHOT, end_of(11))
+        assert snapshot.previous == end_of(11)
         assert snapshot.payload == right.snapshot(topic).payload
     (state,) = [e for e in sent if e.topic == BOOK.name]
     assert state == right.snapshot(BOOK)
-    # The next frame goes on from the one before: nothing was lost.
-    (frame,) = [e for e in wrong.apply(block(12)) if e.topic == DIFF.name]
-    assert frame.previous == Position(11)
+    # The next frame follows the correction, so whoever missed it sees a hole.
+    sent = [*wrong.apply(block(12)), *wrong.apply(statuses(12))]
+    for topic in (DIFF, L4, L4_DIFF):
+        (frame,) = [e for e in sent if e.topic == topic.name]
+        assert (frame.position, frame.previous) == (Position(12), end_of(11))
+
+
+def test_what_waits_for_its_statuses_is_in_the_corrected_book() -> None:
+    wrong, right = market(1, 2, 3), market(1)
+    for made in (wrong, right):
+        made.apply(block(11))
+    sent = wrong.correct(copy_of(right))
+    assert [e.position for e in sent if e.topic == L4.name] == [end_of(11)] * 2
+    assert [e for e in wrong.apply(statuses(11)) if e.topic in (L4.name, L4_DIFF.name)] == []
+    wrong.apply(block(12))
+    frames = {e.topic: e for e in wrong.apply(statuses(12))}
+    assert frames[L4.name].previous == frames[L4_DIFF.name].previous == end_of(11)
 
 
 class Desk:
     """A customer who keeps a copy of an `l2Diff` as the documentation says."""
 
     def __init__(self, world: World) -> None:
-        self.desk = world.desk()
+        self.world, self.desk = world, world.desk()
         self.copy: Copy | None = None
         self.told: list[str] = []
+        self.cursor = ""
         self.desk.subscribe(type_="l2Diff", coin="BTC", id=1)
 
+    def come_again(self) -> None:
+        """Be cut, and resume from the last cursor, with the copy there is."""
+        self.desk.session.close(now_s=self.world.now_s)
+        self.desk = self.world.desk()
+        self._take(self.desk.subscribe(type_="l2Diff", coin="BTC", id=1, from_=self.cursor))
+
     def read(self) -> None:
-        for frame in self.desk.take():
+        self._take(self.desk.take())
+
+    def _take(self, frames: list[dict[str, Any]]) -> None:
+        for frame in frames:
+            self.cursor = frame.get("cursor", self.cursor)
+            if frame["data"].get("type") == "gap":
+                self.cursor = frame["data"]["to"] or self.cursor
             if frame["channel"] != "l2Diff":
                 self.told += events([frame])
             elif frame["data"].get("snapshot"):
@@ -121,6 +149,96 @@ def test_followers_end_with_the_right_book_whichever_worker_corrects_first(
     assert desk.told.count("gap") == 2
     assert world.ledger.gaps == []
     assert world.hub.counters.holes == {}
+
+
+@given(
+    first=st.integers(1, 6),
+    second=st.integers(1, 6),
+    steps=st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+        min_size=8,
+        max_size=8,
+    ),
+    is_b_right=st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_correction_that_the_bus_lost_is_read_from_the_log(
+    first: int, second: int, steps: list[tuple[bool, bool, bool, bool]], is_b_right: bool
+) -> None:
+    """Each step is a block: who tells it first, whose message the bus loses, whether the customer
+    comes again. The two correct their books at blocks of their own, if B's is wrong at all."""
+    world = World()
+    world.log.page = 100
+    workers, right = {"A": market(1, 2, 3), "B": market(1, 2, 3)}, market(1)
+    corrects = {"A": 10 + first, "B": 10 + second}
+    if is_b_right:
+        workers["B"], corrects["B"] = market(1), 0
+    desk = Desk(world)
+    for name, made in workers.items():
+        world.publish(made.snapshot(DIFF), worker=name)
+
+    def serve() -> None:
+        asked, world.wishes.asked = world.wishes.asked, []
+        if DIFF.name in asked:
+            for name, made in workers.items():
+                world.publish(made.snapshot(DIFF), worker=name)
+
+    def pass_time() -> None:
+        for _ in range(10):
+            world.now_s += 0.1
+            world.wait(0.1)
+            world.hub.sweep(now_s=world.now_s)
+            serve()
+        desk.read()
+
+    serve()
+    desk.read()
+    quiet = [(True, False, False, False)] * 3
+    for height, (a_leads, loses_a, loses_b, comes_again) in enumerate([*steps, *quiet], start=11):
+        right.apply(block(height))
+        for name in ("A", "B") if a_leads else ("B", "A"):
+            made = workers[name]
+            sent = made.apply(block(height))
+            if corrects[name] == height:
+                sent += made.correct(copy_of(right))
+            sent = [e for e in sent if e.topic == DIFF.name]
+            for envelope in sent:
+                if envelope.role in (Role.UPDATE, Role.RESET):
+                    world.log.append(envelope)
+            is_lost = loses_a if name == "A" else loses_b
+            if corrects[name] == height - 1:
+                # The trace of a correction is the place that the next frame follows.
+                is_lost = loses_a and loses_b
+            if not is_lost:
+                world.publish(*sent, worker=name, is_logged=False)
+        for name in workers:
+            world.hear(name, height)
+        pass_time()
+        if comes_again:
+            desk.come_again()
+            pass_time()
+    assert desk.copy is not None
+    assert desk.copy.levels() == levels(right)
+    assert world.ledger.gaps == []
+    told = len(desk.told)
+    for _ in range(3):
+        desk.come_again()
+        pass_time()
+    assert "gap" not in desk.told[told:], "a correction is told once"
+    assert desk.copy.levels() == levels(right)
+
+
+def test_a_correction_of_an_earlier_block_has_a_snapshot_asked_for_at_once() -> None:
+    world = World()
+    desk = world.desk()
+    desk.subscribe(type_="l4Diff", coin="BTC")
+    world.publish(l4(10, 10, Role.SNAPSHOT), l4(11, 10), l4(12, 11))
+    world.wishes.asked.clear()
+    world.publish(reset(11, L4_DIFF), l4(11, 11, Role.SNAPSHOT), worker="B")
+    assert events(desk.take()) == ["gap"]
+    assert world.wishes.asked == [L4_DIFF.name]
+    world.publish(l4(12, 12, Role.SNAPSHOT), l4(13, 12))
+    assert [f["channel"] for f in desk.take()] == ["l4Diff"] * 2
 
 
 def reset(height: int, topic: Topic = L4) -> Envelope:
