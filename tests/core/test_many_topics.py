@@ -256,6 +256,45 @@ def test_a_topic_that_nobody_serves_does_not_keep_the_others_from_their_places()
     assert places == [Position(90)] * 8 + [ORIGIN]
 
 
+def test_a_worker_that_tells_nothing_of_them_makes_no_cursor_longer() -> None:
+    coins = [f"C{number}" for number in range(400)]
+    world = World()
+    desk = desk_of(world, coins)
+    desk.subscribe(coins=coins, id=1)
+    worker = Worker("A", coins)
+    for coin in coins:
+        worker.open(world, coin)
+    for height in range(100, 104):
+        world.hear("B", height)  # reads a node, and serves others
+        worker.take(world, height, coins[:3], is_lost=False)
+        worker.deliver(world)
+    sizes = [len(frame["cursor"]) for frame in desk.take() if not frame.get("snapshot")]
+    assert max(sizes[-6:]) < 100
+
+
+def test_a_worker_that_begins_ahead_of_the_other_moves_nobody_else() -> None:
+    world = World()
+    world.log.page = 50
+    desk = desk_of(world, COINS)
+    desk.subscribe(coins=COINS, id=1)
+    first, second = Worker("A", COINS), Worker("B", COINS[:1])
+    for coin in COINS:
+        first.open(world, coin)
+    for height in range(100, 104):
+        world.hear("B", height)
+        first.take(world, height, COINS[:3], is_lost=False)
+        first.deliver(world)
+    second.last["C0"] = Position(103)
+    second.open(world, "C0")
+    first.take(world, 104, COINS[1:2], is_lost=False)  # on its way
+    second.take(world, 104, [], is_lost=False)
+    second.take(world, 105, COINS[:1], is_lost=False)
+    second.deliver(world)
+    second.deliver(world)
+    cursor = cursors.decode(desk.take()[-1]["cursor"])
+    assert cursor.of(Topic(Kind.TRADES, "C1").name) < Position(104)
+
+
 def test_who_failed_is_not_named_in_later_cursors() -> None:
     coins = [f"C{number}" for number in range(100)]
     world = World()
