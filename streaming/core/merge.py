@@ -192,7 +192,7 @@ class BlockMerge:
     been given up), `breach`, `gap` (holes given up), `filled` (blocks that waited and got what they
     waited for), `overflow` (holes given up because too much waited), `far_ahead` (blocks not
     believed at once), `torn` (heights of which nobody had a whole copy), `unreadable` (copies that
-    could not be read).
+    could not be read), `taken_back` (copies of a damaged height).
     """
 
     def __init__(
@@ -288,6 +288,8 @@ class BlockMerge:
             # The rest of a block says nothing of how far its node is.
             heard.height, heard.at_ns = max(block.height, heard.height), now_ns
         else:
+            if block.height < heard.height:
+                self._take_back(lane, source, above=block.height)
             heard.height, heard.at_ns, heard.is_late = block.height, now_ns, False
         if lane.last is not None and block.height <= lane.last:
             out = self._take_late(lane, source, block, now_ns=now_ns)
@@ -368,6 +370,26 @@ class BlockMerge:
         kept.copies[source] = block
         kept.readable.discard(source)
         lane.waiting_bytes += _size(lines)
+
+    def _take_back(self, lane: _Lane, source: str, *, above: int) -> None:
+        """A source delivers each kind in order: what it brought from above, and what waits yet, has
+        a damaged height.
+        """
+        for height in [
+            h for h, kept in lane.waiting.items() if h > above and source in kept.copies
+        ]:
+            kept = lane.waiting[height]
+            lane.waiting_bytes -= _size(kept.copies.pop(source).lines)
+            self.counts["taken_back"] += 1
+            lane.vouchers.pop(height, None)
+            kept.previous = None
+            for whose, copy in kept.copies.items():
+                if copy.previous is not None and (
+                    kept.previous is None or copy.previous < kept.previous
+                ):
+                    kept.previous, lane.vouchers[height] = copy.previous, whose
+            if not kept.copies:
+                del lane.waiting[height]
 
     def _take_late(
         self, lane: _Lane, source: str, block: RawBlock, *, now_ns: int

@@ -234,6 +234,30 @@ def test_a_damaged_height_of_one_source_silences_nobody(leap: int) -> None:
     assert not any(isinstance(b, Loss) for b in out)
 
 
+def test_a_height_that_its_own_source_goes_back_behind_is_not_handed_out() -> None:
+    """A damaged number within the next hundred is believed, and waits for what is between."""
+    merge = started(["a", "b"])
+    merge.take("a", block(10), now_ns=0)
+    assert merge.take("a", block(30), now_ns=MS) == []
+    assert pairs(merge.take("a", block(11, 10), now_ns=2 * MS)) == [(11, 10)]
+    assert merge.next_due_ns is None
+    assert merge.due(LIMIT_NS + 2 * MS) == []
+    for height in range(12, 31):
+        out = merge.take("a", block(height, height - 1), now_ns=height * 70 * MS)
+        assert pairs(out) == [(height, height - 1)]
+    assert merge.counts == {"taken_back": 1}
+
+
+def test_of_a_height_taken_back_the_other_copy_goes_on() -> None:
+    merge = started(["a", "b", "c"])
+    merge.take("a", block(10), now_ns=0)
+    merge.take("a", block(13, 12), now_ns=MS)
+    merge.take("b", replace(block(13, 12), lines=[b"true"]), now_ns=MS)
+    merge.take("a", block(11, 10), now_ns=2 * MS)
+    *_, last = merge.take("a", block(12, 11), now_ns=3 * MS)
+    assert (last.height, last.previous, last.lines) == (13, 12, [b"true"])
+
+
 def test_the_first_block_of_a_kind_is_near_the_other_kinds() -> None:
     merge = started(["a"])
     merge.take("a", block(100), now_ns=0)
