@@ -19,7 +19,7 @@ from typing import ClassVar, Protocol
 
 from msgspec.structs import replace
 
-from streaming.core import l2_diffs
+from streaming.core import l2_diffs, tips
 from streaming.core.block_pairs import BlockPairs, Pair
 from streaming.core.blocks import FileKind, Loss, OpenBlock, RawBlock
 from streaming.core.book import frames
@@ -117,6 +117,7 @@ class Market:
         self._seen: dict[FileKind, int] = {}
         self._vouched: set[FileKind] = set()  # whose blocks come with a `previous`
         self._wanted: dict[Topic, None] = {}
+        self._awaited: Counter[FileKind] = Counter()  # by how many of them
         self._wanted_of: dict[str, dict[Topic, None]] = {}  # by coin, without trades
         self._tracks: dict[str, _Track] = {}
         self._mids_position = ORIGIN
@@ -171,6 +172,10 @@ class Market:
         """The topics of which updates are published."""
         return list(self._wanted)
 
+    def awaits(self, kind: FileKind) -> bool:
+        """Whether anything that is wanted is made of these files."""
+        return self._awaited[kind] > 0
+
     def coins(self) -> frozenset[str]:
         """Every coin that has shown a book or a trade."""
         if not self._books.by_coin.keys() <= self._coins or not self._coins.issuperset(
@@ -190,6 +195,7 @@ class Market:
         if topic in self._wanted:
             return
         self._wanted[topic] = None
+        self._awaited.update(_files(topic))
         if room := self._room_of.get(topic.kind):
             room.want(topic)
             return
@@ -204,6 +210,7 @@ class Market:
         if topic not in self._wanted:
             return
         del self._wanted[topic]
+        self._awaited.subtract(_files(topic))
         if room := self._room_of.get(topic.kind):
             room.unwant(topic)
             return
@@ -499,6 +506,12 @@ class Market:
 
     def _note_time(self, times: Times) -> None:
         self.block_time_ns = max(self.block_time_ns, times.block_ns)
+
+
+def _files(topic: Topic) -> tuple[FileKind, ...]:
+    # A mid without two sides of a book is the price of the last trade.
+    extra = (FileKind.FILLS,) if topic.kind is Kind.ALL_MIDS else ()
+    return tips.kinds_of(topic) + extra
 
 
 def _reaching_back(gap: Envelope, first: int) -> Envelope:

@@ -37,12 +37,16 @@ STOPPED_QUIET_BLOCKS = 100
 _BUSY = (FileKind.STATUSES, FileKind.DIFFS)
 
 
-def files_of(topic: Topic) -> tuple[int, ...]:
-    """The places in `Tips.heights` of the files the topic is made of; none for what is not made of
-    node files."""
+def kinds_of(topic: Topic) -> tuple[FileKind, ...]:
+    """The files the topic is made of; none for what is not made of node files."""
     if topic.kind is Kind.RAW:
-        return tuple(place for kind, place in _PLACE.items() if kind == topic.stream)
-    return tuple(_PLACE[kind] for kind in _FILES.get(topic.kind, ()))
+        return tuple(kind for kind in KINDS if kind == topic.stream)
+    return _FILES.get(topic.kind, ())
+
+
+def files_of(topic: Topic) -> tuple[int, ...]:
+    """The places in `Tips.heights` of the files the topic is made of."""
+    return tuple(_PLACE[kind] for kind in kinds_of(topic))
 
 
 def tip_of(heights: tuple[int, ...], files: tuple[int, ...]) -> int:

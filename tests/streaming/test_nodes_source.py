@@ -7,18 +7,23 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
+from streaming.core.blocks import FileKind, RawBlock
 from streaming.core.envelope import Envelope, Role, end_of
 from streaming.core.topic import Kind, Topic
+from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError
 from streaming.upstream.health import Health
 from streaming.upstream.local_node import LocalNode
+from streaming.upstream.sources.info import InfoFailed
 from streaming.upstream.sources.nodes import NodesSource
 from streaming.upstream.spec import UpstreamKind, UpstreamSpec
-from tests.core.node_events import fill, line
+from tests.core.node_events import diffs, fill, fills, line, new
 from tests.streaming.node_lines import BY_BLOCK, FILLS, NodeDirectory
 
 DEADLINE_S = 10.0
@@ -162,3 +167,69 @@ def test_a_node_without_a_new_height_for_two_seconds_is_stalled_and_asked_last()
     assert health.ranked(["a", "b"], now_s=2.1, weights={"a": 9}) == ["b", "a"]
     health.join("c", now_s=0.0)
     assert health.judge("c", now_s=2.1).marks == ["stalled"]
+
+
+class HandLink:
+    """A node whose blocks come when the test says so."""
+
+    name = "a"
+
+    def __init__(self) -> None:
+        self.deliver: Callable[[list[RawBlock]], None] = lambda blocks: None
+        self.is_read = asyncio.Event()
+
+    async def run(self, deliver: Callable[[list[RawBlock]], None], **_: Any) -> None:
+        self.deliver = deliver
+        self.is_read.set()
+        await asyncio.get_running_loop().create_future()
+
+    async def checkpoint(self) -> Checkpoint:
+        raise CheckpointError("none here")
+
+    async def info(self, payload: bytes) -> bytes:
+        raise InfoFailed("none here")
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": "hand"}
+
+
+async def test_what_nobody_waits_for_comes_later_and_whole() -> None:
+    link = HandLink()
+    published: list[Envelope] = []
+    source = NodesSource([link])
+    changes = Topic(Kind.RAW, stream=str(FileKind.DIFFS))
+    source.want(changes)
+    task = asyncio.create_task(source.run(published.extend))
+    await link.is_read.wait()
+
+    def block(height: int) -> list[RawBlock]:
+        sides = [fill(height, "A", crossed=True), fill(height, "B")]
+        blocks = [fills(height, *sides), diffs(height, new(height))]
+        return [replace(each, previous=height - 1) for each in blocks]
+
+    def heights_of(topic: Topic) -> list[int]:
+        return [e.position.height for e in published if e.topic == topic.name]
+
+    def place() -> int:
+        opening = source.snapshot(TRADES)
+        return opening.position.height if opening is not None else 0
+
+    try:
+        link.deliver(block(1))  # believed when another follows it
+        link.deliver(block(2))
+        assert (heights_of(changes), place()) == ([1, 2], 1)
+        # Who wants trades now begins behind all that has come, and misses nothing from there on.
+        source.want(TRADES)
+        assert place() == 2
+        link.deliver(block(3))
+        assert heights_of(TRADES) == [3]
+        source.unwant(TRADES)
+        link.deliver(block(4))
+        assert heights_of(changes) == [1, 2, 3, 4]
+        assert place() == 3
+        link.deliver(block(5))
+        assert place() == 4
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -42,9 +42,11 @@ class Command(BaseCommand):
         from twisted.internet import defer, reactor
 
         from streaming import runtime
+        from streaming.short_slice import ask_for_short_slice
         from streaming.turns import go_by_turns
         from streaming.ws.server import Server
 
+        ask_for_short_slice()
         application = import_string(settings.ASGI_APPLICATION)
         where = f"{options['host']}:{options['port']}"
         try:

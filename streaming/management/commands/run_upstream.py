@@ -23,6 +23,7 @@ from streaming.bus.log import MIB, LogLimits
 from streaming.core.without_secrets import without_secrets
 from streaming.nodes import selectors, services
 from streaming.nodes.follow import NothingKnown, Rows, Specs
+from streaming.short_slice import ask_for_short_slice
 from streaming.upstream.build import Upstreams
 from streaming.upstream.schema_alerts import SchemaAlerts
 from streaming.upstream.spec import BadUpstreams, UpstreamSpec
@@ -70,6 +71,7 @@ class Command(BaseCommand):
             raise CommandError(str(nothing)) from nothing
         if options["metrics_port"]:
             start_http_server(options["metrics_port"], addr="127.0.0.1")
+        ask_for_short_slice()
         scratch = _own_folder(settings.RELAY_VAR / "checkpoints")
         try:
             with contextlib.suppress(asyncio.CancelledError):
