@@ -57,6 +57,9 @@ class Frame:
     def keep(self) -> None:
         """The frame does not leave yet: forget what it was given for leaving now."""
 
+    def unnumber(self) -> None:
+        """Forget the number it was given for leaving now, and nothing else."""
+
     def replace(self, older: Frame) -> None:
         """The frame takes the place of a waiting one of its topic."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
@@ -13,7 +13,7 @@ from streaming.core.dialects.relay import Refusal
 from streaming.core.envelope import ORIGIN, Position
 from streaming.core.outbox import Frame
 from streaming.core.relaying import MAX_AHEAD_BLOCKS
-from streaming.core.streams import Stream, Subscription, kind_of
+from streaming.core.streams import Item, Stream, Subscription, kind_of
 from streaming.core.topic import Topic
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ MAX_BAD_FRAMES = 10
 
 class RelaySession:
     """The relay dialect's counterpart of `Session`; the hub's queue takes both."""
+
+    is_numbered: ClassVar[bool] = True
 
     __slots__ = (
         "_catalogue", "_hub", "_is_silent", "_is_to_be_told", "_lease", "_now_s", "_numbers",
@@ -55,7 +57,7 @@ class RelaySession:
         self._now_s = 0.0
         self.sink = sink
         self.subscriptions: dict[bytes, Subscription] = {}
-        self.pending: list[Frame] = []
+        self.pending: list[Item] = []
         self.resuming: deque[Stream] = deque()
         self.reader: Stream | None = None  # the one that reads the log now
         self.is_pumping = False

@@ -119,23 +119,43 @@ class Relays:
 
     def deliver(self, feed: Feed, envelope: Envelope) -> None:
         """Give an update, in its place, to whom it is news."""
-        parts: Parts | None = None
-        is_state = feed.opening is Opening.STATE
+        here, is_state = envelope.position, feed.opening is Opening.STATE
+        parts = _parts(feed, envelope)
+        # Bulk is bound by its age, and an event's trades share a message on the bill.
+        may_be_light = not feed.topic.is_bulk and not feed.topic.by_event
+        if may_be_light:
+            parts.prepare()
+        hub, live, given = self._hub, StreamState.LIVE, 0
+        dirty = hub.dirty
         for stream in feed.streams:
-            if stream.state is StreamState.WAITING and is_state:
+            if stream.state is not live:
+                if not (is_state and stream.state is StreamState.WAITING):
+                    stream.passed = here
+                    continue
                 self._arrive(stream)
-            if stream.state is not StreamState.LIVE:
-                stream.passed = envelope.position
-                continue
-            if envelope.position <= stream.position and not is_state:
+            if here <= stream.position and not is_state:
                 continue
             if not stream.is_proven:
                 stream.is_proven = True
                 if envelope.previous > stream.position:
                     self._gap(stream, stream.position, envelope.previous, relay.NOT_IN_LOG)
-            if parts is None:
-                parts = _parts(feed, envelope)
-            self._give(stream, parts)
+            subscription = stream.subscription
+            if (
+                may_be_light
+                and stream.lost is None
+                and (is_state or len(subscription.streams) == 1)
+            ):
+                # 0.3 µs; `_give` and its frame take 3.
+                after, session = stream.position, stream.session
+                if here > after:
+                    stream.position = here
+                if not session.pending:
+                    dirty.append(session)
+                session.pending.append((stream, parts, after, subscription.era))
+                given += 1
+            else:
+                self._give(stream, parts)
+        hub.counters.deliveries += given
 
     def start(self, feed: Feed, payload: bytes | None, *, at: Position | None = None) -> None:
         """Start those who wait, from a snapshot at `at` (the feed's place)."""

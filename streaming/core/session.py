@@ -4,11 +4,12 @@ no loop."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+from streaming.core.batch import Batch, NumberedBatch
 from streaming.core.catalogue import Catalogue
 from streaming.core.dialects import official
-from streaming.core.hub import Batch, Hub
+from streaming.core.hub import Hub
 from streaming.core.outbox import Frame
 from streaming.core.topic import Topic
 
@@ -16,7 +17,7 @@ from streaming.core.topic import Topic
 class Sink(Protocol):
     """Where a session's frames go."""
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: Batch | NumberedBatch) -> None:
         """Take the frames of one tick; must not block."""
 
     @property
@@ -39,6 +40,8 @@ class SubscriptionLease(Protocol):
 
 class Session:
     """One customer connection, whatever carries it."""
+
+    is_numbered: ClassVar[bool] = False
 
     __slots__ = (
         "_catalogue",

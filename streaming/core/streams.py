@@ -207,6 +207,7 @@ class Stream:
         "by_event",
         "channel",
         "feed",
+        "head",
         "is_asking",
         "is_bulk",
         "is_down",
@@ -223,6 +224,7 @@ class Stream:
         "may_ask",
         "passed",
         "position",
+        "session",
         "silent_to",
         "since_ms",
         "slot",
@@ -236,6 +238,8 @@ class Stream:
 
     def __init__(self, subscription: Subscription, topic: Topic) -> None:
         self.subscription = subscription
+        self.session = subscription.session
+        self.head = subscription.head
         self.topic = topic
         self.key = cursors.topic_key(topic.name)
         self.kind_key = kind_of(topic)
@@ -286,11 +290,6 @@ class Stream:
         self.since_ms = since_ms
         self.source = source
 
-    @property
-    def session(self) -> RelaySession:
-        """Whose it is."""
-        return self.subscription.session
-
     def lose(self, after: Position, until: Position) -> None:
         """Note that the customer had no room for (`after`, `until`]."""
         if self.lost is not None:
@@ -327,7 +326,9 @@ class Stream:
 class Parts:
     """What the frames of one envelope have in common."""
 
-    __slots__ = ("_own", "_topic", "epoch", "position", "source", "stem", "tail")
+    __slots__ = (
+        "_own", "_topic", "begins", "epoch", "position", "rest", "size", "source", "stem", "tail",
+    )  # fmt: skip
 
     def __init__(
         self, payload: bytes, topic: Topic, *, epoch: str, position: Position, times: Times
@@ -341,7 +342,22 @@ class Parts:
             times.block_ns, times.node_ns, times.in_ns, times.out_ns,
         )  # fmt: skip
         self.tail = b',"epoch":' + orjson.dumps(epoch) + b"," + t
-        self._own = b""
+        self._own = self.rest = b""
+        self.size = 0
+        self.begins: dict[int, bytes] = {}
+
+    def prepare(self) -> None:
+        """Set what frames for subscriptions to this topic alone consist of, besides their number
+        (with its `id`): `rest` stands behind it, and all is `size` bytes of text; `begin` stands
+        before it.
+        """
+        self.rest = self.own + self.tail
+        self.size = len(self.stem) + len(self.rest)
+
+    def begin(self, size: int) -> bytes:
+        """What stands before a number of `size` bytes, the frame's header included: `begins`."""
+        begin = self.begins[size] = header(self.size + size) + self.stem
+        return begin
 
     @property
     def own(self) -> bytes:
@@ -351,6 +367,13 @@ class Parts:
             text = cursors.encode(cursor)
             self._own = b',"cursor":"%b"' % text.encode()
         return self._own
+
+
+#: What most frames are when they are made: nothing but an update of `stream`, made of `parts`, for
+#: who stood at the third before it, numbered in this era.
+Light = tuple[Stream, Parts, Position, Era]
+#: What waits for a session of the relay dialect in a tick.
+Item = Light | Frame
 
 
 class RelayFrame(Frame):
@@ -382,6 +405,13 @@ class RelayFrame(Frame):
         self.made_s = made_s
         self.topic = stream.slot
         self.text_bytes = 0
+
+    @classmethod
+    def of(cls, stream: Stream, parts: Parts, after: Position, era: Era) -> RelayFrame:
+        """The frame of an `Item`."""
+        frame = cls(stream, parts, own=parts.own, channel=stream.channel, after=after, made_s=None)
+        frame._era = era
+        return frame
 
     @property
     def payload(self) -> bytes:  # type: ignore[override]
@@ -424,13 +454,17 @@ class RelayFrame(Frame):
             + 112
         )
 
-    def keep(self) -> None:
+    def unnumber(self) -> None:
         """Give the number back."""
         if self._wire:
             self._wire = b""
             self._era.seq -= 1
             # Several are given back in any order: the least is where the topic stands.
             self._stream.last_seq = min(self._stream.last_seq, self._prev_seq)
+
+    def keep(self) -> None:
+        """The number goes to whatever leaves next."""
+        self.unnumber()
         lost = self._stream.subscription.lost
         if lost and self.topic is None:
             # Made in the same tick as a frame that was left out since: it must not claim that one.

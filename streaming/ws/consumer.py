@@ -17,9 +17,9 @@ from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 
 from streaming import runtime
+from streaming.core.batch import Batch, NumberedBatch
 from streaming.core.dialects import official
 from streaming.core.dialects.relay import SUBPROTOCOL
-from streaming.core.hub import Batch
 from streaming.core.outbox import Fate, Outbox
 from streaming.core.relay_session import RelaySession
 from streaming.core.session import Session
@@ -332,7 +332,7 @@ class AsgiSink:
         """Bytes that wait for this customer."""
         return self._outbox.size_bytes
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: Batch | NumberedBatch) -> None:
         """Queue the frames and make sure somebody sends them."""
         for frame in batch.frames:
             fate = self._outbox.offer(frame)

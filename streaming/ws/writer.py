@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from streaming.core.hub import Batch, tally
+from streaming.core.batch import Batch, NumberedBatch, tally
 from streaming.core.outbox import MAX_LAG_S, Fate, Frame, Outbox
 from streaming.ws import close_codes
 
@@ -69,7 +69,7 @@ class Writer:
         self.conflated = 0
         self.shed = 0
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: Batch | NumberedBatch) -> None:
         """Deliver a batch now, or keep its frames until the socket takes more."""
         if self.is_closing:
             return
@@ -149,7 +149,7 @@ class Writer:
                     self._on_overflow()
                     return
 
-    def _write(self, batch: Batch) -> tuple[Frame, ...]:
+    def _write(self, batch: Batch | NumberedBatch) -> tuple[Frame, ...]:
         """Hand the batch to the kernel; returns the frames of which it took nothing."""
         try:
             sent = self._wire.send(batch.wire)
@@ -159,7 +159,7 @@ class Writer:
             self._outbox.clear()
             return ()
         if sent == len(batch.wire):
-            self.sent += len(batch.frames)
+            self.sent += batch.count
             if batch.tally:
                 self._account.delivered(batch.tally)
             return ()

@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 from jsonschema import Draft202012Validator, ValidationError
 
+from streaming.core.batch import Batch, NumberedBatch, tally
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times, end_of
-from streaming.core.hub import Batch, Hub
+from streaming.core.hub import Hub
 from streaming.core.outbox import Frame, Outbox
 from streaming.core.relay_session import RelaySession
 from streaming.core.replays import Question, Replay
@@ -165,8 +166,16 @@ class Socket:
         else:
             self._on_ready.append(callback)
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: Batch | NumberedBatch) -> None:
         if not self.is_blocked:
+            # As one piece, and, as a socket that takes less needs them, one by one: the same.
+            wire, told = batch.wire, batch.tally
+            try:
+                assert b"".join(frame.wire for frame in batch.frames) == wire
+                assert tally(batch.frames) == told
+                assert len(batch.frames) == batch.count
+            except AssertionError as failure:
+                self.failures.append(failure)
             self._take(batch.frames)
             return
         for frame in batch.frames:

@@ -4,9 +4,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streaming.core.batch import Batch
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role
-from streaming.core.hub import LINGER_S, Batch, Hub
+from streaming.core.hub import LINGER_S, Hub
 from streaming.core.session import Session
 from streaming.core.topic import Kind, Topic
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.core.hub import Batch
+from streaming.core.batch import Batch
 from streaming.core.outbox import Frame
 from streaming.ws import close_codes
 from streaming.ws.writer import Writer

@@ -1,0 +1,129 @@
+"""What one session gets in one tick: the frames, joined, and what they add to the meter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from streaming.core.outbox import Frame
+from streaming.core.streams import Era, Item, RelayFrame, Stream
+
+__all__ = ["Batch", "NumberedBatch", "Tally", "tally"]
+
+#: (channel, messages, payload bytes) of what is billed.
+Tally = list[tuple[str, int, int]]
+
+
+class Batch:
+    """Frames that are the same for everybody, joined once for all sessions that get these."""
+
+    __slots__ = ("count", "frames", "tally", "wire")
+
+    def __init__(self, frames: tuple[Frame, ...]) -> None:
+        self.frames = frames
+        self.count = len(frames)
+        # One frame is by far the commonest batch: no copy.
+        self.wire = (
+            frames[0].wire if len(frames) == 1 else b"".join([frame.wire for frame in frames])
+        )
+        self.tally = tally(frames)
+
+
+def tally(frames: Iterable[Frame]) -> Tally:
+    """What `frames` add to the meter, without the unbilled ones."""
+    sums: dict[str, tuple[int, int]] = {}
+    for frame in frames:
+        if frame.channel:
+            messages, size = sums.get(frame.channel, (0, 0))
+            sums[frame.channel] = (messages + 1, size + frame.text_bytes)
+    return [(channel, messages, size) for channel, (messages, size) in sums.items()]
+
+
+class NumberedBatch:
+    """Frames of the relay dialect, numbered as they leave: no two sessions get the same.
+
+    Nearly always the socket takes all of it, so what most of it consists of (see `Item`) becomes
+    text here without becoming frames: 0.9 µs for each instead of 4.
+    """
+
+    __slots__ = ("_before", "_frames", "_items", "_tally", "_wire", "count")
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.count = len(items)
+        self._items = items
+        self._frames: tuple[Frame, ...] | None = None
+        self._wire = b""
+        self._tally: Tally = []
+        # Of streams that name the frame before: where they stood before this batch.
+        self._before: dict[Stream, tuple[Era | None, int]] = {}
+
+    @property
+    def wire(self) -> bytes:
+        """All of it, numbered now."""
+        if not self._wire:
+            self._number()
+        return self._wire
+
+    @property
+    def tally(self) -> Tally:
+        """What it adds to the meter, as of `wire`."""
+        return self._tally
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """One by one, for a socket that did not take all: not numbered any more. As long as their
+        `wire` is read in order they get the same numbers again.
+        """
+        if self._frames is None:
+            if self._wire:
+                self._take_back()
+            self._frames = tuple(
+                item if isinstance(item, Frame) else RelayFrame.of(*item) for item in self._items
+            )
+        return self._frames
+
+    def _number(self) -> None:
+        pieces: list[bytes] = []
+        sums: dict[str, tuple[int, int]] = {}
+        last, messages, size = "", 0, 0
+        for item in self._items:
+            if isinstance(item, tuple):
+                stream, parts, _, era = item
+                seq = era.seq = era.seq + 1
+                number = b"%b%d" % (stream.head, seq)
+                if stream.is_numbered:
+                    number += b',"prevSeq":%d' % self._prev_seq(stream, era)
+                digits = len(number)
+                pieces += (parts.begins.get(digits) or parts.begin(digits), number, parts.rest)
+                channel, text_bytes = stream.channel, parts.size + digits
+            else:
+                pieces.append(item.wire)
+                channel, text_bytes = item.channel, item.text_bytes
+            if channel == last:
+                messages += 1
+                size += text_bytes
+                continue
+            sums[last] = messages, size
+            before = sums.get(channel, (0, 0))
+            last, messages, size = channel, before[0] + 1, before[1] + text_bytes
+        sums[last] = messages, size
+        sums.pop("", None)
+        self._wire = b"".join(pieces)
+        self._tally = [(channel, *of_it) for channel, of_it in sums.items()]
+
+    def _prev_seq(self, stream: Stream, era: Era) -> int:
+        known = stream.last_era, stream.last_seq
+        self._before.setdefault(stream, known)
+        stream.last_era, stream.last_seq = era, era.seq
+        return known[1] if known[0] is era else 0
+
+    def _take_back(self) -> None:
+        # A frame among the items goes further back than where the light ones began.
+        for stream, known in self._before.items():
+            stream.last_era, stream.last_seq = known
+        self._before.clear()
+        for item in reversed(self._items):
+            if isinstance(item, tuple):
+                item[3].seq -= 1
+            else:
+                item.unnumber()
+        self._wire = b""
