@@ -56,8 +56,9 @@ CHECK_HEDGE_S = 60.0
 #: What is counted when a change does not fit into the books.
 DRIFT = ("bad_diff", "duplicate_new", "size_mismatch", "unknown_oid")
 #: Files of which nothing is wanted are taken in this much later: a trade nobody follows cost a book
-#: that somebody does 0.3 ms, and the edge on the same core as much again.
-UNAWAITED_S = 0.002
+#: that somebody does 0.3 ms, and the edge on the same core as much again; the statuses of all coins
+#: cost it several. Blocks come every 70 ms.
+UNAWAITED_S = 0.01
 #: States that are not shown while they are old. Changes that come late are still of use.
 OLD_STATES = frozenset({Kind.L2_BOOK, Kind.BBO, Kind.ALL_MIDS})
 CHANGES_STOPPED = "No node writes book changes (node_raw_book_diffs) while its other files go on"
@@ -306,17 +307,15 @@ class NodesSource:
                 self._merge.begin_after(block.kind, block.height)
 
     def _deliver(self, name: str, blocks: list[RawBlock]) -> None:
-        now_ns = time.monotonic_ns()
-        # Each kind of file keeps its order: what waits comes before what follows it.
-        self._take_unawaited()
-        awaits = self._market.awaits
+        now_ns, awaits = time.monotonic_ns(), self._market.awaits
         awaited = [block for block in blocks if awaits(block.kind)]
         if len(awaited) < len(blocks):
             others = [block for block in blocks if not awaits(block.kind)]
+            # Each kind of file keeps its order: `want` takes in what waits.
             self._unawaited.append((name, others, now_ns))
-            self._unawaited_turn = asyncio.get_running_loop().call_later(
-                UNAWAITED_S, self._take_unawaited
-            )
+            if self._unawaited_turn is None:
+                loop = asyncio.get_running_loop()
+                self._unawaited_turn = loop.call_later(UNAWAITED_S, self._take_unawaited)
         if awaited:
             self._take(name, awaited, now_ns=now_ns)
 
