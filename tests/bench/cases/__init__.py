@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from tests.bench import payload
-from tests.bench.cases import connect, crowd, fanout, hop, idle, market, mixed, resume, worker
+from tests.bench.cases import (
+    connect,
+    crowd,
+    fanout,
+    hop,
+    idle,
+    market,
+    mixed,
+    resume,
+    share,
+    worker,
+)
 from tests.bench.cases.contract import Case
 
 CASES: dict[str, Case] = {
@@ -20,6 +31,7 @@ CASES: dict[str, Case] = {
         idle.Idle(topics=20),
         crowd.Crowd(),
         mixed.Mixed(),
+        share.Share(),
         market.Market(),
         worker.Worker(),
     )

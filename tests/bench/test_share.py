@@ -1,0 +1,26 @@
+"""A sample belongs to the innermost frame of ours, and only the loop's count."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench.cases.share import shares
+
+LOOP = "<module> (manage.py:17);BaseEventLoop._run_once (asyncio/base_events.py:1922)"
+WRITE = f"{LOOP};Hub.flush (streaming/core/hub.py:822);Writer._write (streaming/ws/writer.py:155)"
+
+
+def test_parts_of_a_profile() -> None:
+    parts = shares(
+        (
+            f"{WRITE};KeyAccount.delivered (streaming/ws/consumer.py:60) 1",
+            f"{WRITE};KeyAccount.delivered (streaming/ws/consumer.py:60);Meter.add"
+            " (billing/metering/meter.py:80) 2",
+            f"{WRITE};NumberedBatch._next (streaming/core/batch.py:120) 4",
+            f"{WRITE};Protocol.send (streaming/ws/server.py:124) 8",
+            f"{LOOP};Limiter.check (tenants/admission/limiter.py:10);getpid (os.py:1) 5",
+            # An idle thread, whatever it sits in.
+            "Thread._bootstrap (threading.py:1);Shipper._run (billing/metering/spool.py:282) 900",
+        )
+    )
+    assert parts == pytest.approx({"metering": 15, "admission": 25, "seq": 20, "together": 60})
