@@ -57,6 +57,7 @@ runtime.configure(
         admission=wiring.admission,
         meter=wiring.meter,
         posts=_posts,
+        mute_s=settings.RELAY_MUTE_S,
     )
 )
 info_endpoint = InfoEndpoint(_info)

@@ -73,12 +73,15 @@ class Config:
         [], tuple[MeterPort, Callable[[], None]]
     ]  # the meter, and what stops it in good order
     posts: Callable[[Runtime], Posts] | None = None
+    mute_s: float = 60.0
+    """How long a connection may send nothing after the handshake."""
 
 
 class Runtime:
     """The process's singletons and the tasks that keep them alive."""
 
     def __init__(self, config: Config) -> None:
+        self._mute_s = config.mute_s
         self.edge = uuid.uuid4().hex[:12]
         self.redis = redis.asyncio.from_url(
             config.bus_url, socket_timeout=5.0, socket_connect_timeout=2.0
@@ -192,6 +195,10 @@ class Runtime:
                 since_s = getattr(session.sink, "stalled_since_s", None) if session else None
                 if since_s is not None and now_s - since_s > STALL_LIMIT_S:
                     self._cut(connection)
+                    continue
+                since_s = connection.mute_since_s
+                if since_s is not None and now_s - since_s > self._mute_s:
+                    connection.end(CloseCode.MUTE, f"nothing asked for within {self._mute_s:g} s")
 
     async def _tick(self) -> None:
         """Holes and ages; everything else moves with what comes in."""

@@ -21,6 +21,8 @@ INBOUND_BURST = 1_000
 MAX_REFUSED_FRAMES = 1_000
 #: Frames received but not yet handled; beyond it the socket is not read.
 MAX_UNREAD_FRAMES = 64
+#: `post` requests that wait for their answer.
+MAX_POSTS = 100
 #: Bytes held for one customer who does not read: waiting frames and what the transport still has.
 MAX_OUTBOUND_BYTES = 1024 * 1024
 #: A customer whose socket took nothing for this long is closed, even when conflation keeps them
@@ -41,4 +43,5 @@ class CloseCode(IntEnum):
     TOO_BIG = 1009
     INTERNAL = 1011
     SLOW = 4008
+    MUTE = 4408  # nothing was asked for within `RELAY_MUTE_S`
     UNREADABLE = 4400  # in the relay dialect alone

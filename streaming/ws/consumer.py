@@ -36,8 +36,6 @@ from tenants.admission.quotas import Lease
 log = structlog.get_logger(__name__)
 
 Message = dict[str, Any]
-#: Posts in flight per connection; the exchange allows 100 per address.
-MAX_POSTS = 100
 
 
 class KeyAccount:
@@ -88,6 +86,7 @@ class DataConsumer(AsyncConsumer):
     principal: Principal
     session_id = ""
     is_ended = False
+    mute_since_s: float | None = None  # while it has sent nothing
 
     async def __call__(
         self,
@@ -167,6 +166,7 @@ class DataConsumer(AsyncConsumer):
             refill_per_s=close_codes.INBOUND_PER_MINUTE / 60,
             now_s=time.monotonic(),
         )
+        self.mute_since_s = time.monotonic()
         self.opened_ms = time.time_ns() // 1_000_000
         self.session_id = self.runtime.sessions.new_id()
         self.runtime.joined(self)
@@ -188,6 +188,7 @@ class DataConsumer(AsyncConsumer):
         session = self.session
         if session is None or self.is_ended:
             return
+        self.mute_since_s = None
         now_s = time.monotonic()
         if self.bucket.take(1, now_s=now_s):
             self._flood(session, now_s=now_s)
@@ -213,7 +214,7 @@ class DataConsumer(AsyncConsumer):
             self.end(CloseCode.POLICY, "too many messages")
 
     def _post(self, session: Session | RelaySession, post: official.Post) -> None:
-        if len(self._posts) >= MAX_POSTS:
+        if len(self._posts) >= close_codes.MAX_POSTS:
             session.say(official.error(f"too many pending post requests id={post.post_id}"))
             return
         task = asyncio.ensure_future(self._answer(session, post))

@@ -37,6 +37,7 @@ class Edge:
         upstreams: str = "ws://127.0.0.1:9/ws",
         port: int | None = None,
         drain_s: float = 0.0,
+        mute_s: float = 60.0,
         options: tuple[str, ...] = (),
     ) -> None:
         """`options` are of `run_daphne`."""
@@ -55,6 +56,7 @@ class Edge:
             "RELAY_HTTP_PORT": str(self.port),
             "RELAY_UPSTREAMS": upstreams,
             "RELAY_DRAIN_S": str(drain_s),
+            "RELAY_MUTE_S": str(mute_s),
         }
         self.manage("migrate", "--verbosity", "0")
         self.api_key: str = json.loads(self.manage("seed_demo"))["api_key"]
