@@ -36,7 +36,8 @@ MAX_TOPICS_TOLD = 100
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One open session as operators see it. Never holds a key, only its prefix.
 
-    `topics` are the names of the first `MAX_TOPICS_TOLD`; `held_bytes` waits for the customer now;
+    `topics` are the names of the first `MAX_TOPICS_TOLD`; `held_bytes` waits for the customer now,
+    and so do `held_frames` (of the bulk kinds the bytes are everybody's, and are not in it);
     `sent`, `conflated` and `shed` count frames since the session began; `cursor` is the last one
     handed out, "" where the dialect has none. `opened_ms` is wall time since 1970.
     """
@@ -54,6 +55,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     topics: tuple[str, ...] = ()
     topic_count: int = 0
     held_bytes: int = 0
+    held_frames: int = 0
     sent: int = 0
     conflated: int = 0
     shed: int = 0

@@ -253,6 +253,7 @@ class DataConsumer(AsyncConsumer):
             topics=tuple(topic.name for topic in topics[:MAX_TOPICS_TOLD]),
             topic_count=len(topics),
             held_bytes=sink.held_bytes,
+            held_frames=sink.held_frames,
             sent=sink.sent,
             conflated=sink.conflated,
             shed=sink.shed,
@@ -327,6 +328,11 @@ class AsgiSink:
         self._task: asyncio.Task[None] | None = None
         self.stalled_since_s: float | None = None
         self.sent = self.conflated = self.shed = 0
+
+    @property
+    def held_frames(self) -> int:
+        """Frames that wait for this customer."""
+        return len(self._outbox)
 
     @property
     def held_bytes(self) -> int:

@@ -132,6 +132,11 @@ class Writer:
         self.is_closing = True
 
     @property
+    def held_frames(self) -> int:
+        """Frames that wait for this customer, bulk included."""
+        return len(self._outbox) + (self._cut is not None)
+
+    @property
     def held_bytes(self) -> int:
         """Bytes this customer costs us: waiting frames and the piece in the transport's buffer."""
         return self._outbox.size_bytes + (PIECE_BYTES if self.is_blocked else 0)

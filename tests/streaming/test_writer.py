@@ -106,6 +106,7 @@ def test_a_reader_of_bulk_is_cut_when_it_is_too_far_behind_and_not_before() -> N
         writer.send(Batch((one,)))
     assert not cuts
     assert writer.held_bytes <= 64 * 1024, "shared by all who wait"
+    assert writer.held_frames == 60
     kernel.drain(10**9)
     assert ledger.messages == 60
     kernel.appetite = 0
