@@ -71,6 +71,12 @@ class Feed:
         is_of_this_block = self.otherwise.height == self.position.height
         return max(self.position, self.otherwise) if is_of_this_block else self.position
 
+    @property
+    def is_of_nodes(self) -> bool:
+        """Whether it is made of node data now: places are block heights, and there are two to tell
+        it."""
+        return self.epoch.startswith(NODE_EPOCH_PREFIX)
+
     def is_rival(self, worker: str) -> bool:
         """Whether the worker tells the block at `position` differently."""
         return worker in self.rivals and self.otherwise.height == self.position.height
@@ -123,6 +129,6 @@ class Feed:
     def end_epoch(self) -> None:
         """The epoch of a public link is over. That of node data never is: nodes may be back."""
         self.lost_to = ORIGIN
-        if self.epoch.startswith(NODE_EPOCH_PREFIX):
+        if self.is_of_nodes:
             return
         self.ended_epochs = [*self.ended_epochs[-MAX_ENDED_EPOCHS:], self.epoch]

@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from streaming.core import snapshots
 from streaming.core.batch import Batch, NumberedBatch
+from streaming.core.corrections import Corrections
 from streaming.core.cursor import NODE_EPOCH_PREFIX
 from streaming.core.envelope import LAST_INDEX, ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.feed import Feed
-from streaming.core.freshness import MARGIN_BLOCKS, Freshness
-from streaming.core.held import Held
+from streaming.core.freshness import Freshness
+from streaming.core.holes import Holes
 from streaming.core.outbox import Frame
 from streaming.core.relaying import Relays
-from streaming.core.replays import GapLedger, Question, Replay, Replays
+from streaming.core.replays import GapLedger, Replays
 from streaming.core.snapshots import Opening
 from streaming.core.topic import Topic
 
@@ -39,11 +40,7 @@ __all__ = ["LINGER_S", "Demand", "Feed", "Hub"]
 #: How long a topic stays leased after its last follower left: a reconnect or a polling reader finds
 #: it warm.
 LINGER_S = 30.0
-#: At a suspected hole: when the log is asked (the other worker's copy is usually 1-10 ms behind),
-#: how long the topic waits at least, and at most for a log or a worker that is slow.
-ASK_LOG_S = 0.02
-HOLD_S = 0.1
-HOLD_MAX_S = 1.0
+#: How long after it was asked for a snapshot may be asked for again.
 ASK_AGAIN_S = 1.0
 #: The same for a topic of which it was said that nobody serves it.
 ASK_REFUSED_S = 3.0
@@ -83,6 +80,11 @@ class Counters:
     resumes_failed: int = 0
     resets: int = 0  # topics begun again because what was told of them was wrong
 
+    def hole(self, feed: Feed) -> None:
+        """A hole of the feed was declared."""
+        kind = feed.topic.kind
+        self.holes[kind] = self.holes.get(kind, 0) + 1
+
 
 class _Chain(Enum):
     """How an envelope's epoch stands to its feed's."""
@@ -103,10 +105,9 @@ class Hub:
         replays: Replays | None = None,
         ledger: GapLedger | None = None,
     ) -> None:
-        self._demand = demand
+        self.demand = demand
         self._feeds: dict[str, Feed] = {}
         self.dirty: list[Recipient] = []
-        self._suspects: dict[str, Feed] = {}
         self._node_epoch = ""
         self._starter = 0
         self.now_s = 0.0  # of the newest message
@@ -116,6 +117,8 @@ class Hub:
         self.counters = Counters()
         self.freshness = Freshness()
         self.relays = Relays(self)
+        self.holes = Holes(self)
+        self.corrections = Corrections(self)
 
     @property
     def feeds(self) -> Mapping[str, Feed]:
@@ -185,22 +188,22 @@ class Hub:
                     feed.why_not is None or now_s - feed.asked_s >= ASK_REFUSED_S
                 ):
                     feed.asked_s = now_s
-                    self._demand.want(feed.name)
+                    self.demand.want(feed.name)
                 feed.is_overdue = True
             else:
                 feed.is_overdue = False
         for feed in [f for f in self._feeds.values() if f.idle_since_s is not None]:
             if feed.idle_since_s is not None and now_s - feed.idle_since_s >= LINGER_S:
                 del self._feeds[feed.name]
-                self._suspects.pop(feed.name, None)
-                self._demand.drop(feed.name)
+                self.holes.forget(feed)
+                self.demand.drop(feed.name)
 
     def resync(self) -> None:
         """Ask for every snapshot again: the bus was cut, and a quiet topic would not tell that it
         changed meanwhile."""
         for feed in self._feeds.values():
             feed.covers.clear()
-            self._demand.want(feed.name)
+            self.demand.want(feed.name)
 
     def want(self, feed: Feed) -> None:
         """Ask for the topic's snapshot again: now, or at the next sweep when it was asked for less
@@ -210,7 +213,7 @@ class Hub:
             feed.is_overdue = True
             return
         feed.asked_s = self.now_s
-        self._demand.want(feed.name)
+        self.demand.want(feed.name)
 
     def feed(self, topic: Topic) -> Feed:
         """The topic's feed; leased from now on."""
@@ -218,7 +221,7 @@ class Hub:
         feed = self._feeds.get(name)
         if feed is None:
             feed = self._feeds[name] = Feed(topic)
-            self._demand.want(name)
+            self.demand.want(name)
         return feed
 
     def _is_awaited(self, feed: Feed) -> bool:
@@ -237,9 +240,9 @@ class Hub:
         elif envelope.role is Role.SNAPSHOT:
             self._snapshot(feed, envelope, worker)
         elif envelope.role is Role.GAP:
-            self._gap(feed, envelope, worker)
+            self.holes.gap(feed, envelope, worker)
         elif envelope.role is Role.RESET:
-            self._reset(feed, envelope)
+            self.corrections.apply(feed, envelope)
         else:
             self._not_ready(feed, envelope.payload.decode(errors="replace"), worker)
         if feed.watchers:
@@ -251,41 +254,23 @@ class Hub:
         if worker not in feed.covers:
             feed.covers[worker] = envelope.previous
         if envelope.previous[1] == LAST_INDEX and feed.topic.is_chained:
-            self._look_for_reset(feed, envelope.previous)
+            self.corrections.look_for(feed, envelope.previous)
         if envelope.position <= feed.position:
             self.counters.late += 1
             # Of most blocks there is but one frame, and this is its other copy.
             if envelope.position[0] == feed.position[0] and (
                 len(feed.told) > 1 or envelope.position != feed.position
             ):
-                self._look_back(feed, envelope, worker)
+                self.holes.look_back(feed, envelope, worker)
         elif feed.topic.is_state:
-            self._deliver(feed, envelope)
+            self.deliver(feed, envelope)
         elif envelope.previous <= feed.position and feed.held is None:
-            self._hand_on(feed, envelope, worker)
+            self.holes.hand_on(feed, envelope, worker)
         else:
-            self._suspect(feed, envelope, worker)
+            self.holes.suspect(feed, envelope, worker)
 
-    def _hand_on(self, feed: Feed, envelope: Envelope, worker: str) -> None:
-        """Deliver it, unless it tells anew of a block that was told differently: the block is told
-        to its end by who began it."""
-        # Nearly every frame is of a new block; the call costs 0.1 µs.
-        if envelope.position[0] == feed.position[0] and (
-            envelope.contradicts(feed.position)
-            or envelope.previous > feed.position
-            or feed.is_rival(worker)
-        ):
-            self.counters.disagreements += 1
-            feed.note_rival(envelope, worker)
-        else:
-            self._deliver(feed, envelope)
-
-    def _look_back(self, feed: Feed, envelope: Envelope, worker: str) -> None:
-        """A late frame of the block being told: is it a copy, or what its worker tells instead?"""
-        if not feed.topic.is_state and feed.differs(envelope):
-            feed.note_rival(envelope, worker)
-
-    def _deliver(self, feed: Feed, envelope: Envelope) -> None:
+    def deliver(self, feed: Feed, envelope: Envelope) -> None:
+        """Give the update to everybody to whom it is news: the feed stands at its place now."""
         if feed.why_not is not None:
             self._revive(feed)
         if envelope.position[0] == feed.position[0]:
@@ -320,9 +305,13 @@ class Hub:
             self._turn(epoch)
         if not feed.epoch:
             return _Chain.FIRST
-        if self._is_node(feed) and epoch.startswith(NODE_EPOCH_PREFIX):
+        if feed.is_of_nodes and epoch.startswith(NODE_EPOCH_PREFIX):
             return _Chain.SAME
         return _Chain.ENDED if epoch in feed.ended_epochs else _Chain.OTHER
+
+    def is_same_chain(self, feed: Feed, epoch: str) -> bool:
+        """Whether a place in `epoch` says something about the feed's own."""
+        return bool(feed.epoch) and self._chain(feed, epoch) is _Chain.SAME
 
     def _turn(self, epoch: str) -> None:
         """Node data has a new epoch: places stay, what was kept in Redis is gone.
@@ -337,12 +326,9 @@ class Hub:
         self._ended_epochs.append(ended)
         self.counters.epochs += 1
         for feed in self._feeds.values():
-            if self._is_node(feed):
+            if feed.is_of_nodes:
                 feed.epoch = epoch
                 self.relays.resync(feed, "Redis was emptied")
-
-    def _is_node(self, feed: Feed) -> bool:
-        return feed.epoch.startswith(NODE_EPOCH_PREFIX)
 
     def _named(self, epoch: str) -> str:
         return self._node_epoch if epoch.startswith(NODE_EPOCH_PREFIX) else epoch
@@ -371,222 +357,40 @@ class Hub:
         """Go on in an epoch whose places say nothing about those of the one before."""
         self.counters.epochs += 1
         if not feed.topic.is_state:
-            self._count_hole(feed)
+            self.counters.hole(feed)
             if feed.topic.is_chained:
-                self._restart(feed)
+                self.restart(feed)
         self._enter(feed, epoch, is_lost=not feed.topic.is_state)
 
     def _enter(self, feed: Feed, epoch: str, *, is_lost: bool) -> None:
         feed.end_epoch()
-        self._forget_suspicion(feed)
+        self.holes.forget(feed)
         old, feed.epoch, feed.position = feed.epoch, self._named(epoch), ORIGIN
         feed.covers.clear()
         self.relays.leap(feed, old, is_lost=is_lost)
 
     # --- holes ---
 
-    def _suspect(self, feed: Feed, envelope: Envelope, worker: str) -> None:
-        reached = feed.reached
-        if envelope.previous <= reached and feed.held is None:
-            self._hand_on(feed, envelope, worker)
-            return
-        if envelope.previous > reached:
-            if not self._is_node(feed):
-                # One worker serves a public link: there is no other copy to wait for.
-                self._lose(feed, envelope.previous, "missing upstream")
-                self._deliver(feed, envelope)
-                return
-            if feed.covers.get(worker, ORIGIN) <= reached:
-                feed.covers[worker] = envelope.previous
-        held = self._suspicion(feed)
-        held.add(envelope, worker)
-        self._release(feed, held)
-        if held.is_over:
-            self._declare(feed, held)
-
-    def _gap(self, feed: Feed, envelope: Envelope, worker: str) -> None:
-        """A worker lost something; another may have it."""
-        if feed.topic.is_state or not feed.epoch:
-            return
-        if self._chain(feed, envelope.epoch) is not _Chain.SAME:
-            return
-        feed.covers[worker] = envelope.position
-        if envelope.position <= feed.position:
-            return
-        reason = envelope.payload.decode(errors="replace")
-        if self._is_node(feed):
-            self._suspicion(feed).suspect(envelope.position, reason)
-        else:
-            self._lose(feed, envelope.position, reason)
-
-    def _reset(self, feed: Feed, envelope: Envelope, *, is_late: bool = False) -> None:
-        """What followers built is wrong, whoever told it: all begin again, from the snapshot behind
-        this. Nothing is lost, so no other worker's word or silence says otherwise; one that is yet
-        to correct itself will say so too."""
-        if not feed.topic.is_chained or not feed.epoch:
-            return
-        if self._chain(feed, envelope.epoch) is not _Chain.SAME:
-            return
-        self.counters.resets += 1
-        feed.reset_at = max(feed.reset_at, envelope.position)
-        # The snapshot is in the same message: it is asked for only if it does not start everybody.
-        feed.asked_s, feed.is_overdue = self.now_s, True
-        if is_late or envelope.position < feed.position:
-            # It was lost too, or is of a block before the last one told, and starts nobody.
-            self._demand.want(feed.name)
-        self._put_back(feed)
-        self.relays.restart(feed, envelope.position, envelope.payload.decode(errors="replace"))
-        feed.position = max(feed.position, envelope.position)
-        if feed.held is not None:
-            self._release(feed, feed.held)
-
-    def _look_for_reset(self, feed: Feed, end: Position) -> None:
-        """A worker's frame follows the end of a block: it has begun there, or lost something, or
-        corrected the book. The other worker's frame may hide the place, so ask whether the
-        correction was missed."""
-        if self.replays is None or not self._is_node(feed):
-            return
-        if end <= max(feed.reset_at, feed.looked_to):
-            return
-        feed.looked_to = end
-
-        def answer(replay: Replay) -> None:
-            for entry in replay.entries:
-                if entry.role is Role.RESET and entry.position > feed.reset_at:
-                    self._reset(feed, entry, is_late=True)
-            self.flush()
-
-        after = Position(end.height, LAST_INDEX - 1)
-        self.replays.ask(Question(feed.name, feed.epoch, after, end), answer)
-
-    def _suspicion(self, feed: Feed) -> Held:
-        if feed.held is None:
-            feed.held = Held()
-            self._suspects[feed.name] = feed
-            self.relays.unsettle(feed)
-        return feed.held
-
-    def _forget_suspicion(self, feed: Feed) -> None:
-        feed.held = None
-        self._suspects.pop(feed.name, None)
-
-    def _release(self, feed: Feed, held: Held) -> None:
-        """Deliver what no hole keeps back any more."""
-        while (taken := held.take(feed.position, feed.reached)) is not None:
-            self._hand_on(feed, *taken)
-        if held.is_over_at(feed.reached):
-            self._forget_suspicion(feed)
-            self.counters.filled += 1
-
     def tick(self, *, now_s: float) -> None:
         """Ask the log about suspected holes, and declare those that nothing fills. Call it every
         20 ms or so."""
-        for feed in list(self._suspects.values()):
-            held = feed.held
-            if held is None:
-                continue
-            if held.since_s is None:
-                held.since_s = now_s
-            waited_s = now_s - held.since_s
-            if waited_s >= ASK_LOG_S and not held.is_asked:
-                held.is_asked = True
-                self._ask(feed, held)
-            if waited_s >= HOLD_MAX_S or (
-                waited_s >= HOLD_S and held.is_answered and not self._may_come(feed, held)
-            ):
-                self._declare(feed, held)
+        self.holes.tick(now_s=now_s)
         self.relays.tick(now_s=now_s)
         self.flush()
 
-    @property
-    def is_suspicious(self) -> bool:
-        """Whether `tick` has anything to do with holes."""
-        return bool(self._suspects)
-
-    def _ask(self, feed: Feed, held: Held) -> None:
-        if self.replays is None:
-            held.is_answered = True
-            return
-        floor = held.floor()
-        until = max(floor, held.mark)
-
-        def answer(replay: Replay) -> None:
-            if feed.held is not held:
-                return
-            held.is_answered = True
-            for entry in replay.entries:
-                if entry.role is Role.RESET and entry.position > feed.reset_at:
-                    self._reset(feed, entry, is_late=True)  # the message it came in was lost
-            if feed.held is not held:
-                self.flush()
-                return
-            for entry in replay.entries:
-                if entry.role is Role.UPDATE and entry.position > feed.position:
-                    held.add(entry)
-            self._release(feed, held)
-            self.flush()
-
-        self.replays.ask(Question(feed.name, feed.epoch, feed.position, until), answer)
-
-    def _may_come(self, feed: Feed, held: Held) -> bool:
-        """Whether a living worker that tells everything has not got to the hole's end yet."""
-        return any(
-            0 < tip < held.floor().height + MARGIN_BLOCKS for tip in self._tips_without_hole(feed)
-        )
-
-    def _is_nothing(self, feed: Feed, until: Position) -> bool:
-        """Whether a worker that tells everything has gone past `until` in silence."""
-        return any(tip >= until.height + MARGIN_BLOCKS for tip in self._tips_without_hole(feed))
-
-    def _tips_without_hole(self, feed: Feed) -> list[int]:
-        tip_of = self.freshness.tip_of
-        return [tip_of(w, feed.files) for w, since in feed.covers.items() if since <= feed.position]
-
-    def _declare(self, feed: Feed, held: Held) -> None:
-        """Go on behind the hole, and say so where something may be lost."""
-        while feed.held is held:
-            until = held.floor()
-            if until > feed.position:
-                if until <= feed.reached or self._is_nothing(feed, until):
-                    feed.position = until
-                else:
-                    self._lose(feed, until, held.reason)
-            self._release(feed, held)
-
-    def _lose(self, feed: Feed, until: Position, reason: str) -> None:
-        """Declare (what is delivered, `until`] lost."""
-        after = feed.position
-        self._count_hole(feed)
-        if self.ledger is not None:
-            self.ledger.report(
-                topic=feed.name, epoch=feed.epoch, begin=after, end=until, reason=reason
-            )
-        if feed.topic.is_chained:
-            # Diffs without the missing ones would build a wrong book: everybody starts again from
-            # a snapshot.
-            self._restart(feed, until)
-        elif feed.opening is Opening.TRADES:
-            # Who joins later gets the last trades without a hole in them.
-            feed.snapshot = snapshots.snapshot_for(feed.topic)
-        self.relays.lose(feed, until, reason)
-        feed.position = until
-
-    def _restart(self, feed: Feed, until: Position | None = None) -> None:
+    def restart(self, feed: Feed, until: Position | None = None) -> None:
         """Let live followers of a chained topic wait for a snapshot, but for those whose own
         already contains `until`."""
-        self._put_back(feed, until)
-        self._demand.want(feed.name)
+        self.put_back(feed, until)
+        self.demand.want(feed.name)
 
-    def _put_back(self, feed: Feed, until: Position | None = None) -> None:
+    def put_back(self, feed: Feed, until: Position | None = None) -> None:
+        """The same, where the snapshot comes unasked."""
         for session in list(feed.live):
             if until is None or feed.joined_at.get(session, ORIGIN) < until:
                 del feed.live[session]
                 feed.joined_at.pop(session, None)
                 feed.waiting[session] = None
-
-    def _count_hole(self, feed: Feed) -> None:
-        kind = feed.topic.kind
-        self.counters.holes[kind] = self.counters.holes.get(kind, 0) + 1
 
     # --- snapshots ---
 
@@ -611,10 +415,10 @@ class Hub:
         is_live = bool(feed.live) or self.relays.is_live(feed)
         if chain is _Chain.SAME and envelope.position <= feed.position:
             pass
-        elif chain is _Chain.SAME and is_live and self._is_node(feed) and not feed.topic.is_state:
+        elif chain is _Chain.SAME and is_live and feed.is_of_nodes and not feed.topic.is_state:
             # What lies between is on its way, or the bus was cut and the log has it. The snapshot
             # itself proves nothing: a worker may have made it with a hole of its own.
-            self._suspicion(feed).suspect(envelope.position)
+            self.holes.suspicion(feed).suspect(envelope.position)
         else:
             self._take_snapshot(feed, envelope, chain, is_live=is_live)
         payload = feed.snapshot.frame()
@@ -626,7 +430,7 @@ class Hub:
     ) -> None:
         missed, is_all = self._missed(feed, envelope) if is_live else (None, True)
         if not is_all:
-            self._count_hole(feed)
+            self.counters.hole(feed)
         if chain is _Chain.OTHER:
             self.counters.epochs += 1
             self._enter(feed, envelope.epoch, is_lost=not is_all)
@@ -667,10 +471,10 @@ class Hub:
             feed.epoch, feed.position = self._named(envelope.epoch), envelope.previous
             feed.reset_at = end_of(here.height)  # what was wrong before is not in it
         elif envelope.previous > feed.position:
-            if is_live and self._is_node(feed):
-                self._suspicion(feed).suspect(envelope.previous)
+            if is_live and feed.is_of_nodes:
+                self.holes.suspicion(feed).suspect(envelope.previous)
             elif is_live:
-                self._lose(feed, envelope.previous, "missing upstream")
+                self.holes.lose(feed, envelope.previous, "missing upstream")
                 feed.waiting.update(feed.live)
                 feed.live.clear()
             else:
@@ -701,8 +505,8 @@ class Hub:
         if chain is not _Chain.SAME:
             feed.epoch, feed.position = self._named(envelope.epoch), envelope.position
         elif envelope.position > feed.position:
-            if self._is_node(feed):
-                self._suspicion(feed).suspect(envelope.position)
+            if feed.is_of_nodes:
+                self.holes.suspicion(feed).suspect(envelope.position)
             else:
                 feed.position = envelope.position
 

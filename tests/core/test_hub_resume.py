@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from streaming.core import cursor as cursors
 from streaming.core.envelope import Envelope, Position, Role, Times, end_of
-from streaming.core.hub import MARGIN_BLOCKS, Hub
+from streaming.core.freshness import MARGIN_BLOCKS
+from streaming.core.hub import Hub
 from tests.core.relay_world import BTC, Desk, Log, World, begun, trades
 
 FIRST = 100

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from streaming.core.hub import MARGIN_BLOCKS
+from streaming.core.freshness import MARGIN_BLOCKS
 from tests.core.relay_world import World, begun, data, events, update
 from tests.core.test_hub_resume import Story
 
