@@ -140,9 +140,12 @@ for i = 3, #ARGV, 5 do
  elseif not string.find(done.err, 'equal or smaller', 1, true) then return done
  else
   local there = redis.call('XRANGE', log, id, id)[1]
-  -- A place in its own block that the copy there denies: another version of the block.
-  local own = string.match(v, '%d+') == string.match(id, '%d+')
-  if not there or less(v, there[2][2]) or (own and less(there[2][2], v)) then
+  -- Of two claims that differ within one block, its own or the one before, both count: they go on
+  -- from two versions of it.
+  local block = string.match(v, '%d+')
+  local other = there and v ~= there[2][2]
+   and (block == string.match(id, '%d+') or block == string.match(there[2][2], '%d+'))
+  if not there or other or less(v, there[2][2]) then
    redis.call('XADD', late, 'MAXLEN', '~', most, '*',
               'i', id, 'r', 0, 'v', v, 'e', e, 't', t, 'p', p)
    redis.call('EXPIRE', late, ttl)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from streaming.core import snapshots, tips
 from streaming.core.cursor import NODE_EPOCH_PREFIX
-from streaming.core.envelope import ORIGIN, Envelope, Position
+from streaming.core.envelope import LAST_INDEX, ORIGIN, Envelope, Position
 from streaming.core.held import Held
 from streaming.core.topic import Topic
 
@@ -28,7 +28,8 @@ class Feed:
         "is_overdue",
         "joined_at",
         "live", "looked_to", "lost_to", "name", "opening", "otherwise", "position", "reset_at",
-        "rivals", "snapshot", "streams", "told", "topic", "waiting", "watchers", "why_not",
+        "rivals", "snapshot", "streams", "teller", "told", "topic", "waiting", "watchers",
+        "why_not",
     )  # fmt: skip
 
     def __init__(self, topic: Topic) -> None:
@@ -46,6 +47,7 @@ class Feed:
         self.epoch = ""  # "": no sign of life yet
         self.position: Position = ORIGIN
         self.told: list[Position] = []  # what was delivered of the block at `position`
+        self.teller = ""  # who told the last of it; "": the log
         # Who tells that block differently, and how far.
         self.rivals: set[str] = set()
         self.otherwise: Position = ORIGIN
@@ -78,8 +80,13 @@ class Feed:
         return self.epoch.startswith(NODE_EPOCH_PREFIX)
 
     def is_rival(self, worker: str) -> bool:
-        """Whether the worker tells the block at `position` differently."""
-        return worker in self.rivals and self.otherwise.height == self.position.height
+        """Whether the worker tells the block at `position` differently, and there may be more of
+        it."""
+        return (
+            worker in self.rivals
+            and self.otherwise.height == self.position.height
+            and self.position.index < LAST_INDEX
+        )
 
     def differs(self, late: Envelope) -> bool:
         """Whether a frame at or before `position`, in its block, is of another version of it: not

@@ -16,6 +16,8 @@ from streaming.core import tips
 CLOCKS_AGREE_NS = 60_000_000_000
 #: A worker says at least every 100 ms that it lives; one that does not for this long is gone.
 WORKER_GONE_S = 1.0
+#: Of so many that are gone it is remembered how far they came.
+MAX_GONE = 16
 #: Blocks beyond a place that a worker must have taken in before its silence about the place means
 #: that nothing was there: its files of one block do not come at once.
 MARGIN_BLOCKS = 3
@@ -27,6 +29,10 @@ class _Worker:
     heights: tuple[int, ...] = ()  # by kind of file; empty: not told
     heard_s: float = 0.0
 
+    def tip_of(self, files: tuple[int, ...]) -> int:
+        """The highest block taken in of all these files, or of any where they are not told."""
+        return tips.tip_of(self.heights, files) if files and self.heights else self.tip_height
+
 
 class Freshness:
     """What the workers say of their newest block, and when they said it. Times are monotonic
@@ -34,6 +40,7 @@ class Freshness:
 
     def __init__(self) -> None:
         self._workers: dict[str, _Worker] = {}
+        self._gone: dict[str, _Worker] = {}  # the last few that fell silent
         self.tip_height = 0
         self._tip_s: float | None = None  # when the tip last rose
         self._tip_age_ns = 0  # how old the tip was then
@@ -60,6 +67,7 @@ class Freshness:
         state = self._workers.get(worker)
         if state is None:
             state = self._workers[worker] = _Worker()
+            self._gone.pop(worker, None)
         state.heard_s = now_s
         state.heights = heights
         state.tip_height = max(state.tip_height, tip_height)
@@ -74,15 +82,20 @@ class Freshness:
         """The highest block a living worker has taken in, of all these files (`tips.files_of`) when
         it tells; 0 when it is gone or reads no node."""
         state = self._workers.get(worker)
-        if state is None:
-            return 0
-        return tips.tip_of(state.heights, files) if files and state.heights else state.tip_height
+        return 0 if state is None else state.tip_of(files)
+
+    def last_tip_of(self, worker: str, files: tuple[int, ...] = ()) -> int:
+        """The same, also of a worker that is gone since."""
+        state = self._gone.get(worker)
+        return self.tip_of(worker, files) if state is None else state.tip_of(files)
 
     def gone(self, *, now_s: float) -> list[str]:
         """Forget the workers that fell silent; returns their names."""
         names = [n for n, w in self._workers.items() if now_s - w.heard_s > WORKER_GONE_S]
         for name in names:
-            del self._workers[name]
+            self._gone[name] = self._workers.pop(name)
+        while len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
         if names and not self._workers:
             # The next may read another chain, or the same one played again from its start.
             self.tip_height = 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from msgspec.structs import replace
+
 from streaming.core.envelope import ORIGIN, Envelope, Position
 
 #: Bounds of one topic's wait; beyond them the hole is declared at once. 2,000 frames are four
@@ -82,6 +84,13 @@ class Held:
         taken = self._frames[0], self._workers[0]
         self._forget(1)
         return taken
+
+    def join(self, end: Position, told: Position) -> None:
+        """Nothing lies between `told` and `end`: what follows the one follows the other."""
+        self._frames = [
+            replace(frame, previous=told) if frame.previous == end else frame
+            for frame in self._frames
+        ]
 
     def is_over_at(self, reached: Position) -> bool:
         """Whether nothing waits any more once everything up to `reached` is delivered."""

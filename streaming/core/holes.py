@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from streaming.core import snapshots
-from streaming.core.envelope import ORIGIN, Envelope, Position, Role
+from streaming.core.envelope import ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.freshness import MARGIN_BLOCKS
 from streaming.core.held import Held
 from streaming.core.replays import Question, Replay
@@ -28,6 +30,7 @@ __all__ = ["ASK_LOG_S", "HOLD_MAX_S", "HOLD_S", "Holes"]
 ASK_LOG_S = 0.02
 HOLD_S = 0.1
 HOLD_MAX_S = 1.0
+TOLD_OTHERWISE = "the nodes tell this block differently, and who began it did not end it"
 
 
 class Holes:
@@ -68,6 +71,9 @@ class Holes:
             if feed.covers.get(worker, ORIGIN) <= reached:
                 feed.covers[worker] = envelope.previous
         held = self.suspicion(feed)
+        if feed.rivals and self._ends_block(feed, envelope, worker):
+            feed.rivals.clear()
+            held.join(end_of(feed.position.height), feed.position)
         held.add(envelope, worker)
         self.release(feed, held)
         if held.is_over:
@@ -92,15 +98,41 @@ class Holes:
         """Deliver it, unless it tells anew of a block that was told differently: the block is told
         to its end by who began it."""
         # Nearly every frame is of a new block; the call costs 0.1 µs.
-        if envelope.position[0] == feed.position[0] and (
-            envelope.contradicts(feed.position)
-            or envelope.previous > feed.position
-            or feed.is_rival(worker)
-        ):
-            self._hub.counters.disagreements += 1
-            feed.note_rival(envelope, worker)
-        else:
-            self._hub.deliver(feed, envelope)
+        if envelope.position[0] == feed.position[0]:
+            if (
+                envelope.contradicts(feed.position)
+                or envelope.previous > feed.position
+                or feed.is_rival(worker)
+            ):
+                self._hub.counters.disagreements += 1
+                feed.note_rival(envelope, worker)
+                return
+        elif feed.is_rival(worker) and not self._is_told_to_its_end(feed):
+            self._hold_behind(feed, envelope, worker)
+            return
+        feed.teller = worker
+        self._hub.deliver(feed, envelope)
+
+    def _is_told_to_its_end(self, feed: Feed) -> bool:
+        """Whether who told the block at the feed's place has taken in all of it, also if it is gone
+        since."""
+        tip_height = self._hub.freshness.last_tip_of(feed.teller, feed.files)
+        return tip_height >= feed.position.height
+
+    def _ends_block(self, feed: Feed, envelope: Envelope, worker: str) -> bool:
+        """Whether it says that the block at the feed's place was told to its end."""
+        return (
+            envelope.previous <= feed.position
+            and envelope.position.height > feed.position.height
+            and not feed.is_rival(worker)
+        )
+
+    def _hold_behind(self, feed: Feed, envelope: Envelope, worker: str) -> None:
+        """It goes on from another version of the block than the one told, of which the rest may be
+        still to come: what it claims counts from the end of the block only."""
+        held = self.suspicion(feed)
+        held.suspect(envelope.position, TOLD_OTHERWISE)
+        held.add(replace(envelope, previous=end_of(feed.position.height)), worker)
 
     def look_back(self, feed: Feed, envelope: Envelope, worker: str) -> None:
         """A late frame of the block being told: is it a copy, or what its worker tells instead?"""
@@ -169,7 +201,12 @@ class Holes:
 
     def _tips_without_hole(self, feed: Feed) -> list[int]:
         tip_of = self._hub.freshness.tip_of
-        return [tip_of(w, feed.files) for w, since in feed.covers.items() if since <= feed.position]
+        return [
+            tip_of(worker, feed.files)
+            for worker, since in feed.covers.items()
+            # A rival's silence is about what it tells itself.
+            if since <= feed.position and not feed.is_rival(worker)
+        ]
 
     # --- lost ---
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role
-from tests.core.relay_world import BTC, EPOCH, World, begun, data, events, trades
+from tests.core.relay_world import BTC, EPOCH, Desk, World, begun, data, events, trades
 
 
 @dataclass
@@ -215,3 +216,104 @@ def test_a_claim_that_only_reaches_less_far_back_contradicts_nothing() -> None:
     assert not claims(Position(6, 1), Position(6, 3)).contradicts(Position(6, 1))
     assert not claims(Position(6, 2), Position(6, 3)).contradicts(Position(6, 1))
     assert not claims(ORIGIN, Position(7, 3)).contradicts(Position(6, 1))
+
+
+@dataclass
+class Chain:
+    """The same blocks as two nodes of another count tell them: frames by worker, in order."""
+
+    told: dict[str, list[Envelope]]
+    everything: list[int]
+
+    @classmethod
+    def of(cls, blocks: list[list[tuple[int, int]]]) -> Chain:
+        """`blocks`: how far apart the events of each stand at the two nodes."""
+        chain = cls({"A": [], "B": []}, [])
+        for height, steps in enumerate(blocks, start=6):
+            for number, name in enumerate(chain.told):
+                own = [2 * step[number] for step in steps]
+                own[0] += number  # no place of the one is a place of the other
+                before = chain.told[name][-1].position if chain.told[name] else Position(5)
+                chain.told[name] += spaced(height, own, before, 10 * height)
+            chain.everything += [10 * height + number for number in range(len(steps))]
+        return chain
+
+    def unexplained(self, frames: list[dict[str, Any]]) -> list[int]:
+        """Events that were neither given nor named by a gap."""
+        given_ = data(frames)
+        gaps = [
+            (frame["data"]["fromHeight"], frame["data"]["toHeight"])
+            for frame in frames
+            if frame["channel"] == "relay" and frame["data"]["type"] == "gap"
+        ]
+        return [
+            tid
+            for tid in self.everything
+            if tid not in given_ and not any(a <= tid // 10 <= b for a, b in gaps)
+        ]
+
+
+chains = st.lists(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=3),
+    min_size=1,
+    max_size=5,
+).map(Chain.of)
+
+
+def followed() -> tuple[World, Desk]:
+    world = World()
+    world.log.page = 100
+    desk = world.desk()
+    desk.subscribe(coin="BTC")
+    world.publish(begun(5))
+    desk.take()
+    return world, desk
+
+
+@given(chains, st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=60)
+def test_one_may_be_blocks_ahead_of_the_other(chain: Chain, random: Random) -> None:
+    world, desk = followed()
+    for name, frame in interleaved(chain.told, random):
+        world.publish(frame, worker=name)
+    world.wait()
+    frames = desk.take()
+    assert data(frames) == chain.everything
+    assert events(frames) == []
+    assert world.ledger.gaps == []
+
+
+@given(chains, st.randoms(use_true_random=False), st.data())
+@settings(deadline=None, max_examples=100)
+def test_a_block_whose_teller_died_in_it_is_told_or_said_to_be_missing(
+    chain: Chain, random: Random, choices: st.DataObject
+) -> None:
+    """Whoever dies, and after whatever frame: in the live frames, and in those read again."""
+    world, desk = followed()
+    dies = choices.draw(st.sampled_from(["A", "B"]))
+    last = choices.draw(st.integers(0, len(chain.told[dies])))
+    is_slow, hears = choices.draw(st.booleans()), choices.draw(st.booleans())
+    told = {name: frames[: last if name == dies else None] for name, frames in chain.told.items()}
+    for name, frame in interleaved(told, random):
+        if hears and frame is chain.told[name][-1]:
+            world.hear(name, frame.position.height)
+        world.publish(frame, worker=name)
+        if is_slow:
+            world.wait(0.06)
+    survivor = "B" if dies == "A" else "A"
+    for height in range(20, 24):
+        world.hear(survivor, height)
+        world.wait(0.1)
+        world.hub.check_age(now_s=world.now_s)
+    (after,) = spaced(24, [0], chain.told[survivor][-1].position, 240)
+    world.publish(after, worker=survivor)
+    world.wait()
+    frames = desk.take()
+    given_ = data(frames)
+    assert given_ == sorted(set(given_))
+    assert given_[-1] == 240
+    assert chain.unexplained(frames) == []
+    again = world.desk()
+    again.subscribe(coin="BTC", id=1, from_={"height": 6})
+    world.wait()
+    assert chain.unexplained(again.take()) == []

@@ -229,8 +229,37 @@ async def test_what_follows_the_other_version_of_a_block_misses_nothing(
     assert ended.entries[1].contradicts(told.position)
     run(client, writer.append([behind]))
     replay = await reader.read(topic, Position(5))
-    assert [e.position for e in replay.entries] == [told.position, behind.position]
+    # Nobody says that the one told first is whole: who told it may have died in it.
+    assert [e.position for e in replay.entries] == [other.position, behind.position]
     assert replay.holes(Position(5)) == []
+    begun = await reader.read(topic, told.position)
+    assert [e.position for e in begun.entries] == [behind.position]
+    assert begun.holes(told.position) == [(told.position, end_of(6))]
+    # Its teller goes on from it: the place is taken, and what it claims tells all the same.
+    run(client, writer.append([trade(topic, Position(7, 3), Position(6, 1))]))
+    for after in (Position(5), told.position):
+        replay = await reader.read(topic, after)
+        assert replay.entries[-1].previous == told.position
+        assert replay.holes(after) == []
+    assert [e.position for e in (await reader.read(topic, Position(5))).entries] == [
+        told.position,
+        behind.position,
+    ]
+
+
+async def test_a_claim_from_the_higher_end_of_two_versions_is_kept_too(
+    client: redis.Redis, reader: LogReader, topic: Topic
+) -> None:
+    writer = LogWriter()
+    told = [trade(topic, Position(6, 1), Position(5)), trade(topic, Position(6, 7), Position(6, 1))]
+    behind = trade(topic, Position(7), Position(6, 3), worker=1)
+    run(client, writer.append([*told, behind]))
+    begun = await reader.read(topic, Position(6, 7))
+    assert begun.holes(Position(6, 7)) == [(Position(6, 7), end_of(6))]
+    run(client, writer.append([trade(topic, Position(7), Position(6, 7))]))
+    ended = await reader.read(topic, Position(6, 7))
+    assert [e.position for e in ended.entries] == [behind.position]
+    assert ended.holes(Position(6, 7)) == []
 
 
 #: The events of each block, and for each of two workers the blocks it lost.
