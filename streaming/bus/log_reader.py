@@ -10,8 +10,9 @@ import redis.asyncio
 
 from streaming.bus import keys, metrics
 from streaming.bus.log import NODE_EPOCH_PREFIX, decode_entry, entry_id, log_key, place
+from streaming.core.corrections import concerns
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, end_of
-from streaming.core.topic import Topic
+from streaming.core.topic import Topic, parse_name
 from streaming.core.versions import one_version
 
 #: Entries per read, about 3 ms: 15,000 of them (30 s at 500 a second) took 0.08 s.
@@ -23,7 +24,8 @@ class Replay:
     """A stretch of a topic's log.
 
     `entries` are updates in order and, between them, the gaps that a worker declared and no other
-    filled, and the places where one began again from a corrected state. A hole nobody declared
+    filled, and the corrections of what was told, also those at or before the place asked for that
+    may be news there. A hole nobody declared
     shows as an entry whose `previous` is above the place before it: `holes` lists both kinds.
     `oldest` is the earliest place that can be resumed from without loss, `tip` the last place in
     the log; both are None when there is no log. `is_whole` is False when `limit` cut it off: read
@@ -45,6 +47,8 @@ class Replay:
         at = after
         for entry in self.entries:
             if entry.role is Role.RESET:
+                if not parse_name(entry.topic).is_chained:
+                    holes.append((entry.previous, entry.position))
                 at = max(at, entry.position)  # everybody begins again there
                 continue
             if entry.role is Role.GAP:
@@ -97,7 +101,10 @@ class LogReader:
         is_whole = len(main) < limit
         end = until if is_whole else place(main[-1][0])
         wanted = [
-            e for e in amendments if e.position > after and (end is None or e.position <= end)
+            e
+            for e in amendments
+            if (concerns(e, after) if e.role is Role.RESET else e.position > after)
+            and (end is None or e.position <= end)
         ]
         return Replay(
             entries=_joined([*logged, *wanted], after, is_whole=is_whole),

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streaming.core.envelope import LAST_INDEX, Envelope, Position, Role
+from streaming.core.envelope import LAST_INDEX, Envelope, Position, Role, end_of
 from streaming.core.replays import Question, Replay
 
 if TYPE_CHECKING:
     from streaming.core.feed import Feed
     from streaming.core.hub import Hub
 
-__all__ = ["Corrections"]
+__all__ = ["REACH_BLOCKS", "Corrections", "concerns"]
+
+#: A correction may be news to who stands so far behind its place: a worker may be so far behind the
+#: other (then it is marked), whose frames the customer was given when the correction came.
+REACH_BLOCKS = 30
+
+
+def concerns(correction: Envelope, after: Position) -> bool:
+    """Whether somebody who stands at `after` may not have heard of it."""
+    place = correction.position
+    return after < end_of(place.height + REACH_BLOCKS)
 
 
 class Corrections:
@@ -25,13 +35,22 @@ class Corrections:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    def apply(self, feed: Feed, envelope: Envelope, *, is_late: bool = False) -> None:
+    def apply(
+        self, feed: Feed, envelope: Envelope, worker: str = "", *, is_late: bool = False
+    ) -> None:
+        """Tell it. `is_late`: the message it came in was lost, and the log had it."""
+        if feed.topic.is_state or not self._hub.is_same_chain(feed, envelope.epoch):
+            return
+        if feed.topic.is_chained:
+            self._begin_again(feed, envelope, is_late=is_late)
+        else:
+            self._tell_short(feed, envelope, worker)
+
+    def _begin_again(self, feed: Feed, envelope: Envelope, *, is_late: bool) -> None:
         """What followers built is wrong, whoever told it: all begin again, from the snapshot behind
         this. Nothing is lost, so no other worker's word or silence says otherwise; one that is yet
         to correct itself will say so too."""
         hub = self._hub
-        if not feed.topic.is_chained or not hub.is_same_chain(feed, envelope.epoch):
-            return
         hub.counters.resets += 1
         feed.reset_at = max(feed.reset_at, envelope.position)
         # The snapshot is in the same message: it is asked for only if it does not start everybody.
@@ -45,10 +64,25 @@ class Corrections:
         if feed.held is not None:
             hub.holes.release(feed, feed.held)
 
+    def _tell_short(self, feed: Feed, envelope: Envelope, worker: str) -> None:
+        """What was told of a stretch was not all. Said once, though each worker finds it out; what
+        the other has behind the short block is given all the same."""
+        hub, after, until = self._hub, envelope.previous, envelope.position
+        reason = envelope.payload.decode(errors="replace")
+        if worker:
+            feed.covers[worker] = until
+        if feed.short.add(after, until):
+            hub.holes.report(feed, after, until, reason)
+            hub.relays.tell_short(feed, envelope)
+        if until > feed.position:
+            hub.holes.suspicion(feed).suspect(until, reason)
+
     def read(self, feed: Feed, replay: Replay) -> None:
         """Apply those in the log that never came."""
         for entry in replay.entries:
-            if entry.role is Role.RESET and entry.position > feed.reset_at:
+            if entry.role is Role.RESET and (
+                not feed.topic.is_chained or entry.position > feed.reset_at
+            ):
                 self.apply(feed, entry, is_late=True)
 
     def look_for(self, feed: Feed, end: Position) -> None:

@@ -50,10 +50,12 @@ class Role(IntEnum):
     #: Something in (`previous`, `position`] is lost to this worker; the payload is one line of text
     #: saying why.
     GAP = 3
-    #: What this worker said of the topic up to `position` was built on a wrong state; the payload
-    #: is one line of text saying why, and a snapshot follows. The worker's next frame follows this
-    #: place, so who missed it sees a hole, or finds it in the log. An edge that does not know the
-    #: role loses the message it comes in, so that holds nothing but what was corrected.
+    #: What this worker said of the topic is known to be wrong since; the payload is one line of
+    #: text saying why. Of a topic of diffs: all up to `position` was built on a wrong state, and a
+    #: snapshot follows. Of one of events: what it said in (`previous`, `position`] was not all,
+    #: whoever else told the same. The worker's next frame follows this place, so who missed it sees
+    #: a hole, or finds it in the log. An edge that does not know the role loses the message it
+    #: comes in, and reads the rest of that from the log.
     RESET = 4
 
 

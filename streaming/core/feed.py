@@ -9,6 +9,7 @@ from streaming.core import snapshots, tips
 from streaming.core.cursor import NODE_EPOCH_PREFIX
 from streaming.core.envelope import LAST_INDEX, ORIGIN, Envelope, Position
 from streaming.core.held import Held
+from streaming.core.stretches import Stretches
 from streaming.core.topic import Topic
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class Feed:
         "is_overdue",
         "joined_at",
         "live", "looked_to", "lost_to", "name", "opening", "otherwise", "position", "reset_at",
-        "rivals", "snapshot", "streams", "teller", "told", "topic", "waiting", "watchers",
-        "why_not",
+        "rivals", "short", "snapshot", "streams", "teller", "told", "topic", "waiting",
+        "watchers", "why_not",
     )  # fmt: skip
 
     def __init__(self, topic: Topic) -> None:
@@ -52,6 +53,7 @@ class Feed:
         self.rivals: set[str] = set()
         self.otherwise: Position = ORIGIN
         self.reset_at: Position = ORIGIN  # what was told up to here was said to be wrong
+        self.short = Stretches()  # where what was told was said not to be all
         self.looked_to: Position = ORIGIN  # the log was asked for corrections up to here
         self.lost_to: Position = ORIGIN  # the end of the last hole that was declared
         self.held: Held | None = None  # a suspected hole

@@ -215,7 +215,8 @@ class Holes:
         while feed.held is held:
             until = held.floor()
             if until > feed.position:
-                if until <= feed.reached or self._is_nothing(feed, until):
+                is_told = feed.short.has(feed.position, until)
+                if is_told or until <= feed.reached or self._is_nothing(feed, until):
                     feed.position = until
                 else:
                     self.lose(feed, until, held.reason)
@@ -223,18 +224,22 @@ class Holes:
 
     def lose(self, feed: Feed, until: Position, reason: str) -> None:
         """Declare (what is delivered, `until`] lost."""
-        after, hub = feed.position, self._hub
+        self.report(feed, feed.position, until, reason)
+        if feed.topic.is_chained:
+            # Diffs without the missing ones would build a wrong book: everybody starts again from
+            # a snapshot.
+            self._hub.restart(feed, until)
+        self._hub.relays.lose(feed, until, reason)
+        feed.position = until
+
+    def report(self, feed: Feed, after: Position, until: Position, reason: str) -> None:
+        """Write down that something in (`after`, `until`] was not told."""
+        hub = self._hub
         hub.counters.hole(feed)
         if hub.ledger is not None:
             hub.ledger.report(
                 topic=feed.name, epoch=feed.epoch, begin=after, end=until, reason=reason
             )
-        if feed.topic.is_chained:
-            # Diffs without the missing ones would build a wrong book: everybody starts again from
-            # a snapshot.
-            hub.restart(feed, until)
-        elif feed.opening is Opening.TRADES:
+        if feed.opening is Opening.TRADES:
             # Who joins later gets the last trades without a hole in them.
             feed.snapshot = snapshots.snapshot_for(feed.topic)
-        hub.relays.lose(feed, until, reason)
-        feed.position = until

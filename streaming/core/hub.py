@@ -242,7 +242,7 @@ class Hub:
         elif envelope.role is Role.GAP:
             self.holes.gap(feed, envelope, worker)
         elif envelope.role is Role.RESET:
-            self.corrections.apply(feed, envelope)
+            self.corrections.apply(feed, envelope, worker)
         else:
             self._not_ready(feed, envelope.payload.decode(errors="replace"), worker)
         if feed.watchers:
@@ -251,9 +251,11 @@ class Hub:
     def _update(self, feed: Feed, envelope: Envelope, worker: str) -> None:
         if envelope.epoch != feed.epoch and not self._begins(feed, envelope):
             return
-        if worker not in feed.covers:
-            feed.covers[worker] = envelope.previous
-        if envelope.previous[1] == LAST_INDEX and feed.topic.is_chained:
+        since = feed.covers.setdefault(worker, envelope.previous)
+        if envelope.previous[1] == LAST_INDEX and (
+            # A worker of events that has not just begun has said why it begins again there.
+            feed.topic.is_chained or since < envelope.previous
+        ):
             self.corrections.look_for(feed, envelope.previous)
         if envelope.position <= feed.position:
             self.counters.late += 1

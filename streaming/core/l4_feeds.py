@@ -104,8 +104,8 @@ class L4Feeds:
         """The gaps to tell before the first block behind a hole."""
         if self._hole is None or pair.height <= self._hole[1]:
             return []
-        (_, last), self._hole = self._hole, None
-        return self._gaps(last, LOST_STATUSES)
+        (first, last), self._hole = self._hole, None
+        return self._gaps(first, last, LOST_STATUSES)
 
     def _cut(self, height: int) -> list[Envelope]:
         """One of the block's files is too late. That is told at the first such block; the end of
@@ -113,12 +113,21 @@ class L4Feeds:
         is_news = self._hole is None
         self.lost(height, height)
         self._faults["block_cut"] += 1
-        return self._gaps(height, LATE_FILE) if is_news else []
+        return self._gaps(height, height, LATE_FILE) if is_news else []
 
-    def _gaps(self, last: int, why: str) -> list[Envelope]:
+    def _gaps(self, first: int, last: int, why: str) -> list[Envelope]:
+        """Blocks `first` to `last` are not whole; of a topic that has told one of them already,
+        what it told is wrong."""
         place = end_of(last)
         gaps = [
-            Envelope(topic.name, self.epoch, place, before, Role.GAP, why.encode())
+            Envelope(
+                topic.name,
+                self.epoch,
+                place,
+                before,
+                Role.RESET if first <= before.height and before.index == 0 else Role.GAP,
+                why.encode(),
+            )
             for topic, before in self._positions.items()
             if before < place
         ]

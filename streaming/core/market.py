@@ -7,7 +7,8 @@ frame before is not known (at the start, after a loss, and for l4Book when it wa
 touched a coin is known only from statuses, which are not decoded unless wanted), `previous` is the
 end of the last block that was not seen: the later worker claims less, and never otherwise.
 
-What a hole in a kind of file takes from a topic of events is told by an envelope with `Role.GAP`.
+What a hole in a kind of file takes from a topic of events is told by an envelope with `Role.GAP`;
+with `Role.RESET`, where it is found only after later frames have gone out.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from streaming.core.user_feeds import UserFeeds
 __all__ = ["NOT_READY", "CheckpointTooOld", "Market"]
 
 CORRECTED = "The book was corrected from a checkpoint"
+CAME_LATE = "Part of a block came after it had been told"
 NOT_READY = "Order book not ready for streaming (waiting for snapshot)"
 
 #: What is made of the books.
@@ -261,6 +263,8 @@ class Market:
         match kind:
             case FileKind.DIFFS if self._books.seen:
                 if self._books.is_ready:
+                    if first <= self._books.height:
+                        out += [self._reset(t, CAME_LATE) for t in self._wanted if t.is_chained]
                     out += self._books_not_ready()
                 self._books.lost(last)
             case FileKind.STATUSES if self._pairs.statuses_seen:
@@ -431,11 +435,11 @@ class Market:
                 here = before  # behind a correction, which it contains
         return Envelope(topic.name, self._epoch, here, before, Role.SNAPSHOT, payload, times)
 
-    def _reset(self, topic: Topic) -> Envelope:
+    def _reset(self, topic: Topic, why: str = CORRECTED) -> Envelope:
         feeds = self._l4 if topic.kind in L4_KINDS else self._l2_diffs
         here, before = end_of(self._books.height), feeds.place(topic)
-        why = CORRECTED.encode()
-        return Envelope(topic.name, self._epoch, here, before, Role.RESET, why, self._books.times)
+        times = self._books.times
+        return Envelope(topic.name, self._epoch, here, before, Role.RESET, why.encode(), times)
 
     def _update(self, topic: Topic, here: Position, before: Position, times: Times) -> Envelope:
         payload = self._payload(topic, times)
@@ -515,11 +519,12 @@ def _files(topic: Topic) -> tuple[FileKind, ...]:
 
 
 def _reaching_back(gap: Envelope, first: int) -> Envelope:
-    """The gap from block `first` on, though later frames have gone out since."""
+    """The gap from block `first` on. Where frames have gone out since, that is no gap that another
+    worker's silence can take back, but a correction of what was told."""
     before = end_of(first - 1)
     if gap.role is not Role.GAP or gap.previous <= before:
         return gap
-    return replace(gap, previous=before)
+    return replace(gap, previous=before, role=Role.RESET, payload=CAME_LATE.encode())
 
 
 def _best(book: L4Book) -> _TopBest:

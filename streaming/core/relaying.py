@@ -254,11 +254,33 @@ class Relays:
             if stream.state in (StreamState.LIVE, StreamState.REPLAYING):
                 self._gap(stream, stream.position, max(stream.position, until), reason)
 
+    def tell_short(self, feed: Feed, correction: Envelope) -> None:
+        """What was told of a stretch of events was not all: say so to everybody."""
+        for stream in feed.streams:
+            if stream.state is StreamState.LIVE:
+                self._tell_short(stream, correction)
+            else:
+                stream.is_overtaken = True  # read in its place, if there is anything to read
+
+    def _tell_short(self, stream: Stream, correction: Envelope) -> None:
+        after, until = correction.previous, correction.position
+        if stream.short.add(after, until):
+            self._say_gap(stream, after, until, correction.payload.decode(errors="replace"))
+
     def _gap(self, stream: Stream, after: Position, until: Position, reason: str) -> None:
+        feed = stream.feed
+        stream.position = max(stream.position, until)
+        self._say_gap(stream, after, until, reason)
+        if stream.topic.is_chained and stream.state is not StreamState.WAITING:
+            stream.state = StreamState.WAITING
+            stream.backlog.clear()
+            if feed is not None:
+                self._hub.want(feed)
+
+    def _say_gap(self, stream: Stream, after: Position, until: Position, reason: str) -> None:
         feed = stream.feed
         source = cursors.source_of(feed.epoch if feed is not None and feed.epoch else "n-")
         subscription = stream.subscription
-        stream.position = max(stream.position, until)
         subscription.unsettle_all()
         payload = relay.gap(
             subscription.id_json,
@@ -268,11 +290,6 @@ class Relays:
             reason=reason,
         )
         self._hub.queue(stream.session, GapFrame(stream, payload, (after, until)))
-        if stream.topic.is_chained and stream.state is not StreamState.WAITING:
-            stream.state = StreamState.WAITING
-            stream.backlog.clear()
-            if feed is not None:
-                self._hub.want(feed)
 
     def _after_gap(self, stream: Stream, source: str) -> str | None:
         """The subscription's cursor behind a gap. None where it would have to name very many: a
@@ -446,9 +463,12 @@ class Relays:
         self._hub.flush()
 
     def _replay(self, stream: Stream, entry: Envelope) -> int:
+        if entry.role is Role.RESET:
+            self._correct(stream, entry)
+            return 0
         if entry.position <= stream.position:
             return 0
-        if entry.role in (Role.GAP, Role.RESET):
+        if entry.role is Role.GAP:
             self._gap(stream, stream.position, entry.position, entry.payload.decode())
             return 0
         if entry.contradicts(stream.position):
@@ -456,8 +476,9 @@ class Relays:
             told = stream.feed.position if stream.feed is not None else entry.position
             stream.position = max(stream.position, min(entry.position, told))
             return 0
-        if entry.previous > stream.position:
-            self._gap(stream, stream.position, entry.previous, relay.NOT_IN_LOG)
+        after = stream.position
+        if entry.previous > after and not stream.short.has(after, entry.previous):
+            self._gap(stream, after, entry.previous, relay.NOT_IN_LOG)
             if stream.state is not StreamState.REPLAYING:
                 return 0
         feed = stream.feed
@@ -466,6 +487,21 @@ class Relays:
             entry.payload, stream.topic, epoch=epoch, position=entry.position, times=entry.times
         )
         return self._give(stream, parts, is_replay=True).size_bytes
+
+    def _correct(self, stream: Stream, correction: Envelope) -> None:
+        if stream.topic.is_chained:
+            until = max(stream.position, correction.position)
+            self._gap(stream, stream.position, until, correction.payload.decode(errors="replace"))
+        else:
+            self._tell_short(stream, correction)
+
+    def _is_news(self, stream: Stream, entry: Envelope) -> bool:
+        """Whether an entry of the log says something to who stands where the stream does."""
+        if entry.role is not Role.RESET:
+            return entry.position > stream.position
+        # Of a place before it is about what he got then, unless he begins at a time.
+        is_concerned = entry.position > stream.position or bool(stream.source)
+        return is_concerned and not stream.short.has(entry.previous)
 
     def _ask(self, stream: Stream) -> bool:
         """Ask the log what comes next; False when there is nothing to ask yet, or ever."""
@@ -485,6 +521,7 @@ class Relays:
                 self._fail(stream, relay.AHEAD, None)
             return False
         stream.is_asking, stream.asked_s, stream.asked_at = True, self._now_s, feed.position
+        stream.is_overtaken = False
         # A worker appends before it publishes. So what it told up to here is in the answer only
         # if it had got past this place when the question was asked, not when the answer came.
         stream.silent_to = feed.position if self._is_nothing(stream, feed) else ORIGIN
@@ -536,7 +573,7 @@ class Relays:
             if self._is_too_old(stream, feed, replay.oldest):
                 self._fail(stream, relay.TOO_OLD, replay.oldest)
                 return
-        stream.backlog = [e for e in replay.entries if e.position > stream.position]
+        stream.backlog = [e for e in replay.entries if self._is_news(stream, e)]
         stream.is_log_read = replay.is_whole
         if stream.backlog:
             stream.stuck = 0
@@ -572,11 +609,15 @@ class Relays:
         """The log is read to its end: go live, unless something came meanwhile that is to be read
         first."""
         feed = stream.feed
-        if feed is None:
+        if feed is None or stream.is_overtaken:
             return False
         if not feed.epoch:
             stream.is_proven = False
-        elif feed.position > stream.position and not stream.is_silent_to(feed.position):
+        elif (
+            feed.position > stream.position
+            and not stream.is_silent_to(feed.position)
+            and not stream.short.has(stream.position, feed.position)
+        ):
             # A hole that was declared has been waited for already.
             is_declared = feed.lost_to >= feed.position and stream.asked_at >= feed.position
             if not is_declared and not self._is_stuck(stream):

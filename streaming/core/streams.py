@@ -19,6 +19,7 @@ from streaming.core import cursor as cursors
 from streaming.core.cursor import Cursor
 from streaming.core.envelope import ORIGIN, Envelope, Position, Times, end_of
 from streaming.core.outbox import Frame, header
+from streaming.core.stretches import Stretches
 from streaming.core.topic import Kind, Topic
 
 if TYPE_CHECKING:
@@ -214,6 +215,7 @@ class Stream:
         "is_first_answer",
         "is_log_read",
         "is_numbered",
+        "is_overtaken",
         "is_proven",
         "is_state",
         "key",
@@ -225,6 +227,7 @@ class Stream:
         "passed",
         "position",
         "session",
+        "short",
         "silent_to",
         "since_ms",
         "slot",
@@ -262,6 +265,7 @@ class Stream:
         self.is_down = False  # the customer was told that nobody serves it
         self.position = ORIGIN
         self.lost: tuple[Position, Position] | None = None  # left out because the customer is slow
+        self.short = Stretches()  # of which the customer was told that he did not get all
         # of a replay
         self.source = ""  # of the cursor; "": there was none
         self.since_ms: int | None = None  # block time to begin at, until it is resolved
@@ -274,6 +278,7 @@ class Stream:
             ORIGIN,
         )  # when the log was asked last, and the feed's place
         self.is_first_answer = True
+        self.is_overtaken = False  # by a correction that may not be in the answer
         self.is_log_read = False  # to its end, as of the last answer
         self.is_proven = True  # False: live, but nobody said yet what comes after `position`
         self.stuck = 0  # answers in a row that brought nothing

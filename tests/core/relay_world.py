@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from streaming.core.batch import Batch, NumberedBatch, tally
 from streaming.core.catalogue import Catalogue
+from streaming.core.corrections import concerns
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times, end_of
 from streaming.core.hub import Hub
 from streaming.core.outbox import Frame, Outbox
@@ -105,7 +106,8 @@ class Log:
         wanted = [
             e
             for e in entries
-            if e.position > after and (question.until is None or e.position <= question.until)
+            if (concerns(e, after) if e.role is Role.RESET else e.position > after)
+            and (question.until is None or e.position <= question.until)
         ]
         is_whole = len(wanted) <= self.page
         page = wanted[: self.page]
@@ -116,7 +118,7 @@ class Log:
         told = one_version([*updates, *others], after, is_whole=is_whole)
         return Replay(
             entries=sorted([*told, *said], key=lambda e: e.position),
-            oldest=entries[0].previous if entries else None,
+            oldest=next((e.previous for e in entries if e.role is Role.UPDATE), None),
             is_whole=is_whole,
             after=after,
         )
@@ -257,7 +259,7 @@ class World:
     def publish(self, *envelopes: Envelope, worker: str = "A", is_logged: bool = True) -> None:
         """As the worker does: into the log, then onto the bus."""
         for envelope in envelopes:
-            if is_logged and envelope.role is Role.UPDATE:
+            if is_logged and envelope.role in (Role.UPDATE, Role.RESET):
                 self.log.append(envelope)
             self.hub.publish(envelope, worker)
         self.hub.flush()

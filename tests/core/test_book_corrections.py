@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming.core.book.l4 import L4Book
+from streaming.core.corrections import REACH_BLOCKS
 from streaming.core.envelope import Envelope, Position, Role, end_of
 from streaming.core.market import CORRECTED, Market
 from streaming.core.topic import Kind, Topic
@@ -193,7 +194,8 @@ def test_a_correction_that_the_bus_lost_is_read_from_the_log(
 
     serve()
     desk.read()
-    quiet = [(True, False, False, False)] * 3
+    # Who comes back sooner may be told again.
+    quiet = [(True, False, False, False)] * (REACH_BLOCKS + 3)
     for height, (a_leads, loses_a, loses_b, comes_again) in enumerate([*steps, *quiet], start=11):
         right.apply(block(height))
         for name in ("A", "B") if a_leads else ("B", "A"):
@@ -213,7 +215,8 @@ def test_a_correction_that_the_bus_lost_is_read_from_the_log(
                 world.publish(*sent, worker=name, is_logged=False)
         for name in workers:
             world.hear(name, height)
-        pass_time()
+        if height < 22 or height > 18 + REACH_BLOCKS:
+            pass_time()
         if comes_again:
             desk.come_again()
             pass_time()
@@ -285,6 +288,24 @@ def test_a_resume_that_crosses_a_correction_begins_again() -> None:
     assert events(frames)[:1] == ["gap"]
     assert frames[-1]["data"].get("reason", CORRECTED) == CORRECTED
     world.publish(l4(13, 13, Role.SNAPSHOT), l4(14, 13))
+    assert [f["channel"] for f in again.take() if f["channel"] != "relay"] == ["l4Diff"] * 2
+
+
+def test_a_correction_of_an_earlier_block_is_told_to_who_was_away() -> None:
+    world = World()
+    desk = world.desk()
+    desk.subscribe(type_="l4Diff", coin="BTC")
+    world.publish(l4(10, 10, Role.SNAPSHOT), l4(11, 10), l4(12, 11))
+    cursor = desk.take()[-1]["cursor"]
+    desk.session.close(now_s=world.now_s)
+    world.publish(reset(11, L4_DIFF), worker="B")  # it is a block behind
+    again = world.desk()
+    again.subscribe(type_="l4Diff", coin="BTC", id=1, from_=cursor)
+    world.wait(0.2)
+    frames = again.take()
+    assert events(frames)[0] == "gap"
+    assert next(f["data"]["reason"] for f in frames if f["channel"] == "relay") == CORRECTED
+    world.publish(l4(12, 12, Role.SNAPSHOT), l4(13, 12))
     assert [f["channel"] for f in again.take() if f["channel"] != "relay"] == ["l4Diff"] * 2
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streaming.core.blocks import FileKind, Loss, RawBlock
 from streaming.core.envelope import Envelope, Position, Role, end_of
-from streaming.core.market import CheckpointTooOld, Market
+from streaming.core.market import CAME_LATE, CheckpointTooOld, Market
 from streaming.core.topic import Kind, Topic
 from tests.core.node_events import ADA, BLOCK_MS, diffs, fill, fills, new, order, status, statuses
 from tests.core.test_market import ALL, BBO, BOOK, CHECKPOINT, L4, MIDS, TRADES, market, of
@@ -95,6 +95,45 @@ def test_a_lost_block_is_told_at_once_and_only_once() -> None:
     made.apply(Loss(FileKind.FILLS, 16, [], 0, first=16))
     gap, frame = made.apply(fills(18, fill(5, "A"), fill(5, "B")))
     assert (gap.role, gap.previous, gap.position) == (Role.GAP, end_of(16), end_of(17))
+
+
+def test_what_is_found_short_after_later_frames_is_a_correction() -> None:
+    made = market(TRADES)
+    for height in (11, 12, 13):
+        made.apply(vouched(fills(height, fill(height, "A"), fill(height, "B"))))
+    (told,) = made.apply(Loss(FileKind.FILLS, 13, [], 0, first=12))
+    assert (told.role, told.previous, told.position) == (Role.RESET, end_of(11), end_of(13))
+    assert told.payload.decode() == CAME_LATE
+    (frame,) = made.apply(vouched(fills(14, fill(14, "A"), fill(14, "B"))))
+    assert (frame.role, frame.previous) == (Role.UPDATE, end_of(13))
+
+
+def test_books_that_were_told_from_short_blocks_are_taken_back() -> None:
+    diff = Topic(Kind.L2_DIFF, "BTC")
+    made = market(diff, L4, BOOK)
+    for height in (11, 12):
+        made.apply(vouched(diffs(height, new(height))))
+        made.apply(vouched(statuses(height, status(height))))
+    told = made.apply(Loss(FileKind.DIFFS, 12, [], 0, first=12))
+    assert [(e.topic, e.role, e.position) for e in told[:2]] == [
+        (diff.name, Role.RESET, end_of(12)),
+        (L4.name, Role.RESET, end_of(12)),
+    ]
+    assert {(e.topic, e.role) for e in told[2:]} == {
+        (topic.name, Role.NOT_READY) for topic in (diff, L4, BOOK)
+    }
+
+
+def test_frames_that_were_told_from_short_statuses_are_taken_back() -> None:
+    made = market(L4)
+    for height in (11, 12):
+        made.apply(vouched(diffs(height, new(height))))
+        made.apply(vouched(statuses(height, status(height))))
+    made.apply(Loss(FileKind.STATUSES, 12, [], 0, first=12))
+    made.apply(vouched(diffs(13, new(13))))
+    reset, frame = made.apply(vouched(statuses(13, status(13))))
+    assert (reset.role, reset.position) == (Role.RESET, end_of(12))
+    assert (frame.role, frame.previous) == (Role.UPDATE, end_of(12))
 
 
 def test_lost_book_changes_end_the_books_at_once() -> None:

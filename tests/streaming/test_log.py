@@ -26,6 +26,7 @@ from streaming.bus.log import (
 )
 from streaming.bus.log_budget import LogBudget
 from streaming.bus.log_reader import LogReader, TooOld
+from streaming.core.corrections import REACH_BLOCKS
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times, end_of
 from streaming.core.topic import Kind, Topic
 
@@ -196,9 +197,11 @@ async def test_a_correction_stands_behind_what_it_corrects_whatever_the_other_wo
     run(client, one.append([*updates[:2], reset, updates[2]]))
     replay = await reader.read(topic, Position(4))
     assert replay.entries == [*updates[:2], reset, updates[2]]
-    assert replay.holes(Position(4)) == []
-    assert (await reader.read(topic, Position(6))).entries == [reset, updates[2]]
-    assert (await reader.read(topic, end_of(6))).entries == [updates[2]]
+    assert replay.holes(Position(4)) == [(Position(5), end_of(6))]
+    # Who stands behind it was told of it, or came before it.
+    for after in (Position(6), end_of(6)):
+        assert (await reader.read(topic, after)).entries == [reset, updates[2]]
+    assert (await reader.read(topic, end_of(6 + REACH_BLOCKS))).entries == []
 
 
 @pytest.mark.parametrize("is_whole_first", [True, False])

@@ -174,7 +174,7 @@ class Room:
         return [
             (e.previous, e.position)
             for e in self.told
-            if e.topic == topic.name and e.role is Role.GAP
+            if e.topic == topic.name and e.role in (Role.GAP, Role.RESET)
         ]
 
     def delivered(self, topic: Topic) -> dict[int, Counter[str]]:
