@@ -106,12 +106,12 @@ def test_a_thousand_strangers_at_once_hold_nobody_up(kind: Kind) -> None:
     for height in range(5, 505):  # 12 MB
         users = [f"0x{height * 100 + number:040x}" for number in range(60)]
         room.apply(node_events.fills(height, *(fill(user) for user in users)))
-    begun_s = time.perf_counter()
+    begun_s = time.process_time()
     topics = [Topic(kind, user=f"0x{10**30 + number:040x}") for number in range(1_000)]
     for topic in topics:
         room.want(topic)
         room.snapshot(topic)
     for topic in topics:
         room.unwant(topic)
-    assert time.perf_counter() - begun_s < 1.0  # 0.1 s on an idle core
+    assert time.process_time() - begun_s < 1.0  # 0.1 s on an idle core
     assert not any(file.users or file.tracks for file in room._files.values())
