@@ -184,10 +184,14 @@ class DataConsumer(AsyncConsumer):
     # --- inbound ---
 
     async def websocket_receive(self, message: Message) -> None:
-        """Act on one frame."""
-        session = self.session
-        if session is None or self.is_ended:
-            return
+        """Act on one frame; on none once we have ended, but what comes is still taken: their answer
+        to our close frame is behind it."""
+        if self.session is not None and not self.is_ended:
+            self._act(self.session, message)
+        if self.socket is not None:
+            self.socket.handled()
+
+    def _act(self, session: Session | RelaySession, message: Message) -> None:
         self.mute_since_s = None
         now_s = time.monotonic()
         if self.bucket.take(1, now_s=now_s):
@@ -202,8 +206,6 @@ class DataConsumer(AsyncConsumer):
                 self.runtime.hub.flush()
                 self.end(CloseCode.UNREADABLE, "ten frames in a row that are not JSON")
         self.runtime.hub.flush()
-        if self.socket is not None:
-            self.socket.handled()
 
     def _flood(self, session: Session | RelaySession, *, now_s: float) -> None:
         if self.refused == 0:

@@ -111,10 +111,12 @@ class Protocol(ws_protocol.WebSocketProtocol):
             for text in self._farewell():
                 self.writer.control(Frame(text), is_last=True)
             self.sendCloseFrame(code=int(close_codes.CloseCode.SLOW), reasonUtf8=b"slow consumer")
-            self.application_queue.put_nowait(
-                {"type": "websocket.disconnect", "code": int(close_codes.CloseCode.SLOW)}
-            )
-            self.muted = True
+            self._release_consumer(close_codes.CloseCode.SLOW)
+
+    def _release_consumer(self, code: close_codes.CloseCode) -> None:
+        # Muted, Daphne passes on no frame any more, and not the end of the connection either.
+        self.application_queue.put_nowait({"type": "websocket.disconnect", "code": int(code)})
+        self.muted = True
 
     # --- Wire: what the writer calls ---
 
@@ -194,8 +196,8 @@ class Protocol(ws_protocol.WebSocketProtocol):
         if not self._pings.take(1, now_s=now_s):
             super().onPing(payload)
         elif self._refused_pings.take(1, now_s=now_s):
-            self.muted = True
             self.end(close_codes.CloseCode.POLICY, "too many pings")
+            self._release_consumer(close_codes.CloseCode.POLICY)
 
     def handle_reply(self, message: dict[str, Any]) -> None:
         """Add ASGI's denial response to what Daphne understands."""

@@ -1,6 +1,8 @@
 """A customer at a real edge: the handshake, the dialect, the bounds of what they may send."""
 
 import json
+import threading
+from collections.abc import Callable
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -89,7 +91,38 @@ def test_a_thousand_frames_at_once_are_answered_and_the_next_refused(edge: Edge)
         assert json.loads(text)["data"] == "Cannot send more than 2000 messages per minute."
 
 
+def test_who_floods_is_closed_and_gone_as_soon_as_they_answer(edge: Edge) -> None:
+    before = edge.closed(close_codes.CloseCode.POLICY)
+    with edge.connect() as customer:
+
+        def flood() -> None:
+            for _ in range(2 * (close_codes.INBOUND_BURST + close_codes.MAX_REFUSED_FRAMES)):
+                customer.send('{"method":"ping"}')
+
+        # At the same time: who does not read is cut for that.
+        sending = threading.Thread(target=lambda: _until_closed(flood))
+        sending.start()
+        closed = _until_closed(lambda: customer.recv(DEADLINE_S))
+        sending.join()
+    assert closed.rcvd is not None
+    assert (closed.rcvd.code, closed.rcvd.reason) == (1008, "too many messages")
+    # Not after CLOSE_LINGER_S, which is for those who do not answer.
+    edge.wait_for_close(close_codes.CloseCode.POLICY, beyond=before)
+
+
+def _until_closed(act: Callable[[], object]) -> ConnectionClosed:
+    with pytest.raises(ConnectionClosed) as closed:
+        _forever(act)
+    return closed.value
+
+
+def _forever(act: Callable[[], object]) -> None:
+    while True:
+        act()
+
+
 def test_pings_are_answered_and_a_flood_of_them_ends_the_connection(edge: Edge) -> None:
+    before = edge.closed(close_codes.CloseCode.POLICY)
     with edge.connect() as customer, edge.connect() as other:
         assert customer.ping().wait(DEADLINE_S)
 
@@ -102,6 +135,7 @@ def test_pings_are_answered_and_a_flood_of_them_ends_the_connection(edge: Edge) 
             flood()
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "too many pings")
+        edge.wait_for_close(close_codes.CloseCode.POLICY, beyond=before)
         assert other.ping().wait(DEADLINE_S)
 
 

@@ -149,6 +149,23 @@ class Edge:
         except OSError:
             return 0, b""
 
+    def closed(self, code: int) -> int:
+        """How many connections it has seen the end of with `code`."""
+        sample = f'relay_ws_closed_total{{code="{int(code)}"}} '
+        lines = self.get("/metrics")[1].decode().splitlines()
+        counts = [line.removeprefix(sample) for line in lines if line.startswith(sample)]
+        return round(float(counts[0])) if counts else 0
+
+    def wait_for_close(self, code: int, *, beyond: int, deadline_s: float = DEADLINE_S) -> None:
+        """Until more than so many have ended with `code`."""
+        wait_until(
+            lambda: self.closed(code) > beyond,
+            process=self.process,
+            what=f"an end with {int(code)}",
+            log=self.log,
+            deadline_s=deadline_s,
+        )
+
     # --- as the worker ---
 
     def leases(self) -> set[str]:
