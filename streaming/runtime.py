@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 import redis.asyncio
 import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from streaming.bus import keys
@@ -48,6 +51,16 @@ STOP_S = 2.0
 CATALOGUE_S = 2.0
 #: Blocks come every 70 ms; 2 s without one is a stall.
 STALE_S = 2.0
+
+
+def bus_client(url: str) -> redis.asyncio.Redis:
+    """An edge's connections to the bus. What is sent over one that is found dead goes over a new
+    one: after a restart of Redis all that were idle are dead, and each would fail somebody's
+    resume. Doing it twice changes nothing of what an edge writes."""
+    once_more = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+    return redis.asyncio.from_url(
+        url, socket_timeout=5.0, socket_connect_timeout=2.0, retry=once_more
+    )
 
 
 class MeterPort(Protocol):
@@ -83,9 +96,7 @@ class Runtime:
     def __init__(self, config: Config) -> None:
         self._mute_s = config.mute_s
         self.edge = uuid.uuid4().hex[:12]
-        self.redis = redis.asyncio.from_url(
-            config.bus_url, socket_timeout=5.0, socket_connect_timeout=2.0
-        )
+        self.redis = bus_client(config.bus_url)
         self.leases = EdgeLeases(
             client=self.redis, edge=self.edge, tenants=lambda name: self.hub.tenants(name)
         )
