@@ -1,4 +1,5 @@
-"""What can happen to a relay, as a table: how each fault begins and how it ends.
+"""What can happen to a relay, as a table: how each fault begins and how it ends. Those of the edge
+are in `edge_faults`.
 
 The victim is drawn with the run's own random numbers, so a seed names the whole run.
 """
@@ -13,17 +14,25 @@ from tests.support.chaosproxy import End
 from tests.support.parts import Part
 from tests.support.rig import Rig
 
-#: Ends the fault. What was killed is started again.
+#: Ends the fault. What was killed is started again. Raises RuntimeError or TimeoutError when what
+#: was struck did not end as promised.
 Heal = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`begin` strikes one of the two, and returns what ends it."""
+    """`begin` strikes, and returns what ends it. Customers it brings with it are judged with the
+    others, unless they have left when it is over."""
 
     name: str
     begin: Callable[[Rig, random.Random], Heal]
     needs_gateways: bool = False
+    #: All customers come through the front, and come back with their cursors.
+    is_of_edges: bool = False
+    #: How the connections of those who come back may end; None is without a close frame.
+    closes: frozenset[int | None] = frozenset()
+    #: What is lost, is told.
+    may_lose: bool = False
 
 
 def _nodes(rig: Rig) -> list[Part]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 
 from tests.chaos.faults import Fault
 from tests.support.oracle import Verdict
-from tests.support.probe import Probe
+from tests.support.probe import Mode, Probe
 from tests.support.rig import Rig
 
 #: Promised for one of two killed, stopped, slowed or reset: the longest extra wait for an event.
@@ -16,15 +16,20 @@ MAX_EXTRA_MS = 500.0
 
 
 @dataclass(frozen=True, slots=True)
-class Length:
-    """How many blocks of a run come before, during and after the fault: drawn between the two."""
+class Size:
+    """How many blocks of a run come before, during and after the fault: drawn between the two. How
+    many customers follow, every second one in the relay dialect with `relay`; and of how many a
+    storm is made."""
 
     before: tuple[int, int] = (2, 10)
     during: tuple[int, int] = (12, 25)
     after: tuple[int, int] = (3, 8)
+    customers: int = 20
+    crowd: int = 300
+    relay: bool = False
 
 
-QUICK = Length(before=(1, 4), during=(8, 14), after=(2, 4))
+QUICK = Size(before=(1, 4), during=(8, 14), after=(2, 4), customers=6, crowd=50, relay=True)
 
 
 @dataclass(slots=True)
@@ -46,46 +51,51 @@ class Outcome:
         return asdict(self)
 
 
-def strike(
-    rig: Rig,
-    fault: Fault,
-    *,
-    seed: int,
-    customers: int = 6,
-    length: Length | None = None,
-    relay: bool = False,
-) -> Outcome:
-    """Run `fault` once under `customers`; every second one speaks the relay dialect with
-    `relay`."""
+def strike(rig: Rig, fault: Fault, *, seed: int, size: Size) -> Outcome:
+    """Run `fault` once, under customers who then leave."""
     rng = random.Random(f"{fault.name}:{seed}")
-    length = length or Length()
-    probes = follow(rig, customers, relay=relay)
     try:
-        rig.wait_blocks(rng.randint(*length.before))
+        if fault.is_of_edges:
+            follow_through_front(rig, size.customers)
+        else:
+            # Only the relay dialect has a word for what is lost.
+            every = 1 if fault.may_lose else 2
+            follow(rig, size.customers, relay=fault.may_lose or size.relay, every=every)
+        rig.wait_blocks(rng.randint(*size.before))
         heal = fault.begin(rig, rng)
         try:
-            rig.wait_blocks(rng.randint(*length.during))
+            rig.wait_blocks(rng.randint(*size.during))
         finally:
             heal()
-        until = rig.wait_blocks(rng.randint(*length.after))
+        until = rig.wait_blocks(rng.randint(*size.after))
+        probes = list(rig.probes.all)
         rig.settle(probes, until=until)
-        return conclude(rig, fault.name, seed=seed, probes=probes, until=until)
+        return conclude(
+            rig, fault.name, seed=seed, probes=probes, until=until,
+            closes=fault.closes, may_lose=fault.may_lose,
+        )  # fmt: skip
     finally:
-        rig.leave(*probes)
+        rig.leave(*rig.probes.all)
 
 
-def follow(rig: Rig, customers: int, *, relay: bool) -> list[Probe]:
-    """Customers of all edges who have had the first frame of every coin."""
+def follow(rig: Rig, customers: int, *, relay: bool, every: int = 2) -> list[Probe]:
+    """Customers of all edges who have had the first frame of every coin. With `relay`, `every` so
+    many one speaks the relay dialect."""
     coins = rig.coins
     probes = [
-        rig.follow(coins, edge=n % len(rig.edges), relay=relay and n % 2 == 1)
+        rig.follow(coins, edge=n % len(rig.edges), relay=relay and n % every == every - 1)
         for n in range(customers)
     ]
-    rig.probes.wait_for(
-        lambda: all(probe.trades[coin] for probe in probes for coin in coins),
-        what="first frames",
-    )
+    rig.wait_for_first_frames(probes)
     return probes
+
+
+def follow_through_front(rig: Rig, customers: int) -> None:
+    """The same, for those who come back with their cursors, to whatever edge the front chooses."""
+    coins = rig.coins
+    rig.wait_for_first_frames(
+        [rig.follow(coins, edge=None, relay=True, mode=Mode.RESUMER) for _ in range(customers)]
+    )
 
 
 def conclude(
@@ -96,30 +106,36 @@ def conclude(
     probes: Sequence[Probe],
     until: int,
     lost: Sequence[tuple[int, int]] = (),
+    closes: Collection[int | None] = (),
+    may_lose: bool = False,
 ) -> Outcome:
-    """The oracle's word on all of `probes` together."""
-    verdicts: list[tuple[str, Verdict]] = []
+    """The oracle's word on all of `probes` together; see `Fault` for the last two."""
+    verdicts: list[tuple[Probe, Verdict]] = []
     problems: list[str] = []
     for number, probe in enumerate(probes):
         for coin, verdict in rig.judge(probe, until=until, lost=lost).items():
-            verdicts.append((f"customer {number} {coin}", verdict))
-        if probe.closes:
+            verdicts.append((probe, verdict))
+            if not (verdict.is_clean if may_lose else verdict.is_exact):
+                told = {str(event["reason"]) for event in probe.events_of("gap")}
+                problems.append(f"customer {number} {coin}: {explain(verdict)} {told or ''}")
+        allowed = closes if probe.mode is Mode.RESUMER else ()
+        if not {code for code, _ in probe.closes} <= set(allowed):
             problems.append(f"customer {number} lost its connection: {probe.closes}")
         problems += [f"customer {number}: {error}" for error in probe.errors]
     counts: dict[str, int] = {}
-    for name, verdict in verdicts:
+    for _, verdict in verdicts:
         for key, value in verdict.counts.items():
             counts[key] = counts.get(key, 0) + value
-        if not verdict.is_exact:
-            problems.append(f"{name}: {explain(verdict)}")
-    late = sorted(ns for _, verdict in verdicts for ns in verdict.lateness_ns) or [0]
+    # Of those who were there all the time: who was away, or reads slowly, is late by itself.
+    steady = [verdict for probe, verdict in verdicts if not probe.closes]
+    late = sorted(ns for verdict in steady for ns in verdict.lateness_ns) or [0]
     return Outcome(
         fault=fault,
         seed=seed,
         probes=len(probes),
         is_exact=not problems,
         counts=counts,
-        extra_gap_ms=round(max((v.extra_gap_ms for _, v in verdicts), default=0.0), 1),
+        extra_gap_ms=round(max((v.extra_gap_ms for v in steady), default=0.0), 1),
         lateness_ms={
             name: round(late[min(len(late) - 1, int(len(late) * share))] / 1e6, 2)
             for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))

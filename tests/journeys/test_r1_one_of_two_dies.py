@@ -22,7 +22,6 @@ PROMISED = (
 )
 RUNS = 3
 ENDED_MS = 5_000.0
-CUSTOMERS = 6
 
 
 @pytest.mark.parametrize("fault", [CONTROL, *ONE_OF_TWO.values()], ids=lambda fault: fault.name)
@@ -30,9 +29,9 @@ def test_no_customer_notices(rig: Rig, fault: Fault) -> None:
     if fault.needs_gateways and not rig.topology.has_gateways:
         pytest.skip("this relay has no HL Gateway")
     for seed in range(RUNS if fault.name in PROMISED else 1):
-        outcome = strike(rig, fault, seed=seed, customers=CUSTOMERS, length=QUICK, relay=True)
+        outcome = strike(rig, fault, seed=seed, size=QUICK)
         rig.make_whole()
-        again = f"again: make chaos RUNS=1 FAULT={fault.name} SEED={seed}"
+        again = f"again: make chaos RUNS=1 FAULT={fault.name} SEED={seed} ARGS=--quick"
         assert outcome.is_exact, (again, outcome.problems)
         assert outcome.counts["expected"] > 0
         # How long it took is measured on a quiet machine (`make chaos`); here, that it ended.

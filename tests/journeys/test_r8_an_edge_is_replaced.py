@@ -32,7 +32,9 @@ def test_redis_is_restarted_and_sockets_stay(rig: Rig) -> None:
         lambda: all(official.trades[coin] for coin in rig.coins), what="first frames"
     )
     connections = customer.connections
-    rig.restart_redis(blocks=10)
+    rig.bus.stop()
+    rig.wait_blocks(10)
+    rig.bring_redis_back()
     rig.make_whole()
     until = rig.settle([customer, official], until=rig.wait_blocks(10))
     assert_exact_or_told(rig, customer, until=until)

@@ -18,6 +18,8 @@ from typing import Any
 
 DEADLINE_S = 10.0
 CHUNK_BYTES = 64 * 1024
+#: How often a slow link takes something.
+TRICKLE_S = 0.1
 #: Closing with this option set sends RST instead of FIN.
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
@@ -195,8 +197,12 @@ class ChaosProxy:
                 rules = self._rules
                 if rules.latency_ms:
                     await asyncio.sleep(rules.latency_ms / 1_000)
-                if rules.bytes_per_s:
-                    await asyncio.sleep(len(data) / rules.bytes_per_s)
+                # Little by little, so that the peer sees a slow link and not a dead one.
+                while data and (bytes_per_s := self._rules.bytes_per_s):
+                    piece_bytes = max(1, int(bytes_per_s * TRICKLE_S))
+                    writer.write(data[:piece_bytes])
+                    data = data[piece_bytes:]
+                    await asyncio.sleep(TRICKLE_S)
                 if self._rules.is_blackhole:
                     continue
                 if is_down and link.cut_after is not None:

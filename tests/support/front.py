@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import re
 import ssl
@@ -57,6 +58,7 @@ def ask(port: int, path: str, *, referer: str = "") -> int:
         connection.close()
 
 
+@functools.cache
 def trusting() -> ssl.SSLContext:
     """TLS that believes the front's own certificate."""
     context = ssl.create_default_context()

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, WebSocketException
 
 from streaming.core.cursor import decode
 from streaming.core.envelope import LAST_INDEX
+from tests.support.front import trusting
 from tests.support.oracle import Got, Marker, Record
 from tests.support.pristine import digest
 
@@ -32,6 +33,9 @@ POLL_S = 0.01
 RECONNECT_S = 0.05
 #: A slow customer reads a frame, then rests this long.
 SLOW_S = 0.05
+#: A chatty one says so much, so often: below what is a flood, and each is quoted back to it.
+CHAT = "x" * 60_000
+CHAT_S = 0.02
 #: Answers that belong to no subscription.
 CONTROL = frozenset({"subscriptionResponse", "pong", "error", "post"})
 
@@ -41,7 +45,8 @@ class Mode(StrEnum):
 
     NORMAL = "normal"
     SLOW = "slow"
-    SILENT = "silent"  # subscribes, and never reads again
+    SILENT = "silent"  # subscribes, and does not read again until woken
+    CHATTY = "chatty"  # the same, but goes on sending
     RESUMER = "resumer"  # comes back after every cut, from its last cursor where it has one
 
 
@@ -78,7 +83,11 @@ class Probe:
     errors: list[str] = field(default_factory=list)
     #: Close code and reason of each connection that ended.
     closes: list[tuple[int | None, str]] = field(default_factory=list)
+    closed_s: float = 0.0  # when the last of them did, since 1970
     connections: int = 0
+    #: The connection there is; for `Probes.cut`.
+    socket: ClientConnection | None = None
+    is_awake: bool = False
     cursors: dict[int, str] = field(default_factory=dict)
     #: Highest trade time in ms, by coin: what a test waits for.
     newest_ms: dict[str, int] = field(default_factory=dict)
@@ -87,11 +96,16 @@ class Probe:
     #: Trades had before a subscription was begun anew, by coin.
     _had: dict[str, set[str]] = field(default_factory=dict)
     _since: dict[str, int] = field(default_factory=dict)  # time of the first trade of each coin
-    #: Subscriptions to be made once more, without a cursor.
+    #: Subscriptions to be made once more: from the oldest place there is, or without a cursor.
     _anew: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.is_relay_dialect = "relay=1" in self.url
+
+    @property
+    def coins(self) -> list[str]:
+        """The coins whose trades it follows."""
+        return [coin for subscription in self.subscriptions for coin in _coins_of(subscription)]
 
     @property
     def keys(self) -> list[str]:
@@ -120,16 +134,22 @@ class Probe:
                     self.url,
                     compression=None,
                     max_size=None,
-                    max_queue=1 if self.mode in (Mode.SLOW, Mode.SILENT) else 1024,
+                    max_queue=1024 if self.mode in (Mode.NORMAL, Mode.RESUMER) else 1,
+                    ssl=trusting() if self.url.startswith("wss:") else None,
                     open_timeout=DEADLINE_S,
                     ping_interval=None,
                     close_timeout=0.5,
                 ) as socket:
                     self.connections += 1
+                    self.socket = socket
                     await self._follow(socket)
                     self.closes.append((socket.close_code, socket.close_reason or ""))
+            except ConnectionClosed as closed:
+                code = closed.rcvd.code if closed.rcvd else None
+                self.closes.append((code, str(closed)))
             except (OSError, InvalidHandshake, WebSocketException, TimeoutError) as error:
                 self.closes.append((None, f"{type(error).__name__}: {error}"))
+            self.closed_s = time.time()
             if self.mode is not Mode.RESUMER:
                 return
             await asyncio.sleep(RECONNECT_S)
@@ -137,11 +157,14 @@ class Probe:
     async def _follow(self, socket: ClientConnection) -> None:
         for number in range(1, len(self.subscriptions) + 1):
             await self._subscribe(socket, number)
-        if self.mode is Mode.SILENT:
-            await asyncio.Event().wait()
+        while self.mode in (Mode.SILENT, Mode.CHATTY) and not self.is_awake:
+            if self.mode is Mode.CHATTY:
+                await socket.send(CHAT)
+            await asyncio.sleep(CHAT_S)
         async for text in socket:
             self._take(text if isinstance(text, str) else text.decode())
             while self._anew:
+                await asyncio.sleep(RECONNECT_S)  # a log that cannot be asked is asked again
                 await self._subscribe(socket, self._anew.pop())
             if self.mode is Mode.SLOW:
                 await asyncio.sleep(SLOW_S)
@@ -213,10 +236,21 @@ class Probe:
         match data.get("type"):
             case "gap":
                 first, last = heights(data)
+                if data["to"] is not None:
+                    self.cursors[data["id"]] = data["to"]
             case "resumeFailed":
-                identity = data["id"]
-                first, last = place(self.cursors.pop(identity))[0], None
+                identity, oldest = data["id"], data["oldest"]
                 self._anew.append(identity)
+                begin, last = self.cursors.pop(identity), None
+                first = place(begin)[0]
+                if oldest is not None:
+                    self.cursors[identity] = oldest
+                    if place(oldest) <= place(begin):
+                        return  # nothing is lost: the log could not be asked
+                    first, last = heights({"from": begin, "to": oldest})
+            case "slow":
+                self.cursors[data["id"]] = data["cursor"]
+                return
             case "error":
                 self.errors.append(str(data))
                 return
@@ -295,6 +329,16 @@ class Probes:
         running = self._running.pop(id(probe), None)
         if running is not None:
             self._end([running])
+
+    def cut(self, *probes: Probe) -> None:
+        """End the connections of these, all at once and without a word."""
+
+        async def abort() -> None:
+            for probe in probes:
+                if probe.socket is not None:
+                    probe.socket.transport.abort()
+
+        self._submit(abort()).result(DEADLINE_S)
 
     def close(self) -> None:
         """Disconnect all, and forget them."""

@@ -22,6 +22,7 @@ import redis
 
 from streaming.bus import keys
 from tests.support.chaosproxy import ChaosProxy
+from tests.support.front import front
 from tests.support.nodes import Node, NodePair
 from tests.support.oracle import Verdict, judge
 from tests.support.parts import ROOT, Part
@@ -81,6 +82,7 @@ class Rig:
         self.edges: list[Part] = []
         self.edge_ports: list[int] = []
         self.api_key = ""
+        self._front_port = 0
         self.probes = Probes()
         #: Trades that a node was made to lie about: what customers get of them is not judged.
         self.lies: set[str] = set()
@@ -164,20 +166,25 @@ class Rig:
     def _seed(self) -> None:
         (self.var / "relay").mkdir(exist_ok=True)
         environment = self._environment() | {"RELAY_UPSTREAMS": "simulator:"}
-        for command in (["migrate", "--verbosity", "0"], ["seed_demo"]):
-            part = Part(
-                command[0],
-                [sys.executable, "manage.py", *command],
-                var=self.var / "logs",
-                environment=environment,
-            )
-            part.start()
-            if part.process.wait(START_DEADLINE_S):
-                raise RuntimeError(part.log.read_text("utf-8", "replace")[-3_000:])
-        seeded = part.log.read_text("utf-8").strip().splitlines()[-1]
+        self._manage("migrate", "--verbosity", "0", environment=environment)
+        seeded = self._manage("seed_demo", environment=environment)
         self.api_key = json.loads(seeded)["api_key"]
-        # The key is the demo tenant's of this folder only, and the folder goes with the run.
+
+    def _manage(self, *command: str, environment: dict[str, str]) -> str:
+        """Run a management command; returns the last line it printed."""
+        manage = [sys.executable, "manage.py", *command]
+        part = Part(command[0], manage, var=self.var / "logs", environment=environment)
+        part.start()
+        failed, output = part.process.wait(START_DEADLINE_S), part.output.strip()
+        # It may hold a key, of a tenant of this folder only; and the folder goes with the run.
         part.log.unlink()
+        if failed:
+            raise RuntimeError(output[-3_000:])
+        return output.splitlines()[-1] if output else ""
+
+    def shell(self, code: str) -> str:
+        """Run Python as an operator's process would; returns the last line it printed."""
+        return self._manage("shell", "--no-imports", "-c", code, environment=self._environment())
 
     def wait_until_serving(self) -> None:
         """Until every edge delivers trades."""
@@ -206,25 +213,55 @@ class Rig:
 
     # --- customers --------------------------------------------------------------------------------
 
-    def url(self, *, edge: int = 0, relay: bool = False, port: int | None = None) -> str:
-        """A customer's address; `port` is a proxy's in between."""
-        query = "?relay=1" if relay else ""
-        return f"ws://127.0.0.1:{port or self.edge_ports[edge]}/{self.api_key}/ws{query}"
+    def url(
+        self,
+        *,
+        edge: int | None = 0,
+        relay: bool = False,
+        port: int | None = None,
+        api_key: str = "",
+    ) -> str:
+        """A customer's address, by default with the demo tenant's key; `port` is a proxy's in
+        between. Without an edge it is the front's, who chooses one."""
+        path = f"/{api_key or self.api_key}/ws{'?relay=1' if relay else ''}"
+        if edge is None:
+            return f"wss://127.0.0.1:{self.front_port}{path}"
+        return f"ws://127.0.0.1:{port or self.edge_ports[edge]}{path}"
+
+    @property
+    def front_port(self) -> int:
+        """Where nginx, as shipped, stands before all edges; started when first asked for. Raises
+        Missing."""
+        if not self._front_port:
+            folder = self.var / "front"
+            folder.mkdir()
+            entered = front(folder, backends=self.edge_ports)
+            self._front_port = self._entered.enter_context(entered)
+        return self._front_port
 
     def follow(
         self,
         coins: Sequence[str],
-        *,
-        edge: int = 0,
+        *also: dict[str, Any],
+        edge: int | None = 0,
         relay: bool = False,
         port: int | None = None,
+        api_key: str = "",
         mode: Mode = Mode.NORMAL,
         options: dict[str, Any] | None = None,
     ) -> Probe:
-        """A customer who follows the trades of `coins`, each by a subscription of its own."""
+        """A customer who follows the trades of `coins`, each by a subscription of its own, and
+        `also` what nobody judges."""
         subscriptions = [{"type": "trades", "coin": coin} for coin in coins]
-        url = self.url(edge=edge, relay=relay, port=port)
-        return self.probes.start(url, *subscriptions, mode=mode, options=options)
+        url = self.url(edge=edge, relay=relay, port=port, api_key=api_key)
+        return self.probes.start(url, *subscriptions, *also, mode=mode, options=options)
+
+    def wait_for_first_frames(self, probes: Sequence[Probe]) -> None:
+        """Until each has had the first frame of every coin it follows."""
+        self.probes.wait_for(
+            lambda: all(probe.trades[coin] for probe in probes for coin in probe.coins),
+            what="first frames",
+        )
 
     def leave(self, *probes: Probe) -> None:
         """Disconnect these; what they got stays."""
@@ -273,12 +310,10 @@ class Rig:
 
         def is_settled() -> bool:
             self.pair.pristine.refresh()
-            for coin in {s["coin"] for probe in probes for s in probe.subscriptions}:
+            for coin in {coin for probe in probes for coin in probe.coins}:
                 events = self.pair.pristine.trades[coin]
                 keys_until[coin] = {e.key for e in events if e.height >= until}
-            return all(
-                has_passed(probe, s["coin"]) for probe in probes for s in probe.subscriptions
-            )
+            return all(has_passed(probe, coin) for probe in probes for coin in probe.coins)
 
         self.probes.wait_for(
             is_settled, what="what is in the files, at every customer", deadline_s=SETTLE_DEADLINE_S
@@ -291,7 +326,7 @@ class Rig:
         """The oracle's word on each coin the probe follows."""
         # What the customer has got was written before: in the other order a block between the two
         # looks is one that nobody made.
-        gots = {s["coin"]: list(probe.trades[s["coin"]]) for s in probe.subscriptions}
+        gots = {coin: list(probe.trades[coin]) for coin in probe.coins}
         self.pair.pristine.refresh()
         verdicts = {}
         for coin, got in gots.items():
@@ -358,18 +393,28 @@ class Rig:
         # until then the next fault would be a second one.
         begun_s = time.time()
         until_true(
-            lambda: self.is_whole(since_s=begun_s),
+            lambda: (
+                self.is_whole(since_s=begun_s)
+                and all(self.get("/livez", edge=n) == 200 for n in range(len(self.edges)))
+            ),
             what="a whole relay again",
             deadline_s=START_DEADLINE_S,
         )
 
-    def restart_redis(self, *, blocks: int) -> None:
-        """Redis goes, with all it held, and comes back `blocks` later at the same address."""
+    def bring_redis_back(self) -> None:
+        """Start Redis, which was stopped, at the same address and with nothing in it."""
         port = int(self.bus.url.rpartition(":")[2].partition("/")[0])
-        self.bus.stop()
-        self.wait_blocks(blocks)
         self.bus = start_redis(self.var / "redis", port=port)
         self._entered.callback(self.bus.stop)
+
+    def closed(self, code: int, *, edge: int) -> int:
+        """How many connections an edge has closed with `code`, by its own count."""
+        sample = f'relay_ws_closed_total{{code="{code}"}} '
+        url = f"http://127.0.0.1:{self.edge_ports[edge]}/metrics"
+        with urllib.request.urlopen(url, timeout=5.0) as answer:
+            lines = answer.read().decode().splitlines()
+        counts = [line.removeprefix(sample) for line in lines if line.startswith(sample)]
+        return round(float(counts[0])) if counts else 0
 
     def get(self, path: str, *, edge: int = 0) -> int:
         """Status of GET at an edge; 0 when it does not answer."""
