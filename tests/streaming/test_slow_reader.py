@@ -15,7 +15,6 @@ from websockets.sync.client import ClientConnection
 from streaming.core.envelope import Role
 from streaming.ws import close_codes
 from tests.support.edge import DEADLINE_S, Edge, frame
-from tests.support.services import wait_until
 
 #: 1.6 KB, as a 20-level book.
 PADDING = "x" * 1_570
@@ -110,7 +109,7 @@ def test_events_are_cut_at_the_bound_and_nobody_else_notices(
 
 def test_a_chatty_client_that_never_reads_is_cut_too(edge: Edge, slow: ClientConnection) -> None:
     """Asking without reading: each refused frame quotes 60 KB back, so the answers pile up."""
-    cut = _cuts(edge)
+    cut = edge.closed(close_codes.CloseCode.SLOW)
 
     def chat() -> None:
         with contextlib.suppress(ConnectionClosed, OSError):
@@ -136,7 +135,7 @@ def test_a_stalled_state_reader_is_cut_after_the_stall_limit(
     topic = "bbo STALL"
     edge.subscribe(slow, type="bbo", coin="STALL")
     edge.wait_for_lease(topic)
-    cut, began = _cuts(edge), time.monotonic()
+    cut, began = edge.closed(close_codes.CloseCode.SLOW), time.monotonic()
     for number in range(2_000):
         edge.publish(
             frame(
@@ -152,17 +151,6 @@ def test_a_stalled_state_reader_is_cut_after_the_stall_limit(
     assert numbers == sorted(numbers)
 
 
-def _cuts(edge: Edge) -> float:
-    sample = f'relay_ws_closed_total{{code="{int(close_codes.CloseCode.SLOW)}"}}'
-    lines = edge.get("/metrics")[1].decode().splitlines()
-    return next((float(line.split()[-1]) for line in lines if line.startswith(sample)), 0.0)
-
-
-def _wait_for_cut(edge: Edge, *, beyond: float) -> None:
-    wait_until(
-        lambda: _cuts(edge) > beyond,
-        process=edge.process,
-        what="a 4008",
-        log=edge.log,
-        deadline_s=close_codes.STALL_LIMIT_S + DEADLINE_S,
-    )
+def _wait_for_cut(edge: Edge, *, beyond: int) -> None:
+    deadline_s = close_codes.STALL_LIMIT_S + DEADLINE_S
+    edge.wait_for_close(close_codes.CloseCode.SLOW, beyond=beyond, deadline_s=deadline_s)

@@ -16,7 +16,6 @@ from streaming.ws import close_codes
 from tests.core import relay_world
 from tests.core.relay_world import check
 from tests.support.edge import DEADLINE_S, Edge
-from tests.support.services import wait_until
 
 EPOCH = "n-0123456789ab"
 PADDING = "x" * 8_000
@@ -51,14 +50,14 @@ def test_it_is_told_the_cursor_of_each_subscription_and_loses_nothing(edge: Edge
             subscribe(slow, coin)
             edge.wait_for_lease(f"trades {coin}")
             edge.publish(trade(coin, 0, Role.SNAPSHOT))
-        before = _cuts(edge)
+        before = edge.closed(close_codes.CloseCode.SLOW)
         log = LogWriter()
         for height in range(1, BLOCKS + 1):
             block = [trade(coin, height) for coin in COINS]
             for command in log.append(block):
                 edge.redis.execute_command(*command)
             edge.publish(*block)
-        wait_until(lambda: _cuts(edge) > before, process=edge.process, what="a 4008", log=edge.log)
+        edge.wait_for_close(close_codes.CloseCode.SLOW, beyond=before)
         got, last = _read(slow)
     assert {frame["data"]["type"] for frame in last} == {"slow"}
     told = {frame["data"]["id"]: frame["data"]["cursor"] for frame in last}
@@ -100,9 +99,3 @@ def _read(slow: ClientConnection) -> tuple[dict[str, list[dict[str, Any]]], list
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == close_codes.CloseCode.SLOW
     return got, last
-
-
-def _cuts(edge: Edge) -> float:
-    sample = f'relay_ws_closed_total{{code="{int(close_codes.CloseCode.SLOW)}"}}'
-    lines = edge.get("/metrics")[1].decode().splitlines()
-    return next((float(line.split()[-1]) for line in lines if line.startswith(sample)), 0.0)
