@@ -20,6 +20,7 @@ from relay_site.processes import free_port
 from streaming.bus import keys
 from streaming.core import envelope as wire
 from streaming.core.envelope import BusMessage, Envelope, Position, Role
+from tests.support.seeded import seed
 from tests.support.services import start_process, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,7 @@ class Edge:
         """`options` are of `run_daphne`."""
         self._options = options
         self.var = var
-        var.mkdir(parents=True, exist_ok=True)
+        self.api_key = seed(var)
         self.port = port or free_port()
         self.redis = redis.Redis.from_url(redis_url)
         self._environment = {
@@ -58,8 +59,6 @@ class Edge:
             "RELAY_DRAIN_S": str(drain_s),
             "RELAY_MUTE_S": str(mute_s),
         }
-        self.manage("migrate", "--verbosity", "0")
-        self.api_key: str = json.loads(self.manage("seed_demo"))["api_key"]
         self.process: subprocess.Popen[bytes]
 
     def manage(self, *arguments: str) -> str:

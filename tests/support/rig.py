@@ -27,6 +27,7 @@ from tests.support.nodes import Node, NodePair
 from tests.support.oracle import Verdict, judge
 from tests.support.parts import ROOT, Part
 from tests.support.probe import Mode, Probe, Probes
+from tests.support.seeded import seed
 from tests.support.services import Service, start_redis
 
 #: Everything together on two busy cores.
@@ -99,7 +100,7 @@ class Rig:
         self.redis = redis.Redis.from_url(self.bus.url, socket_timeout=5.0)
         self._entered.callback(self.pair.stop)
         self.pair.start()
-        self._seed()
+        self.api_key = seed(self.var / "relay")
         for number, node in enumerate(self.pair.all):
             if self.topology.has_gateways:
                 self._add_gateway(number, node)
@@ -162,13 +163,6 @@ class Rig:
             "RELAY_UPSTREAMS": ",".join(upstreams),
             "RELAY_DRAIN_S": str(DRAIN_S),
         }
-
-    def _seed(self) -> None:
-        (self.var / "relay").mkdir(exist_ok=True)
-        environment = self._environment() | {"RELAY_UPSTREAMS": "simulator:"}
-        self._manage("migrate", "--verbosity", "0", environment=environment)
-        seeded = self._manage("seed_demo", environment=environment)
-        self.api_key = json.loads(seeded)["api_key"]
 
     def _manage(self, *command: str, environment: dict[str, str]) -> str:
         """Run a management command; returns the last line it printed."""
