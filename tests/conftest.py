@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from hypothesis import HealthCheck, settings
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 from tests.support.environment import VAR
 from tests.support.relay import RunningRelay
@@ -29,9 +30,39 @@ settings.register_profile(
 settings.load_profile("relay")
 
 
+#: What takes longest, which `-n` begins with: else one process has it all to itself at the end.
+LONGEST_FIRST = (
+    "tests/journeys/test_r",
+    "tests/journeys/test_what_was_delivered",
+    "tests/journeys/test_a_recorded_feed",
+    "tests/clients/",
+)
+
+
+class Scheduling(LoadFileScheduling):
+    """By file, in the order of collection; the journeys that share one rig are as one file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        rig = LONGEST_FIRST[0]
+        return rig if nodeid.startswith(rig) else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """What `-n` hands out together."""
+    config.option.loadscopereorder = False  # by the number of tests, which says nothing here
+    return Scheduling(config, log)
+
+
+def _rank(item: pytest.Item) -> int:
+    ranks = (n for n, name in enumerate(LONGEST_FIRST) if item.nodeid.startswith(name))
+    return next(ranks, len(LONGEST_FIRST))
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what touches the database, by mark or by fixture, as `database`."""
+    if hasattr(config, "workerinput"):  # of pytest-xdist
+        items.sort(key=_rank)
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}:

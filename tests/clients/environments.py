@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +41,26 @@ def _stamp(folder: Path, lock: Path) -> Path:
     return folder / f".installed-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
 
 
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Two test processes may want the same environment in the same moment."""
+    ENVIRONMENTS.mkdir(exist_ok=True)
+    with (ENVIRONMENTS / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def python_environment(name: str) -> Path:
     """The interpreter of the client `name`, installed first where its lock has changed."""
     folder, lock = ENVIRONMENTS / name, HERE / name / "requirements.txt"
     python = folder / "bin" / "python"
-    if not _stamp(folder, lock).exists():
-        venv = [sys.executable, "-m", "venv", "--clear", str(folder)]
-        _run(venv, cwd=ROOT, deadline_s=INSTALL_DEADLINE_S)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes"]
-        _run([*install, "-r", str(lock)], cwd=ROOT, deadline_s=INSTALL_DEADLINE_S)
-        _stamp(folder, lock).touch()
+    with _alone(name):
+        if not _stamp(folder, lock).exists():
+            venv = [sys.executable, "-m", "venv", "--clear", str(folder)]
+            _run(venv, cwd=ROOT, deadline_s=INSTALL_DEADLINE_S)
+            install = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes"]
+            _run([*install, "-r", str(lock)], cwd=ROOT, deadline_s=INSTALL_DEADLINE_S)
+            _stamp(folder, lock).touch()
     return python
 
 
@@ -69,16 +82,17 @@ def node_environment(name: str) -> Path:
     node_command()
     folder, source = ENVIRONMENTS / name, HERE / name
     lock = source / "package-lock.json"
-    if not _stamp(folder, lock).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in ("package.json", "package-lock.json"):
-            shutil.copy(source / file, folder / file)
-        npm = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        _run(npm, cwd=folder, deadline_s=INSTALL_DEADLINE_S)
-        _stamp(folder, lock).touch()
-    # node looks for packages beside the script.
-    for script in source.glob("*.mjs"):
-        shutil.copy(script, folder / script.name)
+    with _alone(name):
+        if not _stamp(folder, lock).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in ("package.json", "package-lock.json"):
+                shutil.copy(source / file, folder / file)
+            npm = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+            _run(npm, cwd=folder, deadline_s=INSTALL_DEADLINE_S)
+            _stamp(folder, lock).touch()
+        # node looks for packages beside the script.
+        for script in source.glob("*.mjs"):
+            shutil.copy(script, folder / script.name)
     return folder
 
 

@@ -99,6 +99,7 @@ def test_an_hour_of_funding_is_everybody_s_own_part() -> None:
     assert [each["usdc"] for each in shown] == [FUNDING["funding_amount"]] * 2
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", [Kind.USER_FILLS, Kind.USER_EVENTS, Kind.ORDER_UPDATES])
 def test_a_thousand_strangers_at_once_hold_nobody_up(kind: Kind) -> None:
     """They took 10 s (fills) of the loop that hands out blocks, in every worker."""

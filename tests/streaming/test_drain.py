@@ -92,6 +92,7 @@ class Customer(threading.Thread):
             self.code = closed.rcvd.code if closed.rcvd else 0
 
 
+@pytest.mark.alone
 def test_sigterm_lets_customers_go_one_by_one_and_tells_them_when(leaving: Edge) -> None:
     customers = [Customer(leaving, is_relay=number % 2 == 0) for number in range(CUSTOMERS)]
     with socket.create_connection(("127.0.0.1", leaving.port)) as idle:

@@ -159,6 +159,7 @@ async def test_a_watch_that_fails_disturbs_nobody() -> None:
     assert [entry["event"] for entry in logs] == ["schema_watch_failed"]
 
 
+@pytest.mark.alone
 def test_a_sample_of_a_large_line_is_cheap() -> None:
     event = fill(1, "A")
     big = line(1, [event] * 3_000)

@@ -3,6 +3,10 @@
 A developer's `DATABASE_URL`, `REDIS_URL` or `RELAY_*` must not reach the tests, nor the tests the
 developer's data. With `RELAY_TEST_DATABASE=mariadb` a private MariaDB is started first and
 everything runs on it.
+
+The workers of pytest-xdist inherit what the process that starts them has prepared: a clean
+environment, and the MariaDB, in which pytest-django gives each a database of its own. Their folders
+are their own.
 """
 
 from __future__ import annotations
@@ -19,14 +23,11 @@ from tests.support.services import Missing, start_mariadb
 
 #: Set by whoever runs the tests, and meant for them.
 KEPT = frozenset({"RELAY_TEST_DATA", "RELAY_TEST_DATABASE"})
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 
-def prepare() -> Path:
-    """Clean the environment and return the run's own `RELAY_VAR`.
-
-    Its path is short: sockets in it may be 107 bytes at most, and pytest's own folders can be
-    longer.
-    """
+def clean() -> None:
+    """Take from the environment what is meant for a relay of the developer's."""
     for name in list(os.environ):
         is_ours = name.startswith(("RELAY_", "REDIS_")) or name.removesuffix("_FILE") in {
             "DATABASE_URL",
@@ -35,13 +36,18 @@ def prepare() -> Path:
         }
         if is_ours and name not in KEPT:
             del os.environ[name]
+
+
+def make_var() -> Path:
+    """The run's own `RELAY_VAR`.
+
+    Its path is short: sockets in it may be 107 bytes at most, and pytest's own folders can be
+    longer.
+    """
     var = Path(tempfile.mkdtemp(prefix="hlrelay-test-"))
     atexit.register(shutil.rmtree, var, ignore_errors=True)
     os.environ["RELAY_VAR"] = str(var)
     return var
-
-
-VAR = prepare()
 
 
 def _choose_database() -> None:
@@ -65,4 +71,8 @@ def _leave(why: str, *, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-_choose_database()
+if not IS_WORKER:
+    clean()
+VAR = make_var()
+if not IS_WORKER:
+    _choose_database()
