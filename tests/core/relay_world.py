@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema_rs import Draft202012Validator, ValidationError
 
 from streaming.core.batch import Batch, NumberedBatch, tally
 from streaming.core.catalogue import Catalogue

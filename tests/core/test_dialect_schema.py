@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from jsonschema import ValidationError
+from jsonschema_rs import ValidationError
 
 from streaming.core.blocks import RawBlock
 from streaming.core.envelope import Envelope, Position, Role
