@@ -177,9 +177,9 @@ def ship(batch_id, payload):
 meter = Meter.create(folder / "meters", now=datetime.now(UTC))
 shipper = Shipper(meter, folder / "spool", ship=ship, acknowledged=lambda ids: counted & set(ids),
                   call_soon=calls.put, interval_s=0.002)
+print("counting", flush=True)  # before the shipper, which may log a line of its own
 shipper.start()
 slot = meter.slot(7, "l2Book")
-print("counting", flush=True)
 while True:
     rig.count(meter, slot, 50)
     while not calls.empty():

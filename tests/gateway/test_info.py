@@ -171,6 +171,7 @@ def test_a_path_of_trading_clients_refuses_in_json(edge: Edge) -> None:
     assert json.loads(answer)["code"] == "not_found"
 
 
+@pytest.mark.alone
 def test_a_key_that_asks_too_often_is_told_when_to_come_back(edge: Edge) -> None:
     answers = [edge.info(b"[]") for _ in range(BURST + 50)]  # no origin is asked
     refusals = [answer for status, answer in answers if status == 429]
