@@ -116,7 +116,6 @@ class Runtime:
         self.redis_ok_s = 0.0
         self.is_draining = False
         self._all_gone = asyncio.Event()  # set while draining alone
-        self.admission.on_revoked(self._revoked)
         self._tasks = [
             asyncio.ensure_future(self._forever(name, job))
             for name, job in (
@@ -227,10 +226,6 @@ class Runtime:
             connection.socket.cut_slow()
         else:
             connection.end(CloseCode.SLOW, "slow consumer")
-
-    def _revoked(self, key_id: int) -> None:
-        for connection in [c for c in self.connections if c.principal.key_id == key_id]:
-            connection.end(CloseCode.POLICY, "key is no longer valid")
 
     async def _follow_catalogue(self) -> None:
         seen: bytes | str = b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
@@ -10,8 +11,14 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from tenants.admission.access import parse_network, parse_origin
 from tenants.admission.keys import SHOWN_CHARS
 from tenants.admission.principal import DEFAULT_SCOPES, Scope
+
+#: Of each list of a key. Every handshake walks them, and Redis holds them with the key.
+MAX_LISTED = 50
+#: 1,000 times what a door gives to everybody: beyond it a limit is none.
+MAX_PER_MINUTE = 1_200_000
 
 
 class TenantQuerySet(models.QuerySet["Tenant"]):
@@ -165,6 +172,31 @@ def validate_scopes(scopes: object) -> None:
         raise ValidationError("A scope is named twice.")
 
 
+def validate_networks(networks: object) -> None:
+    """Raises ValidationError unless `networks` is a list of addresses and networks."""
+    _validate_list(networks, parse_network)
+
+
+def validate_origins(origins: object) -> None:
+    """Raises ValidationError unless `origins` is a list of web origins."""
+    _validate_list(origins, parse_origin)
+
+
+def _validate_list(texts: object, parse: Callable[[str], object]) -> None:
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValidationError("A list of texts is needed.")
+    if len(texts) > MAX_LISTED:
+        raise ValidationError(f"{len(texts)} entries; at most {MAX_LISTED} fit.")
+    problems = []
+    for text in texts:
+        try:
+            parse(text)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValidationError(problems)
+
+
 class APIKeyQuerySet(models.QuerySet["APIKey"]):
     """Keys, by tenant and by whether they still open anything."""
 
@@ -194,8 +226,60 @@ class APIKey(models.Model):
     prefix = models.CharField(max_length=SHOWN_CHARS, editable=False)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     scopes = models.JSONField(default=default_scopes, validators=[validate_scopes])
+    allowed_networks = models.JSONField(
+        "allowed addresses",
+        default=list,
+        blank=True,
+        validators=[validate_networks],
+        help_text="Addresses and networks it may be used from; none: from everywhere.",
+    )
+    allowed_origins = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_origins],
+        help_text="Web pages it may be used from (https://desk.example); none: from everywhere. "
+        "Programs send no origin: with a list here they are refused.",
+    )
+    rate_per_minute = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_PER_MINUTE)],
+        help_text="Weight a minute of its requests and handshakes; none: the doors' own.",
+    )
+    rate_burst = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_PER_MINUTE)],
+        help_text="How much of it may come at once.",
+    )
+    daily_quota = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Messages and requests a UTC day; none: the plan's.",
+    )
+    monthly_quota = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Messages and requests a UTC month; none: the plan's.",
+    )
+    owner = models.CharField(
+        max_length=120, blank=True, help_text="Whom to ask about it: a person, a team."
+    )
+    note = models.CharField(max_length=500, blank=True)
+    first_key = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="successors",
+        help_text="The first key of its rotations; none: it is that itself.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
+    rotated_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -212,7 +296,51 @@ class APIKey(models.Model):
                 condition=Q(expires_at__isnull=True) | Q(expires_at__gte=models.F("created_at")),
                 name="api_key_expires_after_creation",
             ),
+            models.CheckConstraint(
+                condition=Q(rate_per_minute__isnull=True, rate_burst__isnull=True)
+                | Q(
+                    rate_per_minute__isnull=False,
+                    rate_per_minute__gte=1,
+                    rate_burst__isnull=False,
+                    rate_burst__gte=1,
+                ),
+                name="api_key_rate_whole",
+                violation_error_message="A rate needs both: weight a minute, and its burst.",
+            ),
+            models.CheckConstraint(
+                condition=(Q(daily_quota__isnull=True) | Q(daily_quota__gte=1))
+                & (Q(monthly_quota__isnull=True) | Q(monthly_quota__gte=1)),
+                name="api_key_quotas_some",
+            ),
+            models.CheckConstraint(
+                condition=Q(daily_quota__isnull=True)
+                | Q(monthly_quota__isnull=True)
+                | Q(monthly_quota__gte=models.F("daily_quota")),
+                name="api_key_month_not_below_day",
+                violation_error_message="A month's quota cannot be below a day's.",
+            ),
+            models.CheckConstraint(
+                condition=Q(rotated_at__isnull=True) | Q(expires_at__isnull=False),
+                name="api_key_rotated_ends",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.prefix}… ({self.name})"
+
+    def clean(self) -> None:
+        """Write the lists as the door compares them."""
+        self.allowed_networks = _each_once(parse_network, self.allowed_networks)
+        self.allowed_origins = _each_once(parse_origin, self.allowed_origins)
+
+    @property
+    def family_id(self) -> int:
+        """What all keys of a chain of rotations have in common: the id of the first."""
+        return self.first_key_id or self.pk
+
+
+def _each_once(parse: Callable[[str], object], texts: list[str]) -> list[str]:
+    try:
+        return list(dict.fromkeys(str(parse(text)) for text in texts))
+    except (TypeError, ValueError, AttributeError):
+        return texts  # the validators have said so

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from ipaddress import ip_network
 from typing import TypeVar
 
 from django.utils import timezone
 
 from tenants.admission.keys import Environment
+from tenants.admission.limiter import Rate
 from tenants.admission.principal import DEFAULT_MAX_LAG_S, NO_LIMITS, Limits, Principal
 from tenants.models import APIKey, PlanSubscription, Tenant
 
@@ -27,7 +29,7 @@ def principals_by_digest(
     """
     at = now or timezone.now()
     found: dict[str, Principal] = {}
-    for chunk in _chunks(sorted(set(digests))):
+    for chunk in chunks(sorted(set(digests))):
         keys = list(APIKey.objects.usable(at).filter(digest__in=chunk).select_related("tenant"))
         plans = _plans_of({key.tenant_id for key in keys})
         for key in keys:
@@ -43,6 +45,14 @@ def principals_by_digest(
                 limits=limits,
                 expires_at=key.expires_at,
                 digest=key.digest,
+                family_id=key.family_id,
+                networks=tuple(ip_network(text) for text in key.allowed_networks),
+                origins=frozenset(key.allowed_origins),
+                rate=(
+                    Rate(key.rate_per_minute, key.rate_burst or key.rate_per_minute)
+                    if key.rate_per_minute
+                    else None
+                ),
             )
     return found
 
@@ -65,7 +75,7 @@ def digests_on_plan(plan_id: int) -> list[str]:
 def tenant_ids_of_keys(key_ids: Iterable[int]) -> dict[int, int]:
     """Tenant id by key id, for the keys that exist."""
     found: dict[int, int] = {}
-    for chunk in _chunks(sorted(set(key_ids))):
+    for chunk in chunks(sorted(set(key_ids))):
         found.update(APIKey.objects.filter(pk__in=chunk).values_list("pk", "tenant_id"))
     return found
 
@@ -100,5 +110,6 @@ def _plans_of(tenant_ids: Collection[int]) -> dict[int, tuple[str, Limits]]:
     }
 
 
-def _chunks(items: list[Item]) -> Iterable[list[Item]]:
+def chunks(items: list[Item]) -> Iterable[list[Item]]:
+    """`items` in lists short enough for one `IN (…)`."""
     return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -19,6 +21,22 @@ from tenants.models import APIKey, Plan, PlanSubscription, Tenant
 
 #: `last_used_at` is written at most this often per key.
 USE_RESOLUTION = timedelta(minutes=1)
+#: How long an old key may work beside its successor.
+MAX_OVERLAP = timedelta(days=7)
+#: What a customer may change of a key, and what its successor takes over.
+KEY_RIGHTS = (
+    "name",
+    "scopes",
+    "allowed_networks",
+    "allowed_origins",
+    "rate_per_minute",
+    "rate_burst",
+    "daily_quota",
+    "monthly_quota",
+    "owner",
+    "note",
+    "expires_at",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +68,16 @@ def issue_key(
     name: str,
     environment: str = APIKey.Environment.LIVE,
     scopes: Sequence[str] = DEFAULT_SCOPES,
-    expires_at: datetime | None = None,
+    first_key: APIKey | None = None,
+    **rights: Any,
 ) -> IssuedKey:
-    """A new key of `tenant`. Its raw form is in the answer and nowhere else.
+    """A new key of `tenant`; `rights` are more of `KEY_RIGHTS`. Its raw form is in the answer and
+    nowhere else.
 
-    Raises ValidationError for unknown scopes or an empty name.
+    Raises ValidationError for what no key can have, by field.
     """
+    if unknown := rights.keys() - set(KEY_RIGHTS):
+        raise TypeError(f"not rights of a key: {', '.join(sorted(unknown))}")
     raw = keys.generate(keys.Environment(environment))
     key = APIKey(
         tenant=tenant,
@@ -64,7 +86,8 @@ def issue_key(
         prefix=keys.shown(raw),
         digest=keys.digest(raw, getattr(settings, "RELAY_KEY_PEPPER", "")),
         scopes=[str(scope) for scope in scopes],
-        expires_at=expires_at,
+        first_key=first_key,
+        **rights,
     )
     key.full_clean()
     key.save()
@@ -89,29 +112,55 @@ def revoke_key(key: APIKey, *, now: datetime | None = None) -> APIKey:
 @transaction.atomic
 def rotate_key(key: APIKey, *, overlap: timedelta, now: datetime | None = None) -> IssuedKey:
     """A successor with the same rights; the old key works for `overlap` more, never longer than it
-    would have."""
+    would have.
+
+    Raises ValidationError for an overlap that is not within 0 s and 7 d, and for a key that is
+    revoked, expired, or rotated before: that has a successor, and its own time is running out.
+    """
+    if not timedelta(0) <= overlap <= MAX_OVERLAP:
+        raise ValidationError("The overlap must be within 0 seconds and 7 days.")
     at = now or timezone.now()
     locked = APIKey.objects.select_for_update().select_related("tenant").get(pk=key.pk)
+    if (why := _why_not_rotated(locked, at)) is not None:
+        raise ValidationError(f"{locked.prefix}… {why}.")
     issued = issue_key(
         tenant=locked.tenant,
-        name=locked.name,
         environment=locked.environment,
-        scopes=locked.scopes,
-        expires_at=locked.expires_at,
+        first_key=locked.first_key or locked,
+        **{right: getattr(locked, right) for right in KEY_RIGHTS},
     )
-    ends_at = at + overlap
+    # Another host's clock may have been ahead when it issued the key.
+    ends_at = max(at + overlap, locked.created_at)
+    locked.rotated_at = at
     if locked.expires_at is None or locked.expires_at > ends_at:
         locked.expires_at = ends_at
-        locked.save(update_fields=["expires_at"])
+    locked.save(update_fields=["rotated_at", "expires_at"])
+    key.rotated_at, key.expires_at = locked.rotated_at, locked.expires_at
     changes.announce_on_commit([locked.digest])
     return issued
 
 
+def _why_not_rotated(key: APIKey, at: datetime) -> str | None:
+    if key.revoked_at is not None:
+        return "is revoked: issue a new key"
+    if key.rotated_at is not None:
+        return "has a successor: rotate that, or revoke this one"
+    if key.expires_at is not None and key.expires_at <= at:
+        return "has expired: issue a new key"
+    return None
+
+
 @transaction.atomic
 def update_key(key: APIKey) -> APIKey:
-    """Save a key's name, scopes or expiry. Raises ValidationError."""
+    """Save a key's `KEY_RIGHTS`. Raises ValidationError.
+
+    A rotated key keeps its end: whoever opened its page before the rotation must not undo it.
+    """
+    locked = APIKey.objects.select_for_update().get(pk=key.pk)
+    if locked.rotated_at is not None:
+        key.rotated_at, key.expires_at = locked.rotated_at, locked.expires_at
     key.full_clean()
-    key.save(update_fields=["name", "scopes", "expires_at"])
+    key.save(update_fields=KEY_RIGHTS)
     changes.announce_on_commit([key.digest])
     return key
 
@@ -174,7 +223,10 @@ def note_use(key_ids: Iterable[int], *, at: datetime) -> int:
     """Remember when keys were last used; writes a key at most once a minute. Answers how many were
     written."""
     stale = Q(last_used_at=None) | Q(last_used_at__lt=at - USE_RESOLUTION)
-    return APIKey.objects.filter(stale, pk__in=sorted(set(key_ids))).update(last_used_at=at)
+    return sum(
+        APIKey.objects.filter(stale, pk__in=chunk).update(last_used_at=at)
+        for chunk in selectors.chunks(sorted(set(key_ids)))
+    )
 
 
 def _announce_tenant(tenant: Tenant) -> None:

@@ -21,9 +21,9 @@ from streaming.core.dialects.official import (
 )
 from streaming.core.hub import Feed
 from streaming.ws import posts
-from tenants.admission.errors import Denied, RateLimited
-from tenants.admission.limiter import TokenBucket
-from tenants.admission.presented import presented_key, split_path
+from tenants.admission.errors import Denied
+from tenants.admission.limiter import Rate
+from tenants.admission.presented import caller_of, presented_key, split_path
 from tenants.admission.principal import Scope
 
 Message = dict[str, Any]
@@ -35,8 +35,11 @@ MAX_BODY_BYTES = 64 * 1024
 #: How long to wait for the first frame of a topic nobody followed until now. It takes 1–2 ms from
 #: an own node.
 FIRST_FRAME_S = 1.0
-#: Requests a minute and key, as the exchange allows an address at weight 1.
+#: Requests a minute of a key without a rate of its own, as the exchange allows an address at
+#: weight 1.
 PER_MINUTE, BURST = 1_200, 100
+DEFAULT_RATE = Rate(PER_MINUTE, BURST)
+INFO_WEIGHT = 1
 #: What a node does with these is not a read: it writes files where the request says.
 NOT_FOR_CUSTOMERS = frozenset({"fileSnapshot", "referrerStates"})
 
@@ -149,7 +152,6 @@ class InfoEndpoint:
 
     def __init__(self, service: Callable[[], Info]) -> None:
         self._service = service
-        self._buckets: dict[int, TokenBucket] = {}  # by key id
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -174,8 +176,10 @@ class InfoEndpoint:
         current = runtime.current()
         path_key, _ = split_path(scope["path"])
         raw_key = presented_key(path_key, scope["headers"])
-        principal = await current.admission.authenticate(raw_key, scope=Scope.INFO)
-        self._spend(principal.key_id)
+        principal = await current.admission.authenticate(
+            raw_key, scope=Scope.INFO, caller=caller_of(scope)
+        )
+        current.admission.charge(principal, INFO_WEIGHT, default=DEFAULT_RATE)
         body = await _read(scope, receive)
         try:
             payload = orjson.loads(body)
@@ -190,17 +194,6 @@ class InfoEndpoint:
         current.meter.add(slot, 0, len(answer.body))
         headers = [(b"content-type", answer.content_type), *JSON_HEADERS[1:]]
         return answer.status, headers, answer.body
-
-    def _spend(self, key_id: int) -> None:
-        now_s = time.monotonic()
-        bucket = self._buckets.get(key_id)
-        if bucket is None:
-            bucket = self._buckets[key_id] = TokenBucket(
-                capacity=BURST, refill_per_s=PER_MINUTE / 60, now_s=now_s
-            )
-        wait_s = bucket.take(1, now_s=now_s)
-        if wait_s:
-            raise RateLimited(retry_after_s=wait_s)
 
 
 async def _read(scope: Message, receive: Receive) -> bytes:

@@ -29,13 +29,15 @@ from streaming.ws.close_codes import CloseCode
 from streaming.ws.server import EXTENSION
 from tenants.admission.errors import Denied, Draining, TooManySubscriptions
 from tenants.admission.limiter import TokenBucket
-from tenants.admission.presented import presented_key, split_path
+from tenants.admission.presented import caller_of, presented_key, split_path
 from tenants.admission.principal import Principal, Scope
 from tenants.admission.quotas import Lease
 
 log = structlog.get_logger(__name__)
 
 Message = dict[str, Any]
+#: Of a key's rate: as much as one `/info` request.
+HANDSHAKE_WEIGHT = 1
 
 
 class KeyAccount:
@@ -176,10 +178,18 @@ class DataConsumer(AsyncConsumer):
             raise Draining
         path_key, _ = split_path(self.scope["path"])
         raw_key = presented_key(path_key, self.scope["headers"])
-        admission = self.runtime.admission
-        self.principal = await admission.authenticate(raw_key, scope=Scope.WS)
-        self.lease = admission.open_connection(self.principal)
+        admission, caller = self.runtime.admission, caller_of(self.scope)
+        self.principal = await admission.authenticate(raw_key, scope=Scope.WS, caller=caller)
+        # Only of a rate of its own: clients of one key reconnect by the hundred at once, and the
+        # plan's connections bound them.
+        admission.charge(self.principal, HANDSHAKE_WEIGHT)
+        self.lease = admission.open_connection(
+            self.principal, scope=Scope.WS, caller=caller, on_refused=self._refused
+        )
         return self.lease
+
+    def _refused(self, denied: Denied) -> None:
+        self.end(CloseCode.POLICY, str(denied))
 
     # --- inbound ---
 
@@ -249,7 +259,7 @@ class DataConsumer(AsyncConsumer):
             key_prefix=principal.key_prefix,
             tenant_id=principal.tenant_id,
             tenant=principal.tenant_slug,
-            address=_address(self.scope),
+            address=self.lease.caller.address if self.lease else "",
             dialect="relay" if isinstance(session, RelaySession) else "official",
             opened_ms=self.opened_ms,
             topics=tuple(topic.name for topic in topics[:MAX_TOPICS_TOLD]),
@@ -381,11 +391,6 @@ class AsgiSink:
                 waiting, self._on_ready = self._on_ready, []
                 for callback in waiting:
                     callback()
-
-
-def _address(scope: Message) -> str:
-    client = scope.get("client")
-    return str(client[0]) if client else ""
 
 
 def _asks_for_relay(query: bytes) -> bool:

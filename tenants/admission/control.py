@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -14,8 +15,10 @@ from django.db import close_old_connections
 
 from tenants import metrics
 from tenants.admission import changes, keys
+from tenants.admission.access import NOBODY, Caller, refusal
 from tenants.admission.directory import Directory
-from tenants.admission.errors import Denied, InvalidKey, MissingKey, ScopeMissing
+from tenants.admission.errors import Denied, InvalidKey, MissingKey, RateLimited
+from tenants.admission.limiter import Buckets, Rate
 from tenants.admission.principal import Principal
 from tenants.admission.quotas import Lease, Occupancy
 from tenants.admission.store import RedisStore
@@ -26,8 +29,8 @@ log = structlog.get_logger(__name__)
 #: A revoked key must close its sockets within 5 s also when the doorbell is lost: 2 s, plus
 #: the database's deadline of 2 s, plus Redis.
 REVALIDATE_EVERY_S = 2.0
-
-OnRevoked = Callable[[int], None]
+#: One statement per process and minute for all keys that were used, whatever they did.
+NOTE_USE_EVERY_S = 60.0
 
 
 class AdmissionControl:
@@ -41,15 +44,20 @@ class AdmissionControl:
         *,
         store: RedisStore | None = None,
         pepper: str = "",
+        note_use: Callable[[Collection[int]], None] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory = directory
         self.occupancy = occupancy
         self._store = store
         self._pepper = pepper
+        self._note_use = note_use
         self._now = now
+        self._monotonic = monotonic
         self._process = uuid.uuid4().hex
-        self._on_revoked: list[OnRevoked] = []
+        self._buckets = Buckets()
+        self._used: set[int] = set()
 
     @classmethod
     def from_settings(cls) -> AdmissionControl:
@@ -61,6 +69,7 @@ class AdmissionControl:
             Occupancy(),
             store=store,
             pepper=getattr(settings, "RELAY_KEY_PEPPER", ""),
+            note_use=note_use,
         )
 
     def known(self, raw_key: str) -> Principal | None:
@@ -71,32 +80,52 @@ class AdmissionControl:
             return None
         return principal
 
-    async def authenticate(self, raw_key: str | None, *, scope: str) -> Principal:
-        """Who this key is. Raises MissingKey, InvalidKey, ScopeMissing or Unavailable."""
-        try:
-            principal = await self._authenticate(raw_key, scope)
-        except Denied as denied:
-            metrics.admissions.labels(denied.code).inc()
-            raise
+    async def authenticate(
+        self, raw_key: str | None, *, scope: str, caller: Caller = NOBODY
+    ) -> Principal:
+        """Who this key is, if it opens the door `scope` to `caller`.
+
+        Raises MissingKey, InvalidKey, AddressNotAllowed, OriginNotAllowed, ScopeMissing or
+        Unavailable.
+        """
+        with _counted():
+            principal = await self._authenticate(raw_key, scope, caller)
         metrics.admissions.labels("admitted").inc()
+        self._used.add(principal.key_id)
         return principal
 
-    def open_connection(self, principal: Principal) -> Lease:
-        """Count one more connection. Raises TooManyConnections. Whoever opened it closes the
-        lease."""
-        try:
-            return self.occupancy.open(principal)
-        except Denied as denied:
-            metrics.admissions.labels(denied.code).inc()
-            raise
+    def charge(self, principal: Principal, weight: float, *, default: Rate | None = None) -> None:
+        """Spend `weight` of the key's rate, or of `default` where it has none of its own; without
+        either it is free. Raises RateLimited.
 
-    def on_revoked(self, callback: OnRevoked) -> None:
-        """Call `callback(key_id)` in the loop when a key with open connections stops being valid.
-
-        It is called again every two seconds while connections of that key stay open, so one missed
-        close is not for ever.
+        Keys of one family share a bucket, so a rotation doubles no rate. Each process has its own
+        buckets: nobody waits for a server here.
         """
-        self._on_revoked.append(callback)
+        rate = principal.rate or default
+        if rate is None:
+            return
+        family_id = principal.family_id or principal.key_id
+        wait_s = self._buckets.take(family_id, rate, weight, now_s=self._monotonic())
+        if wait_s:
+            with _counted():
+                raise RateLimited(retry_after_s=wait_s)
+
+    def open_connection(
+        self,
+        principal: Principal,
+        *,
+        scope: str,
+        caller: Caller,
+        on_refused: Callable[[Denied], None],
+    ) -> Lease:
+        """Count one more connection. Raises TooManyConnections. Whoever opened it closes the lease.
+
+        `on_refused` is called in the loop when the same key would not be let in any more: revoked,
+        expired, suspended, or with lists or scopes that no longer fit. It is called again every two
+        seconds while the lease stays open, so one missed close is not for ever.
+        """
+        with _counted():
+            return self.occupancy.open(principal, scope=scope, caller=caller, on_refused=on_refused)
 
     async def run(self) -> None:
         """Watch for revoked keys and trade occupancy until cancelled."""
@@ -105,6 +134,7 @@ class AdmissionControl:
                 tasks.create_task(changes.watch(self._changed))
                 tasks.create_task(self._revalidate_forever())
                 tasks.create_task(self._trade_forever())
+                tasks.create_task(self._note_use_forever())
         finally:
             if self._store is not None:
                 with contextlib.suppress(Exception):
@@ -118,32 +148,50 @@ class AdmissionControl:
             await self._store.aclose()
 
     async def revalidate(self, digests: Collection[str] | None = None) -> None:
-        """Ask again about `digests`, or about every key with open connections, and report those no
-        longer valid."""
+        """Ask again about `digests`, or about every key with open connections, and end those that
+        are refused now."""
+        # What has expired needs nobody's answer: a database that hangs must not keep it open.
+        self._review({})
         if digests is None:
             digests = [principal.digest for principal in self.occupancy.principals()]
         answers = await self.directory.revalidate(digests)
-        now = self._now()
         # Read after the wait: what was opened meanwhile with a key that is gone must go as well.
-        open_principals = self.occupancy.principals()
-        metrics.open_keys.set(len(open_principals))
-        for held in open_principals:
-            current = answers.get(held.digest, held)
-            if current is None or current.is_expired(now):
-                self._report(held)
-            elif current is not held:
-                self.occupancy.refresh(current)
+        self._review(answers)
+        metrics.open_keys.set(len(self.occupancy.principals()))
 
-    async def _authenticate(self, raw_key: str | None, scope: str) -> Principal:
+    def _review(self, answers: Mapping[str, Principal | None]) -> None:
+        """Put the question of the door again to what is open; keys without an answer are what they
+        were."""
+        now = self._now()
+        for held in self.occupancy.principals():
+            current = answers.get(held.digest, held)
+            if current is not None and current is not held:
+                self.occupancy.refresh(current)
+            is_over = current is None or current.is_expired(now)
+            if is_over:
+                metrics.revocations.inc()
+                log.info("key_no_longer_valid", tenant=held.tenant_slug, key=held.key_prefix)
+            for lease in self.occupancy.leases(held.digest):
+                if current is None or is_over:
+                    _refuse(lease, InvalidKey())
+                elif lease.principal is not current:
+                    denied = refusal(current, lease.caller, scope=lease.scope, now=now)
+                    if denied is None:
+                        lease.principal = current
+                    else:
+                        _refuse(lease, denied)
+
+    async def _authenticate(self, raw_key: str | None, scope: str, caller: Caller) -> Principal:
         if not raw_key:
             raise MissingKey
         if not keys.is_well_formed(raw_key):
             raise InvalidKey
         principal = await self.directory.find(keys.digest(raw_key, self._pepper))
-        if principal is None or principal.is_expired(self._now()):
+        if principal is None:
             raise InvalidKey
-        if scope not in principal.scopes:
-            raise ScopeMissing(scope)
+        denied = refusal(principal, caller, scope=scope, now=self._now())
+        if denied is not None:
+            raise denied
         return principal
 
     async def _changed(self, digests: list[str]) -> None:
@@ -182,14 +230,49 @@ class AdmissionControl:
             stop_if_cancelled()
             await asyncio.sleep(REVALIDATE_EVERY_S)
 
-    def _report(self, principal: Principal) -> None:
-        metrics.revocations.inc()
-        log.info("key_no_longer_valid", tenant=principal.tenant_slug, key=principal.key_prefix)
-        for callback in self._on_revoked:
+    async def _note_use_forever(self) -> None:
+        if self._note_use is None:
+            return
+        while True:
+            await asyncio.sleep(NOTE_USE_EVERY_S)
+            used, self._used = self._used, set()
+            if not used:
+                continue
             try:
-                callback(principal.key_id)
+                async with asyncio.timeout(10.0):
+                    await asyncio.to_thread(self._note_use, used)
             except Exception as error:
-                log.error("revocation_callback_failed", error=type(error).__name__)
+                stop_if_cancelled()
+                self._used |= used  # with the next minute's
+                log.warning("key_use_not_noted", error=type(error).__name__)
+
+
+def _refuse(lease: Lease, denied: Denied) -> None:
+    try:
+        lease.refuse(denied)
+    except Exception as error:
+        # The others must be told as well.
+        log.error("refusal_callback_failed", error=type(error).__name__)
+
+
+@contextlib.contextmanager
+def _counted() -> Iterator[None]:
+    try:
+        yield
+    except Denied as denied:
+        metrics.admissions.labels(denied.code).inc()
+        raise
+
+
+def note_use(key_ids: Collection[int]) -> None:
+    """Write down that keys were used just now; in a thread, as `load_principals`."""
+    from tenants.services import note_use as write
+
+    close_old_connections()
+    try:
+        write(key_ids, at=datetime.now(UTC))
+    finally:
+        close_old_connections()
 
 
 def load_principals(digests: Collection[str]) -> dict[str, Principal]:

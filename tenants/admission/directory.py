@@ -132,7 +132,7 @@ class Directory:
             before = self._cache.get(digest)
             if before is None or before.principal != principal:
                 changed[digest] = Entry(principal, asked_ms)
-            self._remember(digest, principal, asked_s=asked_s)
+            answer[digest] = self._remember(digest, principal, asked_s=asked_s)
         await self._put(changed)
         return answer
 
@@ -149,7 +149,9 @@ class Directory:
         entry = (await self._get([digest])).get(digest)
         if entry is not None and not _belongs(entry, digest):
             entry = None
-        if entry is not None and entry.is_fresh(asked_ms):
+        # "Opens nothing" is asked again: unknown keys are not in Redis, and a revoked one that was
+        # answered from there, some 1 ms sooner, would be told from them by a clock.
+        if entry is not None and entry.principal is not None and entry.is_fresh(asked_ms):
             metrics.lookups.labels("redis").inc()
             return self._remember(digest, entry.principal, asked_s=asked_s)
         # Asked anew, because waiting for Redis took time in which a revocation may have committed.
@@ -224,6 +226,10 @@ class Directory:
         before = self._cache.get(digest)
         if before is not None and before.asked_s > asked_s:
             return before.principal
+        # One object for as long as it says the same, so that an open connection is looked at again
+        # only when something changed (`control.py` compares by identity).
+        if before is not None and before.principal == principal:
+            principal = before.principal
         self._cache[digest] = _Cached(principal, asked_s=asked_s)
         self._cache.move_to_end(digest)
         while len(self._cache) > self._max_entries:

@@ -67,6 +67,27 @@ class ScopeMissing(Denied):
         self.scope = scope
 
 
+class AddressNotAllowed(Denied):
+    """A good key, used from an address that is not on its list."""
+
+    code = "address_not_allowed"
+    http_status = 403
+
+    def __init__(self, address: str) -> None:
+        # The address as we see it, which is what its owner has to put on the list.
+        super().__init__(f"This API key may not be used from {address or 'here'}.")
+
+
+class OriginNotAllowed(Denied):
+    """A good key, used from a web page that is not on its list, or from none."""
+
+    code = "origin_not_allowed"
+    http_status = 403
+
+    def __init__(self) -> None:
+        super().__init__("This API key may be used from certain web pages alone, and not this one.")
+
+
 class TooManyConnections(Denied):
     """The tenant's plan allows no further connection."""
 
@@ -132,6 +153,8 @@ KINDS: tuple[type[Denied], ...] = (
     MissingKey,
     InvalidKey,
     ScopeMissing,
+    AddressNotAllowed,
+    OriginNotAllowed,
     TooManyConnections,
     TooManySubscriptions,
     RateLimited,

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import NamedTuple
+
+#: About 0.2 KB each. Only keys we issued get one; the bound is that of the directory's cache.
+MAX_BUCKETS = 50_000
+
+
+class Rate(NamedTuple):
+    """Weight per minute, and how much of it may come at once."""
+
+    per_minute: int
+    burst: int
+
 
 class TokenBucket:
     """Holds up to `capacity` units of weight and refills at `refill_per_s`; it starts full.
@@ -35,9 +48,47 @@ class TokenBucket:
         self.level -= weight
         return 0.0
 
+    def reshape(self, *, capacity: float, refill_per_s: float, now_s: float) -> None:
+        """Go on with another capacity and refill; what it holds stays, up to the new capacity."""
+        self._refill(now_s)
+        self.capacity, self.refill_per_s = capacity, refill_per_s
+        self.level = min(self.level, capacity)
+
     def _refill(self, now_s: float) -> None:
         # A clock that went backwards refills nothing and must not be paid twice when it catches up.
         if now_s <= self._updated_s:
             return
         self.level = min(self.capacity, self.level + (now_s - self._updated_s) * self.refill_per_s)
         self._updated_s = now_s
+
+
+class Buckets:
+    """A bucket for each of many ids. Beyond `max_buckets` the least recently used goes; it would
+    come back full."""
+
+    def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
+        self._max_buckets = max_buckets
+        self._buckets: OrderedDict[int, TokenBucket] = OrderedDict()
+
+    def take(self, bucket_id: int, rate: Rate, weight: float, *, now_s: float) -> float:
+        """Spend `weight` of `bucket_id` at `rate` and return 0.0, or spend nothing and return the
+        seconds to wait.
+
+        What is heavier than the whole burst takes the whole burst: it could never be served else.
+        """
+        refill_per_s = rate.per_minute / 60
+        bucket = self._buckets.get(bucket_id)
+        if bucket is None:
+            bucket = self._buckets[bucket_id] = TokenBucket(
+                capacity=rate.burst, refill_per_s=refill_per_s, now_s=now_s
+            )
+            if len(self._buckets) > self._max_buckets:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(bucket_id)
+            if (bucket.capacity, bucket.refill_per_s) != (rate.burst, refill_per_s):
+                bucket.reshape(capacity=rate.burst, refill_per_s=refill_per_s, now_s=now_s)
+        return bucket.take(min(weight, rate.burst), now_s=now_s)
+
+    def __len__(self) -> int:
+        return len(self._buckets)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 
 from tenants.admission.keys import Environment
+from tenants.admission.limiter import Rate
 
 DEFAULT_MAX_LAG_S = 5.0
+Network = IPv4Network | IPv6Network
 
 
 class Scope(StrEnum):
@@ -19,6 +22,8 @@ class Scope(StrEnum):
     GRPC = "grpc"
     EXCHANGE = "exchange"
     EVM = "evm"
+    HISTORY = "history"
+    ACCOUNT = "account"
 
 
 #: What a new key may do unless told otherwise: read. Trading is asked for explicitly.
@@ -54,6 +59,14 @@ class Principal:
     limits: Limits
     expires_at: datetime | None
     digest: str = field(repr=False)
+    family_id: int = 0
+    """The id of the first key of its rotations: they share what a key has, its rate above all."""
+    networks: tuple[Network, ...] = ()
+    """Where it may be used from; none: from everywhere."""
+    origins: frozenset[str] = frozenset()
+    """The web pages it may be used from, as `access.parse_origin` writes them; none: anywhere."""
+    rate: Rate | None = None
+    """Its own rate; None: what a door gives to everybody."""
 
     def is_expired(self, now: datetime) -> bool:
         """Whether the key's last moment has passed; at `expires_at` itself it is over."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tenants.admission.errors import TooManyConnections, TooManySubscriptions
+from tenants.admission.access import NOBODY, Caller
+from tenants.admission.errors import Denied, TooManyConnections, TooManySubscriptions
 from tenants.admission.principal import Limits, Principal
 
 
@@ -40,9 +41,16 @@ class Occupancy:
         self._tenancies: dict[int, _Tenancy] = {}
         self._elsewhere: Mapping[int, Held] = {}
         self._principals: dict[str, Principal] = {}
-        self._leases_of: dict[str, int] = {}
+        self._leases_of: dict[str, set[Lease]] = {}
 
-    def open(self, principal: Principal) -> Lease:
+    def open(
+        self,
+        principal: Principal,
+        *,
+        scope: str = "",
+        caller: Caller = NOBODY,
+        on_refused: Callable[[Denied], None] | None = None,
+    ) -> Lease:
         """Take one connection. Raises TooManyConnections and changes nothing when the plan has none
         left."""
         tenancy = self._tenancies.get(principal.tenant_id)
@@ -55,8 +63,9 @@ class Occupancy:
         tenancy.limits = principal.limits
         tenancy.connections += 1
         self._principals[principal.digest] = principal
-        self._leases_of[principal.digest] = self._leases_of.get(principal.digest, 0) + 1
-        return Lease(self, tenancy, principal)
+        lease = Lease(self, tenancy, principal, scope=scope, caller=caller, on_refused=on_refused)
+        self._leases_of.setdefault(principal.digest, set()).add(lease)
+        return lease
 
     def refresh(self, principal: Principal) -> None:
         """Use the limits the tenant's plan has now. What is open stays open, also above a lower
@@ -83,34 +92,67 @@ class Occupancy:
         """The keys with at least one open connection here, each once."""
         return list(self._principals.values())
 
+    def leases(self, digest: str) -> list[Lease]:
+        """The connections open here with one key."""
+        return list(self._leases_of.get(digest, ()))
+
     def _subscribe(self, tenancy: _Tenancy, tenant_id: int) -> None:
         used = tenancy.subscriptions + self._elsewhere.get(tenant_id, Held()).subscriptions
         if used >= tenancy.limits.max_subscriptions:
             raise TooManySubscriptions(used=used, limit=tenancy.limits.max_subscriptions)
         tenancy.subscriptions += 1
 
-    def _close(self, tenancy: _Tenancy, principal: Principal, subscriptions: int) -> None:
+    def _close(self, lease: Lease, tenancy: _Tenancy) -> None:
         tenancy.connections -= 1
-        tenancy.subscriptions -= subscriptions
+        tenancy.subscriptions -= lease.subscriptions
         if tenancy.connections == 0:
-            self._tenancies.pop(principal.tenant_id, None)
-        self._leases_of[principal.digest] -= 1
-        if self._leases_of[principal.digest] == 0:
-            del self._leases_of[principal.digest]
-            del self._principals[principal.digest]
+            self._tenancies.pop(lease.principal.tenant_id, None)
+        digest = lease.principal.digest
+        self._leases_of[digest].discard(lease)
+        if not self._leases_of[digest]:
+            del self._leases_of[digest]
+            del self._principals[digest]
 
 
 class Lease:
-    """One open connection of a tenant, and the subscriptions made on it."""
+    """One open connection of a tenant: what it was let in as, where and from where, and the
+    subscriptions made on it."""
 
-    __slots__ = ("_is_open", "_occupancy", "_tenancy", "principal", "subscriptions")
+    __slots__ = (
+        "_is_open",
+        "_occupancy",
+        "_on_refused",
+        "_tenancy",
+        "caller",
+        "principal",
+        "scope",
+        "subscriptions",
+    )
 
-    def __init__(self, occupancy: Occupancy, tenancy: _Tenancy, principal: Principal) -> None:
+    def __init__(
+        self,
+        occupancy: Occupancy,
+        tenancy: _Tenancy,
+        principal: Principal,
+        *,
+        scope: str,
+        caller: Caller,
+        on_refused: Callable[[Denied], None] | None,
+    ) -> None:
         self._occupancy = occupancy
         self._tenancy = tenancy
+        self._on_refused = on_refused
         self.principal = principal
+        self.scope = scope
+        self.caller = caller
         self.subscriptions = 0
         self._is_open = True
+
+    def refuse(self, denied: Denied) -> None:
+        """Tell whoever holds it that it would not be let in any more. They close it, when they
+        can."""
+        if self._on_refused is not None:
+            self._on_refused(denied)
 
     def subscribe(self) -> None:
         """Take one subscription. Raises TooManySubscriptions and changes nothing when the plan has
@@ -133,5 +175,6 @@ class Lease:
         it."""
         if self._is_open:
             self._is_open = False
-            self._occupancy._close(self._tenancy, self.principal, self.subscriptions)
+            self._on_refused = None  # it leads back to us: a cycle, which waits for the collector
+            self._occupancy._close(self, self._tenancy)
             self.subscriptions = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,7 +20,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tenants.admission.keys import Environment
-from tenants.admission.principal import DEFAULT_MAX_LAG_S, Limits, Principal
+from tenants.admission.limiter import Rate
+from tenants.admission.principal import Limits, Principal
 from tenants.admission.quotas import Held
 
 #: After this long the database is asked again.
@@ -31,7 +33,9 @@ OCCUPANCY_KEPT_S = 6
 
 _ENTRY = "relay:key:"
 _OCCUPANCY = "relay:occupancy"
-_VERSION = 1
+# 2 knows the lists of addresses and origins. What 1 wrote says nothing of them, so it is no answer:
+# a limited key would be open to everybody while a deployment rolls.
+_VERSION = 2
 _STAMP_DIGITS = 13
 
 # An entry is its read time (13 digits of ms) and its JSON. A slow reader that asked the database
@@ -73,6 +77,10 @@ def encode_entry(entry: Entry) -> bytes:
             "max_lag_s": principal.limits.max_lag_s,
             "expires_at": principal.expires_at.isoformat() if principal.expires_at else None,
             "digest": principal.digest,
+            "family_id": principal.family_id,
+            "networks": [str(network) for network in principal.networks],
+            "origins": sorted(principal.origins),
+            "rate": principal.rate,
         }
     return b"%0*d" % (_STAMP_DIGITS, entry.read_at_ms) + orjson.dumps(body)
 
@@ -99,11 +107,14 @@ def decode_entry(data: bytes | str) -> Entry | None:
             limits=Limits(
                 body["max_connections"],
                 body["max_subscriptions"],
-                # Edges of the version before wrote none.
-                float(body.get("max_lag_s", DEFAULT_MAX_LAG_S)),
+                float(body["max_lag_s"]),
             ),
             expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
             digest=body["digest"],
+            family_id=body["family_id"],
+            networks=tuple(ip_network(text) for text in body["networks"]),
+            origins=frozenset(body["origins"]),
+            rate=Rate(*body["rate"]) if body["rate"] else None,
         )
     except (ValueError, KeyError, TypeError):
         return None

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 
+from gateway.http.info import DEFAULT_RATE, INFO_WEIGHT
 from streaming.core.outbox import MAX_LAG_S
 from streaming.ws import close_codes
 from streaming.ws.close_codes import CloseCode
+from streaming.ws.consumer import HANDSHAKE_WEIGHT
 from tenants.admission import errors
 from tenants.admission.principal import DEFAULT_MAX_LAG_S
+from tenants.models import MAX_LISTED
+from tenants.services import MAX_OVERLAP
 from tests.support.edge import ROOT
 
 PAGE = (ROOT / "docs" / "limits.md").read_text()
@@ -30,6 +34,14 @@ def test_every_close_code_is_there() -> None:
 def test_every_refusal_of_a_handshake_is_there() -> None:
     rows = re.findall(r"^\| (\d{3}) \| (`.*?`) \|", PAGE, flags=re.MULTILINE)
     told = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
-    # These two are answers to something asked over an open connection, and of HTTP.
-    elsewhere = {errors.TooManySubscriptions, errors.RateLimited}
+    # An answer to something asked over an open connection.
+    elsewhere = {errors.TooManySubscriptions}
     assert told == {(k.http_status, k.code) for k in errors.KINDS if k not in elsewhere}
+
+
+def test_what_a_key_may_is_there() -> None:
+    assert f"up to {MAX_LISTED} networks" in PAGE
+    assert f"up to {MAX_LISTED} web pages" in PAGE
+    assert f"{DEFAULT_RATE.per_minute:,} a minute and a burst of {DEFAULT_RATE.burst}" in PAGE
+    assert INFO_WEIGHT == HANDSHAKE_WEIGHT == 1
+    assert f"0 seconds to {MAX_OVERLAP.days} days" in PAGE

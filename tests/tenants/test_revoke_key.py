@@ -16,9 +16,11 @@ from django.utils import timezone
 
 from tenants import services
 from tenants.admission import changes, keys
+from tenants.admission.access import NOBODY, Caller
 from tenants.admission.control import AdmissionControl
 from tenants.admission.errors import Denied, InvalidKey, MissingKey, ScopeMissing
-from tenants.admission.principal import Limits
+from tenants.admission.principal import Limits, Principal
+from tenants.admission.quotas import Lease
 from tests.support.services import Service, start_redis
 from tests.tenants.cast import Cast
 
@@ -51,7 +53,15 @@ class Edge:
     def __init__(self) -> None:
         self.control = AdmissionControl.from_settings()
         self.closed: asyncio.Queue[int] = asyncio.Queue()
-        self.control.on_revoked(self.closed.put_nowait)
+
+    def open(self, principal: Principal, *, scope: str = "ws", caller: Caller = NOBODY) -> Lease:
+        """Hold a connection open; who is refused later is in `closed`."""
+        return self.control.open_connection(
+            principal,
+            scope=scope,
+            caller=caller,
+            on_refused=lambda _: self.closed.put_nowait(principal.key_id),
+        )
 
     async def next_closed(self) -> int:
         async with asyncio.timeout(DEADLINE_S):
@@ -139,7 +149,7 @@ async def test_the_doorbell_closes_open_sockets_at_once(
     issued = await issue(relay)
     async with running_edge() as edge:
         principal = await edge.control.authenticate(issued.raw, scope="ws")
-        lease = edge.control.open_connection(principal)
+        lease = edge.open(principal)
         await in_thread(services.revoke_key, issued.key)
 
         assert await edge.next_closed() == issued.key.pk
@@ -154,7 +164,7 @@ async def test_a_lost_doorbell_closes_them_too(
     issued = await issue(relay)
     async with running_edge() as edge:
         principal = await edge.control.authenticate(issued.raw, scope="ws")
-        edge.control.open_connection(principal)
+        edge.open(principal)
         # Neither the doorbell nor the shared entry hears of it: Redis goes on believing the key.
         monkeypatch.setattr(changes, "announce", lambda digests: None)
         await in_thread(services.revoke_key, issued.key)
@@ -169,7 +179,7 @@ async def test_with_redis_down_the_database_is_asked(
     issued = await issue(committed_cast)
     async with running_edge() as edge:
         principal = await edge.control.authenticate(issued.raw, scope="ws")
-        edge.control.open_connection(principal)
+        edge.open(principal)
         own_redis.kill()
         await in_thread(services.revoke_key, issued.key)
 
@@ -184,7 +194,7 @@ async def test_the_doorbell_is_heard_again_after_redis_came_back(
     issued = await issue(committed_cast)
     port = int(own_redis.url.rsplit(":", 1)[1].split("/")[0])
     async with running_edge() as edge:
-        edge.control.open_connection(await edge.control.authenticate(issued.raw, scope="ws"))
+        edge.open(await edge.control.authenticate(issued.raw, scope="ws"))
         own_redis.kill()
         back = await asyncio.to_thread(start_redis, tmp_path / "back", port=port)
         try:
@@ -203,7 +213,7 @@ async def test_suspending_a_tenant_closes_all_it_has_and_nobody_else(relay: Cast
     cleo = await in_thread(services.issue_key, tenant=relay.other, name="bot")
     async with running_edge() as edge:
         for issued in (*acme, cleo):
-            edge.control.open_connection(await edge.control.authenticate(issued.raw, scope="ws"))
+            edge.open(await edge.control.authenticate(issued.raw, scope="ws"))
         await in_thread(services.suspend_tenant, relay.acme, reason="unpaid")
 
         closed = {await edge.next_closed(), await edge.next_closed()}
@@ -218,7 +228,7 @@ async def test_a_key_that_expires_closes_its_sockets(relay: Cast) -> None:
     issued = await issue(relay, expires_at=timezone.now() + timedelta(seconds=1))
     async with running_edge() as edge:
         principal = await edge.control.authenticate(issued.raw, scope="ws")
-        edge.control.open_connection(principal)
+        edge.open(principal)
         assert await edge.next_closed() == issued.key.pk
         assert edge.control.known(issued.raw) is None
 
@@ -227,9 +237,9 @@ async def test_a_changed_plan_reaches_what_is_open(relay: Cast) -> None:
     issued = await issue(relay)
     async with running_edge() as edge:
         principal = await edge.control.authenticate(issued.raw, scope="ws")
-        leases = [edge.control.open_connection(principal) for _ in range(2)]
+        leases = [edge.open(principal) for _ in range(2)]
         with pytest.raises(Denied, match="2 of 2"):
-            edge.control.open_connection(principal)
+            edge.open(principal)
         await in_thread(services.change_plan, relay.acme, plan=relay.large)
         occupancy = edge.control.occupancy
         await until(lambda: occupancy.principals()[0].limits == Limits(100, 1_000))
