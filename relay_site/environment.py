@@ -8,6 +8,7 @@ default.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -102,6 +103,17 @@ class Environment:
         if not value:
             return list(default)
         return [word.strip() for word in value.split(",") if word.strip()]
+
+    def networks(self, name: str, *, default: Iterable[str] = ()) -> list[str]:
+        """A comma-separated list of addresses and networks (`10.0.0.0/8`); bad ones are noted and
+        left out."""
+        good = []
+        for word in self.words(name, default=default):
+            try:
+                good.append(str(ipaddress.ip_network(word, strict=False)))
+            except ValueError:
+                self.problems.append(f"{name}: {word!r} is not an address or network")
+        return good
 
     def folder(self, name: str, *, default: Path) -> Path:
         """An absolute path; `~` is the home directory."""

@@ -33,6 +33,12 @@ RELAY_GRPC_PORT = env.port("RELAY_GRPC_PORT", default=50051)
 RELAY_METRICS_HOST = env.host("RELAY_METRICS_HOST", default="127.0.0.1")
 #: Peers that may read /metrics of the web process besides loopback; networks in CIDR form.
 RELAY_METRICS_ALLOW = env.words("RELAY_METRICS_ALLOW")
+#: Peers whose X-Forwarded-For is believed: in production the proxy on this host (as in
+#: deploy/nginx.conf). Everybody else's says nothing, or the finder of a key could write what its
+#: list asks for.
+RELAY_TRUSTED_PROXIES = env.networks(
+    "RELAY_TRUSTED_PROXIES", default=("127.0.0.0/8", "::1/128") if IS_PRODUCTION else ()
+)
 #: Comma-separated upstreams, as `streaming.upstream.spec.parse_upstreams` reads them.
 RELAY_UPSTREAMS = env.text("RELAY_UPSTREAMS", "" if IS_PRODUCTION else "simulator:")
 #: Upstream workers that `manage.py up` starts. Two publish the same, so that either may die.

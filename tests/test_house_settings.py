@@ -42,6 +42,7 @@ def test_every_problem_at_once() -> None:
             "WORD": "maybe",
             "HOST": "a b",
             "DB": "postgres://u:topsecret@h/n",
+            "PROXIES": "10.0.0.1/8, proxy.example",
         }
     )
     assert env.port("PORT", default=8000) == 8000
@@ -51,8 +52,9 @@ def test_every_problem_at_once() -> None:
     assert env.choice("WORD", of=("yes", "no"), default="no") == "no"
     assert env.host("HOST", default="127.0.0.1") == "127.0.0.1"
     assert env.database("DB", default={"ENGINE": "e"}) == {"ENGINE": "e"}
+    assert env.networks("PROXIES") == ["10.0.0.0/8"]
     names = [problem.partition(":")[0] for problem in env.problems]
-    assert names == ["PORT", "LOW", "RATIO", "SWITCH", "WORD", "HOST", "DB"]
+    assert names == ["PORT", "LOW", "RATIO", "SWITCH", "WORD", "HOST", "DB", "PROXIES"]
     assert "topsecret" not in "".join(env.problems)
 
 

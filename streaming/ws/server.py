@@ -16,7 +16,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import autobahn.websocket.protocol as autobahn_protocol
@@ -29,6 +29,8 @@ from streaming.core.outbox import Frame
 from streaming.ws import bodies, close_codes
 from streaming.ws.writer import Account, Writer
 from tenants.admission.limiter import TokenBucket
+from tenants.admission.presented import peer_address
+from tenants.admission.principal import Network
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +268,15 @@ class Factory(ws_protocol.WebSocketFactory):
 class Server(server.Server):
     """Daphne with our protocol and without an access log (its lines would carry keys)."""
 
-    def __init__(self, application: Any, endpoints: list[str], **options: Any) -> None:
+    def __init__(
+        self,
+        application: Any,
+        endpoints: list[str],
+        *,
+        trusted_proxies: Sequence[Network] = (),
+        **options: Any,
+    ) -> None:
+        self._trusted_proxies = trusted_proxies
         self._ports: list[tuple[Any, Callable[[], None]]] = []
         # The names `run` builds its factories from.
         server.WebSocketFactory = Factory
@@ -306,7 +316,15 @@ class Server(server.Server):
         super().listen_success(port)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
-        """Offer the socket itself to WebSocket applications."""
+        """Say who it is that asks, and offer the socket itself to WebSocket applications.
+
+        Daphne's own reading of `X-Forwarded-For` believes everybody, and its first entry, which a
+        proxy that appends leaves to the caller.
+        """
+        if self._trusted_proxies and (client := scope.get("client")):
+            address = peer_address(client[0], scope["headers"], trusted=self._trusted_proxies)
+            if address != client[0]:
+                scope["client"] = [address, 0]
         if scope["type"] == "websocket":
             scope["extensions"] = {EXTENSION: protocol, "websocket.http.response": {}}
         return super().create_application(protocol, scope)

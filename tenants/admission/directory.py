@@ -149,8 +149,8 @@ class Directory:
         entry = (await self._get([digest])).get(digest)
         if entry is not None and not _belongs(entry, digest):
             entry = None
-        # "Opens nothing" is asked again: unknown keys are not in Redis, and a revoked one that was
-        # answered from there, some 1 ms sooner, would be told from them by a clock.
+        # "Opens nothing" is asked again: unknown keys are never in Redis, and a revoked one that
+        # was answered from there, without the database, could be told from them by a clock.
         if entry is not None and entry.principal is not None and entry.is_fresh(asked_ms):
             metrics.lookups.labels("redis").inc()
             return self._remember(digest, entry.principal, asked_s=asked_s)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ class Edge:
         drain_s: float = 0.0,
         mute_s: float = 60.0,
         options: tuple[str, ...] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        """`options` are of `run_daphne`."""
+        """`options` are of `run_daphne`, `variables` more of its environment."""
         self._options = options
         self.var = var
         self.api_key = seed(var)
@@ -58,6 +60,7 @@ class Edge:
             "RELAY_UPSTREAMS": upstreams,
             "RELAY_DRAIN_S": str(drain_s),
             "RELAY_MUTE_S": str(mute_s),
+            **(variables or {}),
         }
         self.process: subprocess.Popen[bytes]
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from argparse import ArgumentParser
+from ipaddress import ip_network
 from typing import Any
 
 from django.conf import settings
@@ -83,8 +84,7 @@ class Command(BaseCommand):
             ready_callable=ready,
             # Twisted's own would end the process before its customers are gone.
             signal_handlers=False,
-            # In production a proxy stands before us and sets it: deploy/nginx.conf.
-            proxy_forwarded_address_header="X-Forwarded-For" if settings.IS_PRODUCTION else None,
+            trusted_proxies=[ip_network(text) for text in settings.RELAY_TRUSTED_PROXIES],
         )
         reactor.addSystemEventTrigger("during", "shutdown", stop)
         server.run()
