@@ -3,23 +3,42 @@ process hears of them."""
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, StackedInline, TabularInline
-from unfold.decorators import display
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+from unfold.decorators import action, display
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+)
 
-from tenants import services
+from tenants import selectors, services
 from tenants.admission.principal import Scope
-from tenants.models import APIKey, Plan, PlanSubscription, Quota, Tenant
+from tenants.models import (
+    APIKey,
+    APIKeyQuerySet,
+    Plan,
+    PlanSubscription,
+    Quota,
+    Tenant,
+    default_scopes,
+)
+
+#: Keys that one press of a button ends: more is a slip, or work for a script.
+MAX_AT_ONCE = 100
 
 
 class QuotaInline(StackedInline):
@@ -137,8 +156,9 @@ class TenantAdmin(ModelAdmin):
         return "suspended" if tenant.is_suspended else "active"
 
     @display(description="keys", ordering="keys_now")
-    def keys_now(self, tenant: Any) -> int:
-        return int(tenant.keys_now)
+    def keys_now(self, tenant: Any) -> SafeString:
+        url = reverse("admin:tenants_apikey_changelist")
+        return format_html('<a href="{}?q={}">{}</a>', url, tenant.slug, tenant.keys_now)
 
     @display(description="usage")
     def usage(self, tenant: Tenant) -> SafeString | str:
@@ -178,60 +198,234 @@ class TenantAdmin(ModelAdmin):
         self.message_user(request, f"{len(queryset)} resumed.")
 
 
+class LinesField(forms.CharField):
+    """A list of texts, each on a line of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, widget=UnfoldAdminTextareaWidget({"rows": 3}), **options)
+
+    def to_python(self, value: Any) -> Any:
+        return [line.strip() for line in (value or "").splitlines() if line.strip()]
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+
 class APIKeyForm(forms.ModelForm):
-    """Scopes as boxes instead of JSON."""
+    """Scopes as boxes and lists as lines instead of JSON."""
 
     scopes = forms.MultipleChoiceField(
         choices=[(str(scope), str(scope)) for scope in Scope],
+        initial=default_scopes,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
+    )
+    allowed_networks = LinesField(
+        label="Allowed addresses",
+        help_text="Addresses and networks, one a line: 192.0.2.0/24. None: from everywhere.",
+    )
+    allowed_origins = LinesField(
+        help_text="Web pages, one a line: https://desk.example. None: from everywhere. "
+        "Programs send no origin: with a list here they are refused.",
     )
 
     class Meta:
         model = APIKey
-        fields = ("tenant", "name", "environment", "scopes", "expires_at")
+        fields = ("tenant", "environment", *services.KEY_RIGHTS)
+
+    def clean(self) -> dict[str, Any]:
+        """What the model cannot say here: a constraint on a field that is not on the page."""
+        cleaned: dict[str, Any] = super().clean() or {}
+        expires_at = cleaned.get("expires_at")
+        if expires_at is not None and expires_at < self.instance.created_at:
+            self.add_error("expires_at", "A key cannot expire before it was issued.")
+        return cleaned
+
+
+class RotateForm(forms.Form):
+    """How long the old key goes on beside the new one."""
+
+    UNITS = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400}
+
+    amount = forms.IntegerField(
+        initial=1, min_value=0, max_value=604_800, widget=UnfoldAdminIntegerFieldWidget
+    )
+    unit = forms.ChoiceField(
+        initial="days", choices=[(name, name) for name in UNITS], widget=UnfoldAdminSelectWidget
+    )
+
+    @property
+    def overlap(self) -> timedelta:
+        """What was chosen."""
+        return timedelta(
+            seconds=self.cleaned_data["amount"] * self.UNITS[self.cleaned_data["unit"]]
+        )
+
+    def clean(self) -> dict[str, Any]:
+        """Never longer than any old key may go on."""
+        if not self.errors and self.overlap > services.MAX_OVERLAP:
+            raise forms.ValidationError("The overlap must be within 0 seconds and 7 days.")
+        return self.cleaned_data
+
+
+class KeyStateFilter(admin.SimpleListFilter):
+    """What a key opens now, and why not."""
+
+    title, parameter_name = "state", "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("usable", "usable"),
+            ("ending", "ends within 7 days"),
+            ("rotated", "has a successor"),
+            ("expired", "expired"),
+            ("revoked", "revoked"),
+            ("suspended", "tenant suspended"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> QuerySet[APIKey]:
+        now = timezone.now()
+        match self.value():
+            case "usable":
+                return cast(APIKeyQuerySet, queryset).usable(now)
+            case "ending":
+                soon = (now, now + timedelta(days=7))
+                return queryset.filter(revoked_at=None, expires_at__range=soon)
+            case "rotated":
+                return queryset.exclude(rotated_at=None)
+            case "expired":
+                return queryset.filter(revoked_at=None, expires_at__lte=now)
+            case "revoked":
+                return queryset.exclude(revoked_at=None)
+            case "suspended":
+                return queryset.exclude(tenant__suspended_at=None)
+        return queryset
+
+
+class LastUseFilter(admin.SimpleListFilter):
+    """Keys that nobody would miss."""
+
+    title, parameter_name = "last used", "used"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("1", "within a day"), ("30", "not for 30 days"), ("never", "never")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> QuerySet[APIKey]:
+        now = timezone.now()
+        match self.value():
+            case "1":
+                return queryset.filter(last_used_at__gte=now - timedelta(days=1))
+            case "30":
+                return queryset.filter(last_used_at__lt=now - timedelta(days=30))
+            case "never":
+                return queryset.filter(last_used_at=None)
+        return queryset
 
 
 @admin.register(APIKey)
 class APIKeyAdmin(ModelAdmin):
-    """Keys. The raw key appears once, on the page that answers "add", and is stored nowhere."""
+    """Keys. A raw key appears once, on the page that answers "add" or "rotate", and is stored
+    nowhere."""
 
     form = APIKeyForm
     list_display = (
         "prefix",
         "name",
         "tenant",
-        "environment",
+        "scopes_shown",
+        "limits",
         "state",
         "last_used_at",
         "expires_at",
     )
-    list_filter = ("environment", ("revoked_at", admin.EmptyFieldListFilter), "tenant")
+    # Not by tenant: its sidebar would name all 10,000. The search finds them.
+    list_filter = (KeyStateFilter, LastUseFilter, "environment")
     list_select_related = ("tenant",)
-    search_fields = ("prefix", "name", "tenant__name", "tenant__slug")
+    search_fields = ("prefix", "name", "owner", "tenant__name", "tenant__slug")
     autocomplete_fields = ("tenant",)
-    readonly_fields = ("prefix", "created_at", "revoked_at", "last_used_at")
+    readonly_fields = ("prefix", "created_at", "rotated_at", "revoked_at", "last_used_at", "family")
     date_hierarchy = "created_at"
-    actions = ("revoke",)
+    actions = ("rotate", "revoke")
+    actions_detail = ("rotate_this", "revoke_this")
+    fieldsets = (
+        (None, {"fields": ("tenant", "name", "environment", "owner", "note")}),
+        ("Where it opens", {"fields": ("scopes", "allowed_networks", "allowed_origins")}),
+        (
+            "How much",
+            {"fields": (("rate_per_minute", "rate_burst"), ("daily_quota", "monthly_quota"))},
+        ),
+        ("How long", {"fields": ("expires_at",)}),
+    )
+    #: What only an issued key has.
+    issued_fieldset = ("So far", {"fields": readonly_fields})
+
+    def get_fieldsets(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
+        return (*self.fieldsets, self.issued_fieldset) if obj else self.fieldsets
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: APIKey | None = None
     ) -> tuple[str, ...]:
+        if obj is None:
+            return self.readonly_fields
         # A key stays with its tenant and environment: both are part of what was promised when it
-        # was shown.
-        return (*self.readonly_fields, "tenant", "environment") if obj else ()
+        # was shown. One that has ended, or is about to, is not given more time.
+        ends = obj.rotated_at or obj.revoked_at
+        return (
+            *self.readonly_fields,
+            "tenant",
+            "environment",
+            *(("expires_at",) if ends else ()),
+        )
 
-    def get_exclude(self, request: HttpRequest, obj: APIKey | None = None) -> tuple[str, ...]:
-        # What only an issued key has.
-        return () if obj else self.readonly_fields
+    @display(description="scopes")
+    def scopes_shown(self, key: APIKey) -> str:
+        return ", ".join(key.scopes)
+
+    @display(description="limits")
+    def limits(self, key: APIKey) -> str:
+        counted = [
+            (len(key.allowed_networks), "{:,} networks"),
+            (len(key.allowed_origins), "{:,} origins"),
+            (key.rate_per_minute, "{:,}/min"),
+            (key.daily_quota, "{:,}/day"),
+            (key.monthly_quota, "{:,}/month"),
+        ]
+        return ", ".join(text.format(number) for number, text in counted if number) or "the plan's"
 
     @display(
         description="state",
-        label={"active": "success", "revoked": "danger", "tenant suspended": "warning"},
+        label={
+            "active": "success",
+            "test": "info",
+            "rotated": "warning",
+            "expired": "danger",
+            "revoked": "danger",
+            "tenant suspended": "warning",
+        },
     )
     def state(self, key: APIKey) -> str:
         if key.revoked_at is not None:
             return "revoked"
-        return "tenant suspended" if key.tenant.is_suspended else "active"
+        if key.expires_at is not None and key.expires_at <= timezone.now():
+            return "expired"
+        if key.tenant.is_suspended:
+            return "tenant suspended"
+        if key.rotated_at is not None:
+            return "rotated"
+        return "test" if key.environment == APIKey.Environment.TEST else "active"
+
+    @display(description="rotations")
+    def family(self, key: APIKey) -> SafeString | str:
+        others = selectors.family_of(key).exclude(pk=key.pk)
+        links = [
+            (
+                reverse("admin:tenants_apikey_change", args=[other.pk]),
+                other.prefix,
+                f"{other.created_at:%Y-%m-%d %H:%M}",
+            )
+            for other in others
+        ]
+        link = '<a href="{}" class="text-primary-600">{}… of {}</a>'
+        return format_html_join(", ", link, links) or "none"
 
     def save_model(self, request: HttpRequest, obj: APIKey, form: Any, change: bool) -> None:
         if change:
@@ -239,10 +433,8 @@ class APIKeyAdmin(ModelAdmin):
             return
         issued = services.issue_key(
             tenant=obj.tenant,
-            name=obj.name,
             environment=obj.environment,
-            scopes=form.cleaned_data["scopes"],
-            expires_at=obj.expires_at,
+            **{right: getattr(obj, right) for right in services.KEY_RIGHTS},
         )
         # The admin goes on with this object (its log entry, its inlines), so it becomes the row
         # that was written.
@@ -252,27 +444,61 @@ class APIKeyAdmin(ModelAdmin):
     def response_add(
         self, request: HttpRequest, obj: APIKey, post_url_continue: str | None = None
     ) -> HttpResponse:
-        issued = request._issued_key  # type: ignore[attr-defined]
+        return self._show_once(request, [request._issued_key])  # type: ignore[attr-defined]
+
+    def _show_once(
+        self, request: HttpRequest, issued: list[services.IssuedKey], **context: Any
+    ) -> HttpResponse:
         # A page, not a message: Django keeps messages in a cookie or the session until they are
         # shown.
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "API key issued",
-            "raw_key": issued.raw,
-            "key": issued.key,
-            "opts": self.opts,
-        }
-        response = TemplateResponse(request, "admin/tenants/apikey/issued.html", context)
+        return self._page(request, "issued", title="API keys issued", issued=issued, **context)
+
+    def _page(self, request: HttpRequest, name: str, **context: Any) -> HttpResponse:
+        response = TemplateResponse(
+            request,
+            f"admin/tenants/apikey/{name}.html",
+            {**self.admin_site.each_context(request), "opts": self.opts, **context},
+        )
         response["Cache-Control"] = "no-store"
         return response
 
     def has_delete_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
         return False
 
+    # --- rotate and revoke: asked for on the list or on a key's page, done when confirmed ---
+
+    def has_rotate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """To rotate is to end one key and to issue another."""
+        return self.has_change_permission(request) and self.has_add_permission(request)
+
+    @admin.action(
+        description="Rotate: a successor, and an end for the old key", permissions=["rotate"]
+    )
+    def rotate(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> HttpResponse | None:
+        if self._are_too_many(request, queryset):
+            return None
+        is_confirmed = "confirmed" in request.POST
+        form = RotateForm(request.POST if is_confirmed else None)
+        if not form.is_valid():
+            return self._confirm(request, queryset, "rotate", form=form)
+        issued, refused = [], []
+        for key in queryset:
+            try:
+                issued.append(services.rotate_key(key, overlap=form.overlap))
+            except ValidationError as error:
+                refused += error.messages
+        for line in refused:
+            self.message_user(request, line, level=messages.ERROR)
+        return self._show_once(request, issued, overlap=form.overlap) if issued else None
+
     @admin.action(
         description="Revoke: refuse at once, close open connections", permissions=["change"]
     )
-    def revoke(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> None:
+    def revoke(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> HttpResponse | None:
+        if self._are_too_many(request, queryset):
+            return None
+        if "confirmed" not in request.POST:
+            return self._confirm(request, queryset, "revoke")
         for key in queryset:
             services.revoke_key(key)
         self.message_user(
@@ -280,3 +506,32 @@ class APIKeyAdmin(ModelAdmin):
             f"{len(queryset)} revoked; open connections close within 5 s.",
             level=messages.SUCCESS,
         )
+        return None
+
+    @action(description="Rotate", url_path="rotate", permissions=["rotate"])
+    def rotate_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._confirm(request, self._one(request, object_id), "rotate", form=RotateForm())
+
+    @action(description="Revoke", url_path="revoke", permissions=["change"])
+    def revoke_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._confirm(request, self._one(request, object_id), "revoke")
+
+    def _one(self, request: HttpRequest, object_id: str) -> QuerySet[APIKey]:
+        key = self.get_object(request, object_id)
+        if key is None:
+            raise Http404
+        return self.get_queryset(request).filter(pk=key.pk)
+
+    def _confirm(
+        self, request: HttpRequest, queryset: QuerySet[APIKey], action: str, **context: Any
+    ) -> HttpResponse:
+        keys = list(queryset.select_related("tenant"))
+        title = f"{action.capitalize()} {len(keys)} API key{'s' if len(keys) > 1 else ''}?"
+        return self._page(request, "confirm", title=title, action=action, keys=keys, **context)
+
+    def _are_too_many(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> bool:
+        if (chosen := queryset.count()) <= MAX_AT_ONCE:
+            return False
+        text = f"{chosen:,} keys chosen; at most {MAX_AT_ONCE} at once."
+        self.message_user(request, text, level=messages.ERROR)
+        return True

@@ -7,12 +7,13 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import TypeVar
 
+from django.db.models import Q
 from django.utils import timezone
 
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
 from tenants.admission.principal import DEFAULT_MAX_LAG_S, NO_LIMITS, Limits, Principal
-from tenants.models import APIKey, PlanSubscription, Tenant
+from tenants.models import APIKey, APIKeyQuerySet, PlanSubscription, Tenant
 
 #: Bounds the length of one `IN (…)`: SQLite builds differ (999 to 250,000 parameters), 500 fits
 #: all.
@@ -55,6 +56,11 @@ def principals_by_digest(
                 ),
             )
     return found
+
+
+def family_of(key: APIKey) -> APIKeyQuerySet:
+    """All keys of the rotations that `key` is of, itself among them; the newest first."""
+    return APIKey.objects.filter(Q(pk=key.family_id) | Q(first_key=key.family_id))
 
 
 def digests_of_tenant(tenant_id: int) -> list[str]:
