@@ -256,13 +256,15 @@ class APIKey(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="Messages and requests a UTC day; none: the plan's.",
+        help_text="Messages and requests a UTC day; none: the plan's. "
+        "Nothing counts against it yet.",
     )
     monthly_quota = models.PositiveBigIntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="Messages and requests a UTC month; none: the plan's.",
+        help_text="Messages and requests a UTC month; none: the plan's. "
+        "Nothing counts against it yet.",
     )
     owner = models.CharField(
         max_length=120, blank=True, help_text="Whom to ask about it: a person, a team."

@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
             name="daily_quota",
             field=models.PositiveBigIntegerField(
                 blank=True,
-                help_text="Messages and requests a UTC day; none: the plan's.",
+                help_text="Messages and requests a UTC day; none: the plan's. Nothing counts against it yet.",
                 null=True,
                 validators=[django.core.validators.MinValueValidator(1)],
             ),
@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
             name="monthly_quota",
             field=models.PositiveBigIntegerField(
                 blank=True,
-                help_text="Messages and requests a UTC month; none: the plan's.",
+                help_text="Messages and requests a UTC month; none: the plan's. Nothing counts against it yet.",
                 null=True,
                 validators=[django.core.validators.MinValueValidator(1)],
             ),

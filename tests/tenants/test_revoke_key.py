@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,16 @@ from tenants import services
 from tenants.admission import changes, keys
 from tenants.admission.access import NOBODY, Caller
 from tenants.admission.control import AdmissionControl
-from tenants.admission.errors import Denied, InvalidKey, MissingKey, ScopeMissing
+from tenants.admission.errors import (
+    AddressNotAllowed,
+    Denied,
+    InvalidKey,
+    MissingKey,
+    ScopeMissing,
+)
 from tenants.admission.principal import Limits, Principal
 from tenants.admission.quotas import Lease
+from tenants.models import APIKey
 from tests.support.services import Service, start_redis
 from tests.tenants.cast import Cast
 
@@ -67,9 +74,9 @@ class Edge:
         async with asyncio.timeout(DEADLINE_S):
             return await self.closed.get()
 
-    async def refusal(self, raw: str | None, scope: str = "ws") -> Denied:
+    async def refusal(self, raw: str | None, scope: str = "ws", caller: Caller = NOBODY) -> Denied:
         with pytest.raises(Denied) as refused:
-            await self.control.authenticate(raw, scope=scope)
+            await self.control.authenticate(raw, scope=scope, caller=caller)
         return refused.value
 
 
@@ -231,6 +238,111 @@ async def test_a_key_that_expires_closes_its_sockets(relay: Cast) -> None:
         edge.open(principal)
         assert await edge.next_closed() == issued.key.pk
         assert edge.control.known(issued.raw) is None
+
+
+async def test_what_has_expired_closes_while_the_database_hangs(relay: Cast) -> None:
+    issued = await issue(relay, expires_at=timezone.now() + timedelta(seconds=1))
+    async with running_edge(is_watching=False) as edge:
+        edge.open(await edge.control.authenticate(issued.raw, scope="ws"))
+        hanging = asyncio.Event()
+
+        async def hang(digests: Collection[str]) -> dict[str, None]:
+            await hanging.wait()
+            return {}
+
+        edge.control.directory.revalidate = hang  # type: ignore[assignment,method-assign]
+        async with asyncio.timeout(DEADLINE_S):
+            while edge.closed.empty():
+                round_ = asyncio.create_task(edge.control.revalidate())
+                await asyncio.sleep(0.05)
+                round_.cancel()
+        assert timezone.now() >= issued.key.expires_at
+        hanging.set()
+
+
+async def test_a_list_or_scope_that_fits_no_more_closes_those_alone(
+    relay: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that were let in while the change was on its way, or never announced."""
+    issued = await issue(relay)
+    await in_thread(services.change_plan, relay.acme, plan=relay.large)
+    inside, outside = Caller("192.0.2.7"), Caller("198.51.100.1")
+    async with running_edge() as edge:
+        before = await edge.control.authenticate(issued.raw, scope="ws", caller=inside)
+        kept = edge.open(before, caller=inside)
+        issued.key.allowed_networks = ["192.0.2.0/24"]
+        await in_thread(services.update_key, issued.key)
+        await until(lambda: kept.principal.networks != ())
+        assert edge.closed.empty()
+
+        late = edge.open(before, caller=outside)  # let in as what it was before
+        assert await edge.next_closed() == issued.key.pk
+        late.close()
+        assert isinstance(await edge.refusal(issued.raw, caller=outside), AddressNotAllowed)
+
+        monkeypatch.setattr(changes, "announce", lambda digests: None)
+        issued.key.scopes = ["info"]
+        await in_thread(services.update_key, issued.key)
+        assert await edge.next_closed() == issued.key.pk
+        kept.close()
+        assert edge.control.occupancy.principals() == []
+
+
+async def test_unknown_revoked_and_suspended_are_asked_for_in_the_same_way(relay: Cast) -> None:
+    """The same bytes say nothing while a clock tells them apart: each asks Redis and the database
+    once, and then neither for five seconds."""
+    revoked, cleo = (
+        await issue(relay),
+        await in_thread(services.issue_key, tenant=relay.other, name="bot"),
+    )
+    for raw in (revoked.raw, cleo.raw):  # both are known to Redis
+        async with running_edge(is_watching=False) as other:
+            await other.control.authenticate(raw, scope="ws")
+    await in_thread(services.revoke_key, revoked.key)
+    await in_thread(services.suspend_tenant, relay.other, reason="unpaid")
+    async with running_edge(is_watching=False) as edge:
+        directory, asked = edge.control.directory, []
+        ask_store, ask_database = directory._get, directory._ask_database
+
+        async def count_store(digests: Collection[str]) -> Any:
+            asked.append("redis")
+            return await ask_store(digests)
+
+        async def count_database(digests: Collection[str]) -> Any:
+            asked.append("database")
+            return await ask_database(digests)
+
+        directory._get = count_store  # type: ignore[method-assign]
+        directory._ask_database = count_database  # type: ignore[method-assign]
+        for raw in (keys.generate(keys.Environment.LIVE), revoked.raw, cleo.raw):
+            asked.clear()
+            for _ in range(3):
+                assert isinstance(await edge.refusal(raw), InvalidKey)
+            assert asked == ["redis", "database"]
+
+
+async def test_a_key_let_in_is_noted_once_a_minute(
+    relay: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenants.admission.control.NOTE_USE_EVERY_S", 0.05)
+    used, refused = await issue(relay), await issue(relay, scopes=["info"])
+
+    async def last_used(key: APIKey) -> datetime | None:
+        at: datetime | None = (await in_thread(APIKey.objects.get, pk=key.pk)).last_used_at
+        return at
+
+    async with running_edge(is_watching=False) as edge:
+        await edge.refusal(refused.raw)
+        await edge.control.authenticate(used.raw, scope="ws")
+        async with asyncio.timeout(DEADLINE_S):
+            while (first := await last_used(used.key)) is None:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.02)
+        for _ in range(3):
+            await edge.control.authenticate(used.raw, scope="ws")
+            while edge.control._used:  # noqa: ASYNC110 - written by its own task
+                await asyncio.sleep(0.02)
+        assert await last_used(used.key) == first
+        assert await last_used(refused.key) is None
 
 
 async def test_a_changed_plan_reaches_what_is_open(relay: Cast) -> None:
