@@ -382,14 +382,14 @@ class APIKeyAdmin(ModelAdmin):
 
     @display(description="limits")
     def limits(self, key: APIKey) -> str:
-        counted = [
-            (len(key.allowed_networks), "{:,} networks"),
-            (len(key.allowed_origins), "{:,} origins"),
-            (key.rate_per_minute, "{:,}/min"),
-            (key.daily_quota, "{:,}/day"),
-            (key.monthly_quota, "{:,}/month"),
+        said = [
+            _counted(len(key.allowed_networks), "network"),
+            _counted(len(key.allowed_origins), "origin"),
+            f"{key.rate_per_minute:,}/min" if key.rate_per_minute else "",
+            f"{key.daily_quota:,}/day" if key.daily_quota else "",
+            f"{key.monthly_quota:,}/month" if key.monthly_quota else "",
         ]
-        return ", ".join(text.format(number) for number, text in counted if number) or "the plan's"
+        return ", ".join(filter(None, said)) or "the plan's"
 
     @display(
         description="state",
@@ -526,7 +526,7 @@ class APIKeyAdmin(ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[APIKey], action: str, **context: Any
     ) -> HttpResponse:
         keys = list(queryset.select_related("tenant"))
-        title = f"{action.capitalize()} {len(keys)} API key{'s' if len(keys) > 1 else ''}?"
+        title = f"{action.capitalize()} {_counted(len(keys), 'API key')}?"
         return self._page(request, "confirm", title=title, action=action, keys=keys, **context)
 
     def _are_too_many(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> bool:
@@ -535,3 +535,8 @@ class APIKeyAdmin(ModelAdmin):
         text = f"{chosen:,} keys chosen; at most {MAX_AT_ONCE} at once."
         self.message_user(request, text, level=messages.ERROR)
         return True
+
+
+def _counted(number: int, noun: str) -> str:
+    """`2 networks`; nothing of none."""
+    return f"{number} {noun}{'s' if number > 1 else ''}" if number else ""

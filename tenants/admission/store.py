@@ -80,7 +80,7 @@ def encode_entry(entry: Entry) -> bytes:
             "family_id": principal.family_id,
             "networks": [str(network) for network in principal.networks],
             "origins": sorted(principal.origins),
-            "rate": principal.rate,
+            "rate": list(principal.rate) if principal.rate else None,  # orjson refuses subclasses
         }
     return b"%0*d" % (_STAMP_DIGITS, entry.read_at_ms) + orjson.dumps(body)
 

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tenants.admission import directory as directory_module
 from tenants.admission.directory import NEGATIVE_TTL_S, TTL_S, Directory
 from tenants.admission.errors import Unavailable
 from tenants.admission.keys import Environment
+from tenants.admission.limiter import Rate
 from tenants.admission.principal import Limits, Principal
 from tenants.admission.store import FRESH_S, Entry, RedisStore, decode_entry, encode_entry
 from tests.support.services import start_redis
@@ -285,9 +287,24 @@ async def test_revalidation_repairs_what_redis_believes(shared: House) -> None:
     assert await shared.another().find(DIGEST) is None
 
 
-@given(st.integers(0, 10**13 - 1), st.datetimes() | st.none(), st.sets(st.sampled_from("abc")))
-def test_decode_inverts_encode(read_at_ms: int, expires_at: Any, scopes: set[str]) -> None:
-    entry = Entry(principal(expires_at=expires_at, scopes=frozenset(scopes)), read_at_ms)
+@given(
+    read_at_ms=st.integers(0, 10**13 - 1),
+    changes=st.fixed_dictionaries(
+        {
+            "expires_at": st.datetimes() | st.none(),
+            "scopes": st.frozensets(st.sampled_from("abc")),
+            "family_id": st.integers(0, 2**63 - 1),
+            "networks": st.lists(
+                st.ip_addresses().map(lambda address: ip_network(address)), max_size=3
+            ).map(tuple),
+            "origins": st.frozensets(st.sampled_from(["https://a.example", "https://b.example"])),
+            "rate": st.none() | st.builds(Rate, st.integers(1, 10**6), st.integers(1, 10**6)),
+            "limits": st.builds(Limits, st.integers(0, 9), st.integers(0, 9), st.floats(1, 60)),
+        }
+    ),
+)
+def test_decode_inverts_encode(read_at_ms: int, changes: dict[str, Any]) -> None:
+    entry = Entry(principal(**changes), read_at_ms)
     assert decode_entry(encode_entry(entry)) == entry
     assert decode_entry(encode_entry(Entry(None, read_at_ms))) == Entry(None, read_at_ms)
 

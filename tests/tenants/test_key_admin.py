@@ -80,7 +80,7 @@ def test_a_key_is_issued_with_all_it_may_be(operator: Client, cast: Cast) -> Non
     assert "192.0.2.0/24\n2001:db8::1/128" in page
     assert "<script>alert" not in page
     listed = operator.get(LIST).content.decode()
-    for text in (key.prefix, "Acme", "2 networks, 1 origins, 600/min, 1,000/day, 20,000/month"):
+    for text in (key.prefix, "Acme", "2 networks, 1 origin, 600/min, 1,000/day, 20,000/month"):
         assert text in listed
     # Saved again as it is shown, it stays what it is.
     same = form | {"allowed_networks": "\r\n".join(key.allowed_networks)}
@@ -120,6 +120,7 @@ def test_rotate_asks_and_then_shows_the_successor_once(operator: Client, cast: C
         operator.get(page_of(key, "rotate")),
     ):
         assert asked.status_code == 200
+        assert "Rotate 1 API key?" in asked.content.decode()
         assert "works on for the overlap" in asked.content.decode()
     assert APIKey.objects.count() == 1
 
