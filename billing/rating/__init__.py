@@ -1,0 +1,1 @@
+"""What usage costs: pure arithmetic over prices, periods and counts. No Django, clock or I/O."""

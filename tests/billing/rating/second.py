@@ -1,0 +1,216 @@
+"""A second rating, written from the description alone, in whole numbers and fractions.
+
+It shares no code with `billing.rating`: it reads the fields of its values, and nothing else.
+Terms are looked up between all instants at which anything changes, tiers are walked from the top,
+and everything is a Fraction of a dollar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+Seconds = int
+
+
+def cents(dollars: Fraction) -> int:
+    """Whole cents, halves away from zero."""
+    scaled = abs(dollars) * 100
+    whole = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
+    return whole if dollars >= 0 else -whole
+
+
+def stamp(at: datetime) -> Seconds:
+    return int(at.timestamp() // 1)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds in `[start, end)`, in seconds since 1970."""
+
+    start: Seconds
+    end: Seconds
+    plan: Any
+    own: Any
+    add_ons: tuple[tuple[Any, int], ...]
+    trial: bool
+
+    @property
+    def fee(self) -> Fraction:
+        own_fee = None if self.own is None else self.own.fee
+        return Fraction(self.plan.fee if own_fee is None else own_fee)
+
+    @property
+    def meters(self) -> dict[str, Any]:
+        found = {} if self.own is None else {meter.code: meter for meter in self.own.meters}
+        for meter in self.plan.meters:
+            found.setdefault(meter.code, meter)
+        return found
+
+    def included(self, code: str) -> int:
+        extra = sum(n * add_on.included.get(code, 0) for add_on, n in self.add_ons)
+        return self.meters[code].included + extra
+
+    def meter_for(self, metric: str, channel: str) -> Any:
+        named = [m for m in self.meters.values() if m.metric == metric and channel in m.channels]
+        general = [m for m in self.meters.values() if m.metric == metric and not m.channels]
+        return (named + general + [None])[0]
+
+
+def within(at: Seconds, start: datetime, end: datetime | None) -> bool:
+    return stamp(start) <= at and (end is None or at < stamp(end))
+
+
+def terms_of(
+    period: Any, plans: Sequence[Any], add_ons: Sequence[Any], overrides: Sequence[Any]
+) -> list[Terms]:
+    """The terms between every two instants at which anything begins or ends."""
+    cuts = {stamp(period.start), stamp(period.end)}
+    for span in plans:
+        cuts |= {stamp(at) for at in (span.start, span.end, span.trial_end) if at}
+    for span in add_ons:
+        cuts |= {stamp(at) for at in (span.start, span.end) if at}
+    for own in overrides:
+        cuts |= {stamp(at) for at in (own.starts_at, own.ends_at) if at}
+    found = []
+    inside = sorted(at for at in cuts if stamp(period.start) <= at <= stamp(period.end))
+    for start, end in pairwise(inside):
+        for span in plans:
+            if within(start, span.start, span.end):
+                own = [
+                    own
+                    for own in overrides
+                    if own.plan == span.plan.code and within(start, own.starts_at, own.ends_at)
+                ]
+                held = [s for s in add_ons if within(start, s.start, s.end)]
+                trial = span.trial_end is not None and start < stamp(span.trial_end)
+                found.append(
+                    Terms(
+                        start,
+                        end,
+                        span.plan,
+                        own[0] if own else None,
+                        tuple((s.add_on, s.quantity) for s in held),
+                        trial,
+                    )
+                )
+    return found
+
+
+def price_of(pricing: Any, quantity: Fraction) -> Fraction:
+    """What `quantity` charged units cost."""
+    if quantity == 0:
+        return Fraction(0)
+    match type(pricing).__name__:
+        case "Flat":
+            return Fraction(pricing.price)
+        case "PerUnit":
+            return quantity * Fraction(pricing.price) / pricing.per
+        case "Package":
+            packages = -(-quantity // pricing.size)
+            return packages * Fraction(pricing.price)
+        case "Volume":
+            rates = [t for t in pricing.tiers if t.up_to is None or quantity <= t.up_to]
+            return quantity * Fraction(rates[0].price) / rates[0].per
+        case "Graduated":
+            cost, left = Fraction(0), quantity
+            floors = [0, *(t.up_to for t in pricing.tiers[:-1])]
+            for tier, floor in reversed(list(zip(pricing.tiers, floors, strict=True))):
+                if left > floor:
+                    cost += (left - floor) * Fraction(tier.price) / tier.per
+                    left = Fraction(floor)
+            return cost
+    raise AssertionError(pricing)
+
+
+def rate_again(
+    period: Any,
+    plans: Sequence[Any],
+    usage: Sequence[Any],
+    *,
+    add_ons: Sequence[Any] = (),
+    overrides: Sequence[Any] = (),
+    tax_percent: Fraction = Fraction(0),
+) -> dict[str, list[int]]:
+    """The amounts of all lines in cents, by kind, ascending, and the tax and total."""
+    terms = terms_of(period, plans, add_ons, overrides)
+    full_s = stamp(period.full_end) - stamp(period.start)
+    kinds: dict[str, list[int]] = {"plan_fee": [], "add_on_fee": [], "usage": []}
+
+    plan_fees: dict[Any, Fraction] = {}
+    add_on_fees: dict[Any, Fraction] = {}
+    for term in terms:
+        share = Fraction(0 if term.trial else term.end - term.start, full_s)
+        key = (term.plan.code, term.plan.name, term.fee)
+        plan_fees[key] = plan_fees.get(key, Fraction(0)) + share * term.fee
+        for add_on, n in term.add_ons:
+            key = (add_on.code, add_on.name, add_on.fee, n)
+            add_on_fees[key] = add_on_fees.get(key, Fraction(0)) + share * n * Fraction(add_on.fee)
+    kinds["plan_fee"] = [cents(fee) for fee in plan_fees.values()]
+    kinds["add_on_fee"] = [cents(fee) for fee in add_on_fees.values()]
+
+    for code in {code for term in terms for code in term.meters}:
+        kinds["usage"] += _meter_cents(code, terms, usage, full_s)
+
+    amounts = [amount for kind in kinds.values() for amount in kind]
+    taxes = [cents(Fraction(amount, 100) * tax_percent / 100) for amount in amounts]
+    return {
+        **{kind: sorted(found) for kind, found in kinds.items()},
+        "tax": [sum(taxes)],
+        "total": [sum(amounts) + sum(taxes)],
+    }
+
+
+def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: int) -> list[int]:
+    having = [term for term in terms if code in term.meters]
+    prorated = sum(
+        Fraction(term.included(code) * (term.end - term.start), full_s) for term in having
+    )
+    left = Fraction(-(-prorated // 1))
+    # One entry for each set of prices, in the order they were first used.
+    charged: list[tuple[Any, Fraction]] = []
+    for term in having:
+        meter = term.meters[code]
+        rows = [
+            row
+            for row in usage
+            if row.units
+            and paying(row.hour, terms) is term
+            and term.meter_for(row.metric, row.channel) is meter
+            and row.reason not in meter.zero_rated
+        ]
+        if not rows:
+            continue
+        quantity = sum(
+            (row.units * Fraction(meter.weights.get(row.channel, 1)) for row in rows), Fraction(0)
+        )
+        free = min(quantity, left)
+        left -= free
+        overage = meter.overage and not term.trial
+        prices = (meter.pricing, meter.cap, overage)
+        beyond = quantity - free if overage else Fraction(0)
+        for n, (known, before) in enumerate(charged):
+            if known == prices:
+                charged[n] = (known, before + beyond)
+                break
+        else:
+            charged.append((prices, beyond))
+    found, spent = [], Fraction(0)
+    for (pricing, cap, _), quantity in charged:
+        cost = price_of(pricing, quantity)
+        if cap is not None:
+            cost = min(cost, max(Fraction(0), Fraction(cap) - spent))
+        spent += cost
+        found.append(cents(cost))
+    return found
+
+
+def paying(hour: datetime, terms: list[Terms]) -> Terms | None:
+    """The last terms that hold at some time within the hour."""
+    first, last = stamp(hour), stamp(hour + timedelta(hours=1))
+    touching = [term for term in terms if term.start < last and term.end > first]
+    return touching[-1] if touching else None
