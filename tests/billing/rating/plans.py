@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from string import ascii_lowercase
+from typing import Any
 
 from hypothesis import strategies as st
 
 from billing.rating.document import PER
+from billing.rating.invoice import Rated, Usage
+from billing.rating.periods import Anchor, period_at
 from billing.rating.prices import (
     AddOnPrices,
     Discount,
@@ -29,6 +33,8 @@ from billing.rating.prices import (
     Unit,
     Volume,
 )
+from billing.rating.rate import rate
+from billing.rating.segments import PlanSpan, segments
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 CHANNELS = ("l2Book", "l4Book", "trades", "info")
@@ -165,3 +171,43 @@ discounts = st.builds(
     ends_at=st.one_of(st.none(), st.just(JANUARY + timedelta(days=1_000))),
     applies_to=st.sampled_from(["invoice", "plan_fee", "usage", "usage:messages", "add_on_fee:x"]),
 )
+
+
+# --- plain ones, to work out by hand ----------------------------------------------------------
+
+NOVEMBER = period_at(
+    [Anchor(datetime(2026, 11, 1, tzinfo=UTC), Interval())], datetime(2026, 11, 1, tzinfo=UTC)
+)
+MESSAGES = Meter(
+    code="messages", name="Messages", metric=Metric.MESSAGES, pricing=Flat(Decimal(0)), overage=True
+)
+
+
+def day(n: int, hour: int = 0, minute: int = 0) -> datetime:
+    """A time in November 2026, which has 30 days."""
+    return datetime(2026, 11, n, hour, minute, tzinfo=UTC)
+
+
+def make_plan(
+    code: str, fee: str | Decimal, *meters: Meter, interval: Interval = NOVEMBER.interval
+) -> PlanPrices:
+    return PlanPrices(
+        code=code,
+        name=code.title(),
+        version=1,
+        effective_from=JANUARY,
+        fee=Decimal(fee),
+        interval=interval,
+        meters=meters,
+    )
+
+
+def used(at: datetime, units: int, channel: str = "l2Book", reason: str = "") -> Usage:
+    return Usage(at, "messages", channel, reason, units)
+
+
+def november_with(pricing: Pricing, units: int, **options: Any) -> Rated:
+    """A month without a fee, on one meter of messages."""
+    meter = replace(MESSAGES, pricing=pricing, **options)
+    spans = [PlanSpan(make_plan("plan", "0", meter), NOVEMBER.start)]
+    return rate(NOVEMBER, segments(NOVEMBER, spans), [used(day(3), units)])

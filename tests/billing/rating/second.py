@@ -165,6 +165,27 @@ def rate_again(
     }
 
 
+def discount_again(
+    discount: Any, period: Any, lines: Sequence[tuple[str, str, int]]
+) -> tuple[int, Fraction]:
+    """What a discount takes off lines of (kind, code, cents): the most it could, and exactly."""
+    wanted = discount.applies_to.split(":")
+    base = sum(
+        amount
+        for kind, code, amount in lines
+        if wanted == ["invoice"] or wanted in ([kind], [kind, code])
+    )
+    first, last = stamp(period.start), stamp(period.end)
+    begin = max(first, stamp(discount.starts_at))
+    end = last if discount.ends_at is None else min(last, stamp(discount.ends_at))
+    in_force = max(0, end - begin)
+    if discount.percent is not None:
+        share = Fraction(in_force, last - first) * Fraction(discount.percent) / 100
+        return base, Fraction(base, 100) * share
+    full = Fraction(in_force, stamp(period.full_end) - first) * Fraction(discount.amount)
+    return base, min(Fraction(base, 100), full)
+
+
 def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: int) -> list[int]:
     having = [term for term in terms if code in term.meters]
     prorated = sum(

@@ -154,6 +154,7 @@ def test_a_plan_is_read_as_it_is_meant() -> None:
     assert '"price": "0.0000005"' in write(plan)
 
 
+@settings(max_examples=50)
 @given(plans.plans(plans.intervals))
 def test_a_plan_comes_back(plan: PlanPrices) -> None:
     assert read_plan(write(plan)) == plan
@@ -165,6 +166,7 @@ def test_an_add_on_comes_back(add_on: AddOnPrices) -> None:
     assert read_add_on(write(add_on)) == add_on
 
 
+@settings(max_examples=50)
 @given(plans.overrides)
 def test_own_terms_come_back(own: Override) -> None:
     assert read_override(write(own)) == own
@@ -175,6 +177,7 @@ def test_a_discount_comes_back(discount: Discount) -> None:
     assert read_discount(write(discount)) == discount
 
 
+@settings(max_examples=20)
 @given(st.lists(plans.plans(plans.intervals), max_size=2, unique_by=lambda p: p.code))
 def test_a_catalogue_comes_back(found: list[PlanPrices]) -> None:
     catalogue = Catalogue(plans=tuple(found))
@@ -380,7 +383,7 @@ def places(value: object, path: str = "") -> list[str]:
     return found
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.sampled_from(places(PLAN)), json_values)
 def test_anything_anywhere_is_read_or_refused(path: str, value: object) -> None:
     text = changed(PLAN, path, value)
