@@ -46,7 +46,7 @@ WEIGHT_PLACES = 4
 PERCENT_PLACES = 4
 #: A price is for a power of ten of units, so that dividing by it is exact.
 PER = tuple(10**n for n in range(13))
-#: Below two centuries, whatever the unit: no period may run out of the calendar.
+#: Ten years, whatever the unit.
 MAX_EVERY = {Unit.MONTH: 120, Unit.YEAR: 10, Unit.DAY: 3_660}
 
 _CODE = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*", re.ASCII)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from billing.rating.prices import Interval, Unit
 
 HOUR = timedelta(hours=1)
-_SECOND = timedelta(seconds=1)
+SECOND = timedelta(seconds=1)
 
 
 class Anchor(NamedTuple):
@@ -55,7 +55,7 @@ def in_utc(at: datetime) -> datetime:
 
 def seconds_between(start: datetime, end: datetime) -> int:
     """Whole seconds from `start` to `end`, 0 if that is earlier."""
-    return max(0, (end - start) // _SECOND)
+    return max(0, (end - start) // SECOND)
 
 
 def full_hour(at: datetime) -> datetime:

@@ -33,7 +33,7 @@ from billing.rating.invoice import (
 from billing.rating.money import ZERO
 from billing.rating.periods import Period, in_utc, seconds_between, usage_hours
 from billing.rating.prices import Discount, Meter
-from billing.rating.segments import Segment, segment_of
+from billing.rating.segments import Segment, hours_paid
 from billing.rating.tiers import Share, TierPart, charge
 
 _SourceKey = tuple[str, str, str, Decimal]
@@ -104,6 +104,7 @@ class _Counted:
 def _count(period: Period, segments: Sequence[Segment], usage: Iterable[Usage]) -> _Counted:
     first, end = usage_hours(period)
     found = _Counted()
+    ranges = hours_paid(period, segments)
     places: dict[datetime, int | None] = {}
     for row in usage:
         if not first <= row.hour < end:
@@ -113,8 +114,7 @@ def _count(period: Period, segments: Sequence[Segment], usage: Iterable[Usage]) 
         if not row.units:
             continue
         if row.hour not in places:
-            segment = segment_of(row.hour, segments)
-            places[row.hour] = None if segment is None else segments.index(segment)
+            places[row.hour] = _place(row.hour, ranges)
         place = places[row.hour]
         meter = None
         if place is not None:
@@ -128,6 +128,10 @@ def _count(period: Period, segments: Sequence[Segment], usage: Iterable[Usage]) 
         else:
             found.charged[place, meter.code][key] += row.units
     return found
+
+
+def _place(hour: datetime, ranges: Sequence[tuple[datetime, datetime]]) -> int | None:
+    return next((n for n, (first, end) in enumerate(ranges) if first <= hour < end), None)
 
 
 @dataclass(slots=True)

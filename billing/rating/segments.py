@@ -9,7 +9,15 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
 
-from billing.rating.periods import HOUR, Period, in_utc, seconds_between
+from billing.rating.periods import (
+    HOUR,
+    SECOND,
+    Period,
+    full_hour,
+    in_utc,
+    seconds_between,
+    usage_hours,
+)
 from billing.rating.prices import AddOnPrices, Entitlements, Override, PlanPrices
 
 _T = TypeVar("_T")
@@ -116,16 +124,21 @@ def segments(
     return tuple(found)
 
 
-def segment_of(hour: datetime, found: Sequence[Segment]) -> Segment | None:
-    """The segment that pays for usage of the hour beginning at `hour`: the last in force within it.
+def hours_paid(period: Period, found: Sequence[Segment]) -> tuple[tuple[datetime, datetime], ...]:
+    """For each segment the half-open range of hours whose usage it pays for, perhaps empty.
 
-    Usage is summed by the hour, so it cannot be cut finer. Terms that change on full hours, as
-    price versions do, are met exactly; another change counts from the beginning of its hour.
+    Usage is summed by the hour, so it cannot be cut finer: an hour is paid for by the last segment
+    in force within it. Terms that change on full hours, as price versions do, are met exactly;
+    another change counts from the beginning of its hour. The ranges do not overlap.
     """
+    ranges = []
+    begun, until = usage_hours(period)
     for segment in reversed(found):
-        if segment.start < hour + HOUR and segment.end > hour:
-            return segment
-    return None
+        first = max(begun, full_hour(segment.start))
+        end = min(until, full_hour(segment.end + HOUR - SECOND))
+        ranges.append((first, max(first, end)))
+        until = min(until, first)
+    return tuple(reversed(ranges))
 
 
 def overridden(plan: PlanPrices, own: Override) -> PlanPrices:

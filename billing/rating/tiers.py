@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from billing.rating.money import ZERO
+from billing.rating.money import ZERO, exact
 from billing.rating.prices import Flat, Graduated, Package, PerUnit, Pricing, Tier, Volume
 
 
@@ -54,6 +54,49 @@ def charge(pricing: Pricing, quantity: Decimal) -> tuple[TierPart, ...]:
             return (_volume(tiers, quantity),)
         case Package(price, size):
             return (_packages(price, size, quantity),)
+
+
+def units_within(pricing: Pricing, budget: Decimal) -> int | None:
+    """How many charged units a budget pays for: neither they nor any fewer cost more. None for any
+    number. It is what a spend cap becomes where units are admitted."""
+    with exact():
+        match pricing:
+            case Flat(price):
+                return None if price <= budget else 0
+            case PerUnit(price, per):
+                return _afforded(Tier(None, price, per), budget)
+            case Package(price, size):
+                return size * int(budget // price) if price else None
+            case Graduated(tiers):
+                return _afforded_in_turn(tiers, budget)
+            case Volume(tiers):
+                return _afforded_at_once(tiers, budget)
+
+
+def _afforded(tier: Tier, budget: Decimal) -> int | None:
+    return int(budget * tier.per // tier.price) if tier.price else None
+
+
+def _afforded_in_turn(tiers: tuple[Tier, ...], budget: Decimal) -> int | None:
+    above = 0
+    for tier in tiers:
+        units = _afforded(tier, budget)
+        if tier.up_to is None or (units is not None and units < tier.up_to - above):
+            return None if units is None else above + units
+        budget -= (tier.up_to - above) * tier.price / tier.per
+        above = tier.up_to
+    raise ValueError("the last tier is not open")
+
+
+def _afforded_at_once(tiers: tuple[Tier, ...], budget: Decimal) -> int | None:
+    above = 0
+    for tier in tiers:
+        units = _afforded(tier, budget)
+        if tier.up_to is None or (units is not None and units < tier.up_to):
+            # A dearer tier may cost too much from its first unit on.
+            return None if units is None else max(above, units)
+        above = tier.up_to
+    raise ValueError("the last tier is not open")
 
 
 def _graduated(tiers: tuple[Tier, ...], quantity: Decimal) -> Iterator[TierPart]:

@@ -28,7 +28,7 @@ from billing.rating.prices import (
     Volume,
 )
 from billing.rating.rate import rate
-from billing.rating.segments import AddOnSpan, PlanSpan, Segment, segments
+from billing.rating.segments import AddOnSpan, PlanSpan, Segment, hours_paid, segments
 from billing.rating.tiers import TierPart
 from tests.billing.rating import plans as random_plans
 from tests.billing.rating.plans import make_plan, november_with
@@ -218,6 +218,21 @@ def test_a_discount_takes_its_share_and_no_more(
     off = charged.total - month.rated(discounts=[first]).total
     assert off * 100 == cents(exact) <= base
     assert 0 <= month.rated(discounts=[first, *others]).total <= charged.total - off
+
+
+@few
+@given(months())
+def test_an_hour_is_paid_by_the_last_segment_in_it(month: Month) -> None:
+    ranges = hours_paid(month.period, month.segments)
+    hour, end = usage_hours(month.period)
+    for edge in sorted({at for s in month.segments for at in (s.start, s.end)}):
+        for at in (edge.replace(minute=0, second=0) + n * HOUR for n in (-1, 0, 1)):
+            if hour <= at < end:
+                within = [
+                    n for n, s in enumerate(month.segments) if s.start < at + HOUR and s.end > at
+                ]
+                paying = [n for n, (first, until) in enumerate(ranges) if first <= at < until]
+                assert paying == within[-1:]
 
 
 @few
