@@ -197,6 +197,15 @@ def test_a_cap_is_met_exactly() -> None:
     assert november_with(PerUnit(Decimal(1)), 5, cap=Decimal(0)).total == 0
 
 
+def test_a_cap_is_for_the_whole_period() -> None:
+    """Also where the price changes within it: $30 at the old one leave $20 at the new."""
+    old = make_plan("old", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=Decimal(50)))
+    new = make_plan("new", "0", replace(MESSAGES, pricing=PerUnit(Decimal(2)), cap=Decimal(50)))
+    spans = [PlanSpan(old, NOVEMBER.start, day(16)), PlanSpan(new, day(16))]
+    rated = november(spans, [used(day(2), 30), used(day(20), 11)])
+    assert [amount for *_, amount in amounts(rated)][2:] == ["30.00", "20.00"]
+
+
 # --- segments ---------------------------------------------------------------------------------
 
 
