@@ -146,6 +146,20 @@ class _Total:
     refused: Decimal = ZERO
     sources: dict[_SourceKey, int] = field(default_factory=lambda: defaultdict(int))
 
+    def add(self, sources: dict[_SourceKey, int], left: Decimal) -> Decimal:
+        """Count `sources`; answers how much of what is `left` included they took."""
+        quantity = _weighted(sources)
+        taken = min(left, quantity)
+        self.quantity += quantity
+        self.included += taken
+        if self.overage:
+            self.charged += quantity - taken
+        else:
+            self.refused += quantity - taken
+        for key, units in sources.items():
+            self.sources[key] += units
+        return taken
+
 
 def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> Iterator[Line]:
     codes = dict.fromkeys(meter.code for segment in segments for meter in segment.plan.meters)
@@ -158,17 +172,7 @@ def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> It
             if meter is None or not sources:
                 continue
             total = _total_of(totals, meter, overage=meter.overage and not segment.is_trial)
-            quantity = sum((n * key[3] for key, n in sources.items()), start=ZERO)
-            taken = min(left, quantity)
-            left -= taken
-            total.quantity += quantity
-            total.included += taken
-            if total.overage:
-                total.charged += quantity - taken
-            else:
-                total.refused += quantity - taken
-            for key, n in sources.items():
-                total.sources[key] += n
+            left -= total.add(sources, left)
         for total in totals:
             line = _usage_line(total, included, spent)
             spent += line.exact
@@ -227,12 +231,16 @@ def _free(counted: _Counted) -> Iterator[Line]:
             code=code,
             name=name,
             reason=reason,
-            quantity=sum((n * key[3] for key, n in sources.items()), start=ZERO),
+            quantity=_weighted(sources),
             unit=metric,
             exact=ZERO,
             amount=_cents(ZERO),
             sources=_sources(sources),
         )
+
+
+def _weighted(sources: dict[_SourceKey, int]) -> Decimal:
+    return sum((units * weight for (*_, weight), units in sources.items()), start=ZERO)
 
 
 def _sources(sources: dict[_SourceKey, int]) -> tuple[UsageSource, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,6 +154,12 @@ def test_a_plan_is_read_as_it_is_meant() -> None:
     assert egress.pricing == PerUnit(Decimal("0.09"), 10**9)
     assert (egress.included, egress.overage, egress.cap) == (0, False, None)
     assert '"price": "0.0000005"' in write(plan)
+
+
+def test_the_example_of_the_documentation_is_a_plan() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "prices.md").read_text()
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert read_plan(example).meter_of("bytes", "l4Book") is not None
 
 
 @settings(max_examples=50)
