@@ -10,7 +10,16 @@ from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from billing.models import QuarantinedBatch, UsageBatch, UsageRollup
+from billing.models import (
+    DailyRollup,
+    LedgerEntry,
+    LedgerSeal,
+    MonthlyRollup,
+    QuarantinedBatch,
+    Rollup,
+    UsageBatch,
+    UsageRollup,
+)
 from tenants.models import APIKey
 
 
@@ -27,31 +36,35 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
-@admin.register(UsageRollup)
-class UsageRollupAdmin(ReadOnlyAdmin):
-    """Hourly usage, with the totals of what the filters let through."""
+class OfKeyAdmin(ReadOnlyAdmin):
+    """Rows of a key that may be in no table: usage is kept all the same."""
 
-    list_display = ("hour", "tenant", "key_shown", "metric", "channel", "units_shown")
-    list_filter = ("metric", "channel", "tenant")
-    list_select_related = ("tenant",)
-    date_hierarchy = "hour"
-    search_fields = ("tenant__name", "tenant__slug")
-    list_before_template = "admin/billing/usagerollup/totals.html"
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[UsageRollup]:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).prefetch_related("key")
 
     @display(description="key", ordering="key_id")
-    def key_shown(self, rollup: UsageRollup) -> str:
-        # The key may be in no table: usage is kept all the same.
+    def key_shown(self, row: Rollup | LedgerEntry) -> str:
         try:
-            return f"{rollup.key.prefix}…"
+            return f"{row.key.prefix}…"
         except APIKey.DoesNotExist:
-            return f"unknown ({rollup.key_id})"
+            return f"unknown ({row.key_id})"
 
     @display(description="units", ordering="units")
-    def units_shown(self, rollup: UsageRollup) -> str:
-        return f"{rollup.units:,}"
+    def units_shown(self, row: Rollup | LedgerEntry) -> str:
+        return f"{row.units:,}"
+
+
+class RollupAdmin(OfKeyAdmin):
+    """Usage by period, with the totals of what the filters let through."""
+
+    list_filter = ("metric", "channel", "tenant")
+    list_select_related = ("tenant",)
+    search_fields = ("tenant__name", "tenant__slug")
+    list_before_template = "admin/billing/usagerollup/totals.html"
+
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        columns = ("tenant", "key_shown", "metric", "channel", "zero_rated", "units_shown")
+        return (str(self.date_hierarchy), *columns)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -63,6 +76,47 @@ class UsageRollupAdmin(ReadOnlyAdmin):
             totals = [(metric, f"{total:,}") for metric, total in sorted(sums)]
             response.context_data["totals"] = totals
         return response
+
+
+@admin.register(UsageRollup)
+class UsageRollupAdmin(RollupAdmin):
+    date_hierarchy = "hour"
+
+
+@admin.register(DailyRollup)
+class DailyRollupAdmin(RollupAdmin):
+    date_hierarchy = "day"
+
+
+@admin.register(MonthlyRollup)
+class MonthlyRollupAdmin(RollupAdmin):
+    date_hierarchy = "month"
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(OfKeyAdmin):
+    """What each batch was posted as."""
+
+    list_display = (
+        *("account", "position", "hour", "key_shown", "metric", "channel"),
+        *("zero_rated", "units_shown", "batch"),
+    )
+    list_filter = ("metric", ("account", admin.RelatedOnlyFieldListFilter))
+    list_select_related = ("account", "batch")
+    date_hierarchy = "hour"
+    show_full_result_count = False
+
+
+@admin.register(LedgerSeal)
+class LedgerSealAdmin(ReadOnlyAdmin):
+    """The hash chain of each account."""
+
+    list_display = ("account", "number", "hour", "first_position", "last_position", "sha256")
+    list_filter = (("account", admin.RelatedOnlyFieldListFilter),)
+    list_select_related = ("account",)
+    date_hierarchy = "hour"
+    search_fields = ("sha256",)
+    show_full_result_count = False
 
 
 @admin.register(UsageBatch)

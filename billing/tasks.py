@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from celery import shared_task
 from django.db import OperationalError
+from django.utils import timezone
 
-from billing.metering import ingest
+from billing.metering import chain, ingest
 from billing.metering.batch import BatchId
 from billing.metering.doorbell import acknowledge
 
@@ -23,3 +24,10 @@ def ingest_batch(worker: str, seq: int, text: str) -> None:
     """Count a usage batch once, and tell the spool that the database has it."""
     ingest.receive(BatchId(worker, seq), text)
     acknowledge(BatchId(worker, seq))
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def seal_ledger() -> None:
+    """Make the seals of the last hour that has ended. Beat's next turn goes on where one was
+    stopped."""
+    chain.seal_ledger(chain.ended_hour(timezone.now()))

@@ -143,6 +143,13 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 5.0,
         "options": {"expires": 5.0},
     },
+    # More often than the hour it seals, because a turn may be stopped or missed; a second one in
+    # the same hour finds nothing to do.
+    "usage-seals": {
+        "task": "billing.tasks.seal_ledger",
+        "schedule": 600.0,
+        "options": {"expires": 600.0},
+    },
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False

@@ -12,6 +12,7 @@ from django.test import Client
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadfile import LoadFileScheduling
 
+from tests.support import guards
 from tests.support.environment import VAR
 from tests.support.relay import RunningRelay
 from tests.support.services import Missing, Service, start_mariadb, start_redis
@@ -28,6 +29,7 @@ settings.register_profile(
     derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("relay")
+guards.lift_for_flushes()
 
 
 #: What takes longest, which `-n` begins with: else one process has it all to itself at the end.

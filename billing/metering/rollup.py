@@ -1,15 +1,19 @@
-"""Reads of what was used, by hour and by day. Times are UTC; periods are half-open, `[start,
+"""What was used, summed by hour, day and month. Times are UTC; periods are half-open, `[start,
 end)`."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any, NamedTuple, cast
 
-from django.db.models import DateTimeField, QuerySet, Sum
+from django.db import connection
+from django.db.models import DateTimeField, Field, QuerySet, Sum
 from django.db.models.functions import TruncDay
 
-from billing.models import UsageRollup
+from billing.metering.ledger import Posting, insert_rows
+from billing.models import SUSPENSE, DailyRollup, MonthlyRollup, Rollup, UsageRollup
 
 
 class Usage(NamedTuple):
@@ -19,6 +23,45 @@ class Usage(NamedTuple):
     metric: str
     channel: str
     units: int
+
+
+class Grain(NamedTuple):
+    """A table of rollups, the column that names its period, and the period of an hour."""
+
+    model: type[Rollup]
+    column: str
+    start_of: Callable[[datetime], datetime | date]
+
+    @property
+    def unique(self) -> tuple[str, ...]:
+        """The columns that name one sum."""
+        return (self.column, "key_id", "metric", "channel", "zero_rated")
+
+
+HOURLY = Grain(UsageRollup, "hour", lambda hour: hour)
+DAILY = Grain(DailyRollup, "day", lambda hour: hour.date())
+MONTHLY = Grain(MonthlyRollup, "month", lambda hour: hour.date().replace(day=1))
+GRAINS = (HOURLY, DAILY, MONTHLY)
+
+
+def add_to_rollups(sums: Counter[Posting]) -> None:
+    """Add what was posted to the sums of its hour, day and month. Inside the transaction that
+    posts, which holds the accounts: nobody else is at the same tenant's rollups."""
+    postings = sorted(sums.items())
+    for grain in GRAINS:
+        field = cast("Field[Any, Any]", grain.model._meta.get_field(grain.column))
+        # A batch is of one hour.
+        adapted = {
+            hour: field.get_db_prep_value(grain.start_of(hour), connection)
+            for hour in {posting.hour for posting, _ in postings}
+        }
+        rows = []
+        for (account, hour, *sum_of), units in postings:
+            tenant_id = None if account == SUSPENSE else account
+            rows.append((tenant_id, adapted[hour], *sum_of, units))
+        columns = ("tenant_id", *grain.unique, "units")
+        table = grain.model._meta.db_table
+        insert_rows(table, columns, rows, adding="units", unique=grain.unique)
 
 
 def usage_per_hour(

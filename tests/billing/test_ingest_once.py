@@ -141,12 +141,12 @@ def test_sums_beyond_a_row_are_put_aside_not_retried_for_ever(cast: Cast) -> Non
 
 
 def test_a_failure_half_way_leaves_nothing(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(rows: object) -> None:
+    def fail(sums: object) -> None:
         raise RuntimeError("in the middle")
 
     batch = make_batch(UsageLine(1, "bbo", 1, 1, 1))
     with monkeypatch.context() as patched:
-        patched.setattr("billing.metering.ingest._upsert", fail)
+        patched.setattr("billing.metering.ingest.add_to_rollups", fail)
         with pytest.raises(RuntimeError, match="middle"):
             ingest(batch)
     assert not UsageBatch.objects.exists()

@@ -1,0 +1,173 @@
+"""The hash chain of an account: the bytes that are hashed, and the seals that hold the hashes.
+
+A line is a JSON object with sorted keys, without spaces, in ASCII; an hour is
+`2026-11-23T12:00:00Z`.
+
+    entry   {"batch", "channel", "hour", "key", "metric", "position", "units", "zero_rated"}
+    seal    {"entries_sha256", "first_hour", "first_position", "hour", "last_hour", "last_position",
+             "number", "previous_sha256", "tenant"}
+
+`entries_sha256` is the SHA-256 of the lines of the entries `first_position` to `last_position`,
+each with a newline after it. The hash of a seal is that of its line without one, and the next seal
+names it. Entries are hashed apart from the seal so that a chain can be followed without them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.models import Count, F, Max, Q
+from django.db.models.functions import Coalesce
+
+from billing.models import NO_SEAL, Account, LedgerEntry, LedgerSeal
+
+_FETCH = 2_000
+_DIGESTED = ("number", "first_position", "last_position", "entries_sha256", "previous_sha256")
+
+
+def hour_text(hour: datetime) -> str:
+    """`2026-11-23T12:00:00Z`."""
+    return hour.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def json_line(value: dict[str, object]) -> str:
+    """The one way in which `value` is written."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def entry_line(entry: LedgerEntry) -> str:
+    """The line of an entry, whose batch is loaded."""
+    return json_line(
+        {
+            "batch": f"{entry.batch.worker}-{entry.batch.flush_seq:010d}",
+            "channel": entry.channel,
+            "hour": hour_text(entry.hour),
+            "key": entry.key_id,
+            "metric": entry.metric,
+            "position": entry.position,
+            "units": entry.units,
+            "zero_rated": entry.zero_rated,
+        }
+    )
+
+
+def seal_line(seal: LedgerSeal) -> str:
+    """The line of a seal, whose SHA-256 is the seal's."""
+    hours = {name: hour_text(getattr(seal, name)) for name in ("hour", "first_hour", "last_hour")}
+    line: dict[str, object] = {name: getattr(seal, name) for name in _DIGESTED}
+    return json_line({**line, **hours, "tenant": seal.account_id})
+
+
+def sha256(line: str) -> str:
+    """SHA-256 of a line, in hex."""
+    return hashlib.sha256(line.encode("ascii")).hexdigest()
+
+
+def entries_between(account: int, first: int, last: int | None = None) -> Iterator[LedgerEntry]:
+    """An account's entries from position `first` to `last` (or its end), in order, with their
+    batches."""
+    rows = LedgerEntry.objects.filter(account=account, position__gte=first)
+    if last is not None:
+        rows = rows.filter(position__lte=last)
+    return rows.order_by("position").select_related("batch").iterator(chunk_size=_FETCH)
+
+
+class Digest(NamedTuple):
+    """What a seal says of its entries, under the names it has there."""
+
+    first_position: int
+    last_position: int
+    first_hour: datetime
+    last_hour: datetime
+    entries_sha256: str
+
+
+def digest(entries: Iterable[LedgerEntry]) -> Digest | None:
+    """The digest of entries in order of position; None of none."""
+    first, last, hours, sha = 0, 0, set(), hashlib.sha256()
+    for entry in entries:
+        first, last = first or entry.position, entry.position
+        hours.add(entry.hour)
+        sha.update(f"{entry_line(entry)}\n".encode("ascii"))
+    if not hours:
+        return None
+    return Digest(first, last, min(hours), max(hours), sha.hexdigest())
+
+
+def ended_hour(now: datetime) -> datetime:
+    """The last UTC hour that has ended, by its beginning."""
+    full = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return full - timedelta(hours=1)
+
+
+def seal_ledger(hour: datetime) -> int:
+    """Seal what was posted to any account until now, as the seals of `hour`. Answers how many were
+    made.
+
+    Once for an account and hour: who comes again, or at the same time, makes none. An account is a
+    transaction of its own, so whoever is stopped leaves whole seals, and the next goes on.
+    """
+    sealed = {"sealed": Coalesce(Max("seals__last_position"), 0), "hour": Max("seals__hour")}
+    unsealed = Account.objects.annotate(**sealed).filter(
+        Q(hour=None) | Q(hour__lt=hour), last_position__gt=F("sealed")
+    )
+    return sum(_seal(number, hour) for number in list(unsealed.values_list("pk", flat=True)))
+
+
+@transaction.atomic
+def _seal(number: int, hour: datetime) -> bool:
+    # The lock of whoever posts: what has a position is committed, and there is one sealer.
+    account = Account.objects.select_for_update().get(pk=number)
+    last = account.seals.order_by("number").last()
+    if last is not None and last.hour >= hour:
+        return False
+    first_position = last.last_position + 1 if last else 1
+    digested = digest(entries_between(number, first_position))
+    if digested is None:
+        return False
+    seal = LedgerSeal(
+        account=account,
+        number=last.number + 1 if last else 1,
+        hour=hour,
+        previous_sha256=last.sha256 if last else NO_SEAL,
+        **digested._asdict(),
+    )
+    seal.sha256 = sha256(seal_line(seal))
+    seal.save()
+    return True
+
+
+def faults(account: Account) -> Iterator[tuple[str, str]]:
+    """Where the chain of an account does not hold, and what is wrong there. Nothing, when all is as
+    it was sealed and no position is missing."""
+    number, position, previous, hour = 0, 0, NO_SEAL, None
+    for seal in account.seals.order_by("number").iterator():
+        where = f"seal {seal.number}"
+        if seal.number != number + 1:
+            yield where, f"the one before is {number}"
+        if hour is not None and seal.hour <= hour:
+            yield where, f"its hour {hour_text(seal.hour)} is not after the one before"
+        if seal.first_position != position + 1:
+            yield where, f"begins at position {seal.first_position} instead of {position + 1}"
+        if seal.previous_sha256 != previous:
+            yield where, "names another seal before it"
+        if seal.sha256 != sha256(seal_line(seal)):
+            yield where, "its hash is not that of what it says"
+        found = digest(entries_between(account.pk, seal.first_position, seal.last_position))
+        for name in Digest._fields:
+            if getattr(found, name, None) != getattr(seal, name):
+                yield where, f"{name} is {getattr(seal, name)}, its entries say otherwise"
+        number, position, previous, hour = seal.number, seal.last_position, seal.sha256, seal.hour
+    held = account.entries.aggregate(count=Count("pk"), last=Max("position"))
+    if (held["count"], held["last"] or 0) != (account.last_position, account.last_position):
+        yield (
+            f"position {held['last'] or 0}",
+            f"{account.last_position} entries were posted, {held['count']} are there",
+        )
+    if position > account.last_position:
+        yield f"seal {number}", f"covers more than the {account.last_position} entries posted"
