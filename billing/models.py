@@ -99,6 +99,7 @@ class Account(models.Model):
         Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
     last_position = models.BigIntegerField(default=0, help_text="How many entries were posted.")
+    sealed_position = models.BigIntegerField(default=0, help_text="How many of them are sealed.")
 
     class Meta:
         ordering = ["number"]

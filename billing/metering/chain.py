@@ -21,8 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from django.db import transaction
-from django.db.models import Count, F, Max, Q
-from django.db.models.functions import Coalesce
+from django.db.models import Count, F, Max
 
 from billing.models import NO_SEAL, Account, LedgerEntry, LedgerSeal
 
@@ -112,10 +111,7 @@ def seal_ledger(hour: datetime) -> int:
     Once for an account and hour: who comes again, or at the same time, makes none. An account is a
     transaction of its own, so whoever is stopped leaves whole seals, and the next goes on.
     """
-    sealed = {"sealed": Coalesce(Max("seals__last_position"), 0), "hour": Max("seals__hour")}
-    unsealed = Account.objects.annotate(**sealed).filter(
-        Q(hour=None) | Q(hour__lt=hour), last_position__gt=F("sealed")
-    )
+    unsealed = Account.objects.filter(last_position__gt=F("sealed_position"))
     return sum(_seal(number, hour) for number in list(unsealed.values_list("pk", flat=True)))
 
 
@@ -139,6 +135,8 @@ def _seal(number: int, hour: datetime) -> bool:
     )
     seal.sha256 = sha256(seal_line(seal))
     seal.save()
+    account.sealed_position = seal.last_position
+    account.save(update_fields=["sealed_position"])
     return True
 
 
@@ -169,5 +167,5 @@ def faults(account: Account) -> Iterator[tuple[str, str]]:
             f"position {held['last'] or 0}",
             f"{account.last_position} entries were posted, {held['count']} are there",
         )
-    if position > account.last_position:
-        yield f"seal {number}", f"covers more than the {account.last_position} entries posted"
+    if position != account.sealed_position:
+        yield f"seal {number}", f"ends at {position}; {account.sealed_position} entries were sealed"

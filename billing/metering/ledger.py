@@ -52,12 +52,12 @@ def _take_positions(counts: Counter[int]) -> dict[int, int]:
     """Lock accounts, opening those that are missing, and answer the first of as many new positions
     as each is to get."""
     rows = [
-        (number, None if number == SUSPENSE else number, count)
+        (number, None if number == SUSPENSE else number, count, 0)
         for number, count in sorted(counts.items())
     ]
     # One upsert that opens, locks and counts. An INSERT IGNORE before a SELECT FOR UPDATE would
     # leave two processes with a shared lock each, waiting for the other's.
-    columns = ("number", "tenant_id", "last_position")
+    columns = ("number", "tenant_id", "last_position", "sealed_position")
     insert_rows(Account._meta.db_table, columns, rows, adding="last_position", unique=("number",))
     last = dict(Account.objects.filter(pk__in=counts).values_list("pk", "last_position"))
     return {number: last[number] - count + 1 for number, count in counts.items()}

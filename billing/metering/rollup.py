@@ -5,15 +5,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple, cast
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import DateTimeField, Field, QuerySet, Sum
 from django.db.models.functions import TruncDay
 
 from billing.metering.ledger import Posting, insert_rows
-from billing.models import SUSPENSE, DailyRollup, MonthlyRollup, Rollup, UsageRollup
+from billing.models import (
+    SUSPENSE,
+    Account,
+    DailyRollup,
+    LedgerEntry,
+    MonthlyRollup,
+    Rollup,
+    UsageRollup,
+)
 
 
 class Usage(NamedTuple):
@@ -38,10 +46,106 @@ class Grain(NamedTuple):
         return (self.column, "key_id", "metric", "channel", "zero_rated")
 
 
+def month_of(day: date) -> date:
+    """The first day of its month."""
+    return day.replace(day=1)
+
+
 HOURLY = Grain(UsageRollup, "hour", lambda hour: hour)
 DAILY = Grain(DailyRollup, "day", lambda hour: hour.date())
-MONTHLY = Grain(MonthlyRollup, "month", lambda hour: hour.date().replace(day=1))
+MONTHLY = Grain(MonthlyRollup, "month", lambda hour: month_of(hour.date()))
 GRAINS = (HOURLY, DAILY, MONTHLY)
+
+
+class Span(NamedTuple):
+    """Rollups of one table and the time `[start, end)` they are of: one UTC day, or a month of
+    monthly ones. What is summed or compared at once, so that memory and locks have a bound."""
+
+    grain: Grain
+    start: datetime
+    end: datetime
+
+    @property
+    def entries(self) -> QuerySet[LedgerEntry]:
+        """The ledger entries of that time."""
+        return LedgerEntry.objects.filter(hour__gte=self.start, hour__lt=self.end)
+
+    @property
+    def rollups(self) -> QuerySet[Any]:
+        """The rollups of that time."""
+        bounds = (self.start, self.end)
+        if self.grain is not HOURLY:
+            bounds = (self.start.date(), self.end.date())  # type: ignore[assignment]
+        column = self.grain.column
+        rows = self.grain.model._default_manager
+        return rows.filter(**{f"{column}__gte": bounds[0], f"{column}__lt": bounds[1]})
+
+
+def spans(start: date = date.min, end: date = date.max) -> list[Span]:
+    """All days `[start, end)` that ledger or rollups know of, and the months these are in."""
+    days = {moment.date() for moment in LedgerEntry.objects.datetimes("hour", "day", tzinfo=UTC)}
+    days |= {moment.date() for moment in UsageRollup.objects.datetimes("hour", "day", tzinfo=UTC)}
+    days |= set(DailyRollup.objects.dates("day", "day"))
+    months = {month_of(day) for day in days if start <= day < end}
+    months |= {
+        month
+        for month in MonthlyRollup.objects.dates("month", "month")
+        if month_of(start) <= month < end
+    }
+    daily = [
+        Span(grain, midnight(day), midnight(day + timedelta(days=1)))
+        for day in sorted(days)
+        if start <= day < end
+        for grain in (HOURLY, DAILY)
+    ]
+    return daily + [
+        Span(MONTHLY, midnight(month), midnight(month_of(month + timedelta(days=31))))
+        for month in sorted(months)
+    ]
+
+
+def rebuild_rollups(start: date = date.min, end: date = date.max) -> int:
+    """Make the rollups of the UTC days `[start, end)`, and of the months they are in, again from
+    the ledger. Answers how many rows there are now.
+
+    Each day or month is a transaction, during which no batch is posted: running it again, twice at
+    once, or after it was stopped leaves the same rows.
+    """
+    return sum(_rebuild(span) for span in spans(start, end))
+
+
+@transaction.atomic
+def _rebuild(span: Span) -> int:
+    # Whoever posts holds an account, so holding all of them keeps the ledger still.
+    list(Account.objects.select_for_update().order_by("pk").values_list("pk", flat=True))
+    span.rollups.delete()
+    grain = span.grain
+    field = cast("Field[Any, Any]", grain.model._meta.get_field(grain.column))
+    start = field.get_db_prep_value(grain.start_of(span.start), connection)
+    quote = connection.ops.quote_name
+    table, entries, accounts = (
+        quote(model._meta.db_table) for model in (grain.model, LedgerEntry, Account)
+    )
+    place = "key_id, metric, channel, zero_rated"
+    period, parameters = ("hour", []) if grain is HOURLY else ("%s", [start])
+    adapt = connection.ops.adapt_datetimefield_value
+    with connection.cursor() as cursor:
+        # In the database: a day of a large installation is half a million entries. Only names from
+        # the models' own metadata are put into the text.
+        cursor.execute(
+            f"INSERT INTO {table} (tenant_id, {quote(grain.column)}, {place}, units) "  # noqa: S608
+            f"SELECT MAX(tenant_id), {period}, {place}, SUM(units) "
+            f"FROM {entries} JOIN {accounts} ON number = account_id "
+            f"WHERE hour >= %s AND hour < %s "
+            f"GROUP BY {place}{', hour' if grain is HOURLY else ''}",
+            [*parameters, adapt(span.start), adapt(span.end)],
+        )
+        return int(cursor.rowcount)
+
+
+def midnight(day: date) -> datetime:
+    """The UTC time at which a day begins."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def add_to_rollups(sums: Counter[Posting]) -> None:

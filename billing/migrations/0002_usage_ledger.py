@@ -19,6 +19,10 @@ class Migration(migrations.Migration):
                     "last_position",
                     models.BigIntegerField(default=0, help_text="How many entries were posted."),
                 ),
+                (
+                    "sealed_position",
+                    models.BigIntegerField(default=0, help_text="How many of them are sealed."),
+                ),
             ],
             options={
                 "ordering": ["number"],
