@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from io import StringIO
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, connections
 from django.db.models import Model
 
 from billing.metering import chain
@@ -254,3 +255,33 @@ def test_a_batch_without_its_entries_is_found(used: Cast) -> None:
             "entries_told 1, in the ledger 0; message_total 5, in the ledger 0",
         )
     ]
+
+
+def test_rebuilding_twice_at_once_while_usage_arrives(used: Cast) -> None:
+    key = LedgerEntry.objects.for_tenant(used.acme)[0].key_id
+    failures: list[BaseException] = []
+    start = threading.Barrier(3)
+
+    def run(act: Callable[[int], object]) -> None:
+        start.wait()
+        try:
+            for turn in range(8):
+                act(turn)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            connections.close_all()
+
+    def post(turn: int) -> None:
+        use(key, 1, seq=100 + turn, hours=turn % 3)
+
+    def rebuild(turn: int) -> None:
+        rebuild_rollups()
+
+    threads = [threading.Thread(target=run, args=(act,)) for act in (post, rebuild, rebuild)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert list(reconcile()) == []

@@ -9,7 +9,13 @@ from django.test import Client
 
 from billing.metering.batch import Batch, BatchId, UsageLine
 from billing.metering.ingest import ingest, receive
-from billing.models import QuarantinedBatch, UsageBatch, UsageRollup
+from billing.models import (
+    DailyRollup,
+    MonthlyRollup,
+    QuarantinedBatch,
+    UsageBatch,
+    UsageRollup,
+)
 from tenants import services
 from tests.tenants.cast import Cast
 
@@ -46,7 +52,9 @@ def test_a_tenant_s_page_leads_to_its_usage(operator: Client, used: Cast) -> Non
     assert f"/admin/billing/usagerollup/?tenant__id__exact={used.acme.pk}" in page
 
 
-@pytest.mark.parametrize("model", [UsageRollup, UsageBatch, QuarantinedBatch])
+@pytest.mark.parametrize(
+    "model", [UsageRollup, DailyRollup, MonthlyRollup, UsageBatch, QuarantinedBatch]
+)
 def test_nothing_can_be_changed(operator: Client, used: Cast, model: type) -> None:
     base = f"/admin/billing/{model.__name__.lower()}/"
     assert operator.get(base).status_code == 200
