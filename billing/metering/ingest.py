@@ -54,7 +54,7 @@ def ingest(batch: Batch) -> bool:
         if row is None:
             metrics.batches.labels("repeated").inc()
             return False
-        _add(row.pk, sums)
+        _add(row, sums)
     metrics.batches.labels("ingested").inc()
     used = {line.key_id for line in batch.lines}
     services.note_use(used, at=timezone.now())
@@ -115,10 +115,10 @@ def _check_sums(batch: Batch) -> None:
         raise MalformedBatch("its units add up to more than a row can hold")
 
 
-def _add(batch_id: int, sums: Counter[Posting]) -> None:
+def _add(row: UsageBatch, sums: Counter[Posting]) -> None:
     # First, because it locks the accounts, and with them the rollups of their tenants.
-    post(batch_id, sums)
-    add_to_rollups(sums)
+    post(row.pk, sums)
+    add_to_rollups(row.pk, row.hour)
 
 
 def _quarantine(batch_id: BatchId, text: str, *, reason: str) -> None:

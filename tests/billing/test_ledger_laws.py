@@ -125,8 +125,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.posted.add(batch.id)
         self.counted += sums_of(batch)
 
-    @rule()
-    def seal(self) -> None:
+    @rule(hours=st.integers(0, 2))
+    def seal(self, hours: int) -> None:
+        self.flush(hours)
         chain.seal_ledger(self.now)
         assert chain.seal_ledger(self.now) == 0
         now = list(LedgerSeal.objects.order_by("pk").values_list())
