@@ -14,7 +14,7 @@ import os
 import platform
 import struct
 
-#: The shortest the kernel takes; without asking it is 3 ms.
+#: The shortest the kernel takes.
 SLICE_NS = 100_000
 
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}

@@ -42,7 +42,7 @@ class NumberedBatch:
     """Frames of the relay dialect, numbered as they leave: no two sessions get the same.
 
     Nearly always the socket takes all of it, so what most of it consists of (see `Item`) becomes
-    text here without becoming frames: 0.9 µs for each instead of 4.
+    text here without becoming frames: 1 µs for each instead of 5.
     """
 
     __slots__ = ("_before", "_frames", "_items", "_wire", "count", "tally")

@@ -145,7 +145,7 @@ class Relays:
                 and stream.lost is None
                 and (is_state or len(subscription.streams) == 1)
             ):
-                # 0.3 µs; `_give` and its frame take 3.
+                # With what a batch makes of it 1 µs; `_give` and its frame took 5.
                 after, session = stream.position, stream.session
                 if here > after:
                     stream.position = here

@@ -18,9 +18,9 @@ from django.utils.module_loading import import_string
 from streaming.ws.close_codes import MAX_WAITING_CONNECTIONS
 
 #: Container objects more than there were, between two looks at the youngest; how many of those
-#: between two looks at what outlived one, and of these between two looks at all. A connection is 52
-#: objects that refer to each other, 17 KB, and only a look frees those of one that is gone: at 50
-#: and 100 it was 17 MB more for every 1,000 customers that came and left, up to a gigabyte.
+#: between two looks at what outlived one, and of these between two looks at all. A connection is
+#: some 80 objects that refer to each other, 17 KB, and only a look frees those of one that is gone:
+#: at 50 and 100 it was 17 MB more for every 1,000 customers that came and left, for 30,000 of them.
 GC_THRESHOLDS = 50_000, 2, 2
 
 

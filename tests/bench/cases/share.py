@@ -80,7 +80,7 @@ class Share:
         )
         looks = ["--pid", str(running.pid), "--rate", str(LOOKS_PER_S)]
         looks += ["--duration", str(max(1, int(bench.seconds)))]
-        # On the other core: a look stops the edge for some 100 µs, and takes as long itself.
+        # On the other core: looking takes time too.
         spy = stage.family.start(
             [program, "record", *looks, "--format", "raw", "--output", str(folded)],
             name="py-spy",
