@@ -30,7 +30,7 @@ LEVELS = [{"px": f"{81_308 + i}.0", "sz": "1.2345", "n": 10} for i in range(20)]
 
 def follow(data: Path, deliver: Callable[[bytes], None]) -> None:
     """Hand each line that is written from now on to `deliver`, straight from the wake-up."""
-    # The newest: a run may begin in one hour and go on in the next. Hours are not padded: "9" < "10".
+    # The newest: a run may go on in the next hour. Hours are not padded: "9" < "10".
     path = max((data / KIND).rglob("hourly/*/*"), key=lambda it: (it.parent.name, int(it.name)))
     fd = os.open(path, os.O_RDONLY)
     os.lseek(fd, 0, os.SEEK_END)
