@@ -81,13 +81,25 @@ class Plan(models.Model):
         return self.name
 
 
-class Quota(models.Model):
-    """The limits of a plan: what one tenant may hold open at one time, over all its keys."""
+def validate_words(words: object) -> None:
+    """Raises ValidationError unless `words` is None (all there are) or a list of texts."""
+    if words is not None and not (
+        isinstance(words, list) and all(isinstance(word, str) and word for word in words)
+    ):
+        raise ValidationError("A list of names is needed, or nothing for all there are.")
 
-    plan = models.OneToOneField(Plan, on_delete=models.CASCADE, related_name="quota")
-    max_connections = models.PositiveIntegerField(default=10, validators=[MinValueValidator(1)])
-    max_subscriptions = models.PositiveIntegerField(
-        default=1_000, validators=[MinValueValidator(1)]
+
+class QuotaFields(models.Model):
+    """What a tenant may hold open and ask for at one time, over all its keys. Nothing in an
+    optional limit is no limit, and in a list all there are."""
+
+    max_connections = models.PositiveIntegerField(default=10)
+    max_subscriptions = models.PositiveIntegerField(default=1_000)
+    max_coins = models.PositiveIntegerField(
+        "distinct coins", null=True, blank=True, help_text="Of coins that are followed by name."
+    )
+    max_users = models.PositiveIntegerField(
+        "distinct users", null=True, blank=True, help_text="Of addresses that are followed."
     )
     max_lag_s = models.PositiveSmallIntegerField(
         "lag of bulk readers, s",
@@ -95,17 +107,103 @@ class Quota(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(60)],
         help_text="How far behind a reader of l4Book, l4Diff or raw may fall before it is cut.",
     )
+    requests_per_s = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Weight a second of requests and handshakes.",
+    )
+    burst = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="How much of it may come at once.",
+    )
+    retention_hours = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How far back a resume or a query may begin."
+    )
+    products = models.JSONField(null=True, blank=True, default=None, validators=[validate_words])
+    channels = models.JSONField(null=True, blank=True, default=None, validators=[validate_words])
+    regions = models.JSONField(null=True, blank=True, default=None, validators=[validate_words])
 
     class Meta:
+        abstract = True
         constraints = [
             models.CheckConstraint(
-                condition=Q(max_connections__gte=1) & Q(max_subscriptions__gte=1),
-                name="quota_at_least_one",
-            )
+                condition=Q(requests_per_s__isnull=True, burst__isnull=True)
+                | Q(requests_per_s__isnull=False, requests_per_s__gte=1, burst__isnull=False)
+                & Q(burst__gte=models.F("requests_per_s")),
+                name="%(class)s_rate_whole",
+                violation_error_message="A rate needs both: weight a second, and a burst of that "
+                "at least.",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.max_connections} connections, {self.max_subscriptions} subscriptions"
+
+
+class Quota(QuotaFields):
+    """The limits of a plan, for tenants without limits of their own."""
+
+    plan = models.OneToOneField(Plan, on_delete=models.CASCADE, related_name="quota")
+
+    class Meta(QuotaFields.Meta):
+        constraints = [
+            *QuotaFields.Meta.constraints,
+            models.CheckConstraint(
+                condition=Q(max_connections__gte=1) & Q(max_subscriptions__gte=1),
+                name="quota_at_least_one",
+                violation_error_message="A plan allows at least one connection and subscription.",
+            ),
+        ]
+
+
+class QuotaOverride(QuotaFields):
+    """The limits of one tenant, in place of its plan's: what its plan's version, its add-ons and
+    its own terms come to, written by billing when they change, or by an operator.
+
+    May be 0 connections: a tenant whose trial ended, or without a plan, opens nothing.
+    """
+
+    tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, related_name="quota_override")
+    updated_at = models.DateTimeField(auto_now=True)
+
+
+class Allowance(models.Model):
+    """How much a tenant may use of one metric in `[starts_at, ends_at)` before it is refused
+    (`is_hard`) or only told.
+
+    It counts `units × weight` of its `channels`; without any, of all that no other allowance of the
+    same metric and time names. A channel without a weight has 1. Billing writes it: from the plan's
+    included amount, from a spend cap.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="allowances")
+    code = models.CharField(max_length=40, help_text="The meter it is the allowance of.")
+    metric = models.CharField(max_length=16)
+    channels = models.JSONField(default=list, blank=True)
+    weights = models.JSONField(default=dict, blank=True, help_text="Decimal texts by channel.")
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    units = models.PositiveBigIntegerField(help_text="Weighted units.")
+    is_hard = models.BooleanField(default=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["tenant", "code", "-starts_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "code", "starts_at"], name="allowance_one_of_a_time"
+            ),
+            models.CheckConstraint(
+                condition=Q(ends_at__gt=models.F("starts_at")), name="allowance_ends_after_start"
+            ),
+        ]
+        indexes = [models.Index(fields=["ends_at", "tenant"], name="allowance_end_tenant")]
+
+    def __str__(self) -> str:
+        return f"{self.units} {self.metric} until {self.ends_at:%Y-%m-%d %H:%M}"
 
 
 class PlanSubscriptionQuerySet(models.QuerySet["PlanSubscription"]):
@@ -125,7 +223,11 @@ class PlanSubscription(models.Model):
 
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="plan_subscriptions")
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="plan_subscriptions")
+    version = models.PositiveIntegerField(
+        default=1, help_text="Of the plan's prices: who subscribed to one keeps it."
+    )
     started_at = models.DateTimeField(default=timezone.now)
+    trial_ends_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     # True or NULL, never False: MariaDB has no conditional unique constraint, but NULLs never
     # collide.
