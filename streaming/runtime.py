@@ -102,7 +102,9 @@ class Runtime:
         )
         self.replayer = Replayer(LogReader(self.redis))
         self.gap_reports = GapReporter(client=self.redis, edge=self.edge)
-        self.hub = Hub(self.leases, replays=self.replayer, ledger=self.gap_reports)
+        self.hub = Hub(
+            self.leases, replays=self.replayer, ledger=self.gap_reports, on_fault=_log_fault
+        )
         self.feeder = Feeder(url=config.bus_url, edge=self.edge, hub=self.hub)
         self.admission = config.admission()
         self.meter, self._stop_meter = config.meter()
@@ -208,7 +210,9 @@ class Runtime:
                     continue
                 since_s = connection.mute_since_s
                 if since_s is not None and now_s - since_s > self._mute_s:
-                    connection.end(CloseCode.MUTE, f"nothing asked for within {self._mute_s:g} s")
+                    is_relay = session is not None and session.is_numbered
+                    code = CloseCode.MUTE if is_relay else CloseCode.POLICY
+                    connection.end(code, f"nothing asked for within {self._mute_s:g} s")
 
     async def _tick(self) -> None:
         """Holes and ages; everything else moves with what comes in."""
@@ -259,6 +263,10 @@ class Runtime:
         self.workers = {
             name: orjson.loads(state) for name, state in zip(names, states, strict=True) if state
         }
+
+
+def _log_fault(what: str, error: Exception) -> None:
+    log.error("tick_failed", what=what, exc_info=error)
 
 
 def staleness_of(workers: Mapping[str, Mapping[str, Any]]) -> str | None:

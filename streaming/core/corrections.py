@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streaming.core.envelope import LAST_INDEX, Envelope, Position, Role, end_of
+from streaming.core.envelope import LAST_INDEX, ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.replays import Question, Replay
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ __all__ = ["REACH_BLOCKS", "Corrections", "concerns"]
 #: A correction may be news to who stands so far behind its place: a worker may be so far behind the
 #: other (then it is marked), whose frames the customer was given when the correction came.
 REACH_BLOCKS = 30
+#: When the log is asked again that could not be read.
+LOOK_AGAIN_S = 0.5
 
 
 def concerns(correction: Envelope, after: Position) -> bool:
@@ -34,6 +36,9 @@ class Corrections:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        # By topic: where the log could not be read, (after, until].
+        self._unread: dict[str, tuple[Feed, Position, Position]] = {}
+        self._look_at_s = 0.0
 
     def apply(
         self, feed: Feed, envelope: Envelope, worker: str = "", *, is_late: bool = False
@@ -71,7 +76,7 @@ class Corrections:
         reason = envelope.payload.decode(errors="replace")
         if worker:
             feed.covers[worker] = until
-        if feed.short.add(after, until):
+        if feed.short.add(after, until, reached=feed.position):
             hub.holes.report(feed, after, until, reason)
             hub.relays.tell_short(feed, envelope)
         if until > feed.position:
@@ -95,10 +100,27 @@ class Corrections:
         if end <= max(feed.reset_at, feed.looked_to):
             return
         feed.looked_to = end
+        self._look(feed, Position(end.height, LAST_INDEX - 1), end)
 
+    def _look(self, feed: Feed, after: Position, until: Position) -> None:
         def answer(replay: Replay) -> None:
+            if replay.is_unread:
+                # That nothing is there was not said: whoever followed on would keep a wrong book.
+                _, first, last = self._unread.get(feed.name, (feed, after, ORIGIN))
+                self._unread[feed.name] = (feed, min(first, after), max(last, until))
+                return
             self.read(feed, replay)
             self._hub.flush()
 
-        after = Position(end.height, LAST_INDEX - 1)
-        replays.ask(Question(feed.name, feed.epoch, after, end), answer)
+        assert self._hub.replays is not None  # noqa: S101
+        self._hub.replays.ask(Question(feed.name, feed.epoch, after, until), answer)
+
+    def tick(self, *, now_s: float) -> None:
+        """Ask again what could not be answered."""
+        if not self._unread or now_s < self._look_at_s:
+            return
+        self._look_at_s = now_s + LOOK_AGAIN_S
+        unread, self._unread = self._unread, {}
+        for name, (feed, after, until) in unread.items():
+            if self._hub.feeds.get(name) is feed:
+                self._look(feed, after, until)

@@ -15,6 +15,10 @@ from streaming.core.envelope import ORIGIN, Envelope, Position
 #: Bounds of one topic's wait; beyond them the hole is declared at once. 2,000 frames are four
 #: seconds of a topic at 500 a second.
 MAX_FRAMES = 2_000
+#: When the log is asked (the other worker's copy is usually 1-10 ms behind), and how long after
+#: that when it could not be read.
+ASK_LOG_S = 0.02
+ASK_LOG_AGAIN_S = 0.1
 MAX_BYTES = 8 * 1024 * 1024
 
 
@@ -22,7 +26,7 @@ class Held:
     """The frames of one topic behind a hole, and what else is known of it."""
 
     __slots__ = (
-        "_frames", "_places", "_workers", "is_answered", "is_asked", "mark", "reason", "since_s",
+        "_frames", "_places", "_workers", "ask_at_s", "is_answered", "mark", "reason", "since_s",
         "size_bytes",
     )  # fmt: skip
 
@@ -34,7 +38,7 @@ class Held:
         self.mark = ORIGIN  # somebody says there is, or was, something up to here
         self.reason = "missing upstream"
         self.since_s: float | None = None  # when the wait began
-        self.is_asked = False  # the log
+        self.ask_at_s: float | None = ASK_LOG_S  # the log, so long after; None: it is asked
         self.is_answered = False
 
     def __len__(self) -> int:
@@ -99,6 +103,10 @@ class Held:
     def floor(self) -> Position:
         """Where the hole ends: the place before the first frame that waits, or the mark."""
         return self._frames[0].previous if self._frames else self.mark
+
+    def last(self) -> Position:
+        """The furthest place that waits, or the mark."""
+        return max(self._places[-1], self.mark) if self._places else self.mark
 
     def clear(self) -> None:
         """Forget the frames."""

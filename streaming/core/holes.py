@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from streaming.core import snapshots
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.freshness import MARGIN_BLOCKS
-from streaming.core.held import Held
+from streaming.core.held import ASK_LOG_AGAIN_S, Held
 from streaming.core.replays import Question, Replay
 from streaming.core.snapshots import Opening
 
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from streaming.core.feed import Feed
     from streaming.core.hub import Hub
 
-__all__ = ["ASK_LOG_S", "HOLD_MAX_S", "HOLD_S", "Holes"]
+__all__ = ["HOLD_MAX_S", "HOLD_S", "Holes"]
 
-#: At a suspected hole: when the log is asked (the other worker's copy is usually 1-10 ms behind),
-#: how long the topic waits at least, and at most for a log or a worker that is slow.
-ASK_LOG_S = 0.02
+#: At a suspected hole: how long the topic waits at least, and at most for a log or a worker that is
+#: slow.
 HOLD_S = 0.1
 HOLD_MAX_S = 1.0
 TOLD_OTHERWISE = "the nodes tell this block differently, and who began it did not end it"
@@ -152,21 +151,28 @@ class Holes:
     def tick(self, *, now_s: float) -> None:
         """Ask the log about suspected holes, and declare those that nothing fills."""
         for feed in list(self._suspects.values()):
-            held = feed.held
-            if held is None:
-                continue
-            if held.since_s is None:
-                held.since_s = now_s
-            waited_s = now_s - held.since_s
-            if waited_s >= ASK_LOG_S and not held.is_asked:
-                held.is_asked = True
-                self._ask(feed, held)
-            if waited_s >= HOLD_MAX_S or (
-                waited_s >= HOLD_S and held.is_answered and not self._may_come(feed, held)
-            ):
-                self._declare(feed, held)
+            try:
+                self._tend(feed, now_s)
+            except Exception as error:  # the other topics' holes are to be tended too
+                self._hub.fault(feed.name, error)
+                self._give_up(feed)
 
-    def _ask(self, feed: Feed, held: Held) -> None:
+    def _tend(self, feed: Feed, now_s: float) -> None:
+        held = feed.held
+        if held is None:
+            return
+        if held.since_s is None:
+            held.since_s = now_s
+        waited_s = now_s - held.since_s
+        if held.ask_at_s is not None and waited_s >= held.ask_at_s:
+            held.ask_at_s = None
+            self._ask(feed, held, again_at_s=waited_s + ASK_LOG_AGAIN_S)
+        if waited_s >= HOLD_MAX_S or (
+            waited_s >= HOLD_S and held.is_answered and not self._may_come(feed, held)
+        ):
+            self._declare(feed, held)
+
+    def _ask(self, feed: Feed, held: Held, *, again_at_s: float) -> None:
         replays = self._hub.replays
         if replays is None:
             held.is_answered = True
@@ -175,6 +181,9 @@ class Holes:
 
         def answer(replay: Replay) -> None:
             if feed.held is not held:
+                return
+            if replay.is_unread:
+                held.ask_at_s = again_at_s
                 return
             held.is_answered = True
             self._hub.corrections.read(feed, replay)  # the message it came in was lost
@@ -209,6 +218,13 @@ class Holes:
         ]
 
     # --- lost ---
+
+    def _give_up(self, feed: Feed) -> None:
+        """What is held cannot be tended: go on behind it, and say so."""
+        held = feed.held
+        self.forget(feed)
+        if held is not None and (until := held.last()) > feed.position:
+            self.lose(feed, until, "a fault of the relay")
 
     def _declare(self, feed: Feed, held: Held) -> None:
         """Go on behind the hole, and say so where something may be lost."""

@@ -13,7 +13,7 @@ then the hole is filled, or declared.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -104,7 +104,10 @@ class Hub:
         *,
         replays: Replays | None = None,
         ledger: GapLedger | None = None,
+        on_fault: Callable[[str, Exception], None] | None = None,
     ) -> None:
+        """`on_fault` is told of a fault of ours in what a timer does for one topic or session: the
+        others go on. Without it the fault is raised."""
         self.demand = demand
         self._feeds: dict[str, Feed] = {}
         self.dirty: list[Recipient] = []
@@ -114,6 +117,7 @@ class Hub:
         self._ended_epochs: deque[str] = deque(maxlen=64)
         self.replays = replays
         self.ledger = ledger
+        self.on_fault = on_fault
         self.counters = Counters()
         self.freshness = Freshness()
         self.relays = Relays(self)
@@ -377,8 +381,16 @@ class Hub:
         """Ask the log about suspected holes, and declare those that nothing fills. Call it every
         20 ms or so."""
         self.holes.tick(now_s=now_s)
+        self.corrections.tick(now_s=now_s)
         self.relays.tick(now_s=now_s)
         self.flush()
+
+    def fault(self, what: str, error: Exception) -> None:
+        """A fault of ours with one topic or session: the others go on. Raises it again when nobody
+        is to be told."""
+        if self.on_fault is None:
+            raise error
+        self.on_fault(what, error)
 
     def restart(self, feed: Feed, until: Position | None = None) -> None:
         """Let live followers of a chained topic wait for a snapshot, but for those whose own

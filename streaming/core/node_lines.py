@@ -73,7 +73,7 @@ def _is_json(line: bytes) -> bool:
     try:
         # Skipping a value does not look whether its text is UTF-8. Nodes write ASCII.
         _skipper.decode(line) if line.isascii() else orjson.loads(line)
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, msgspec.DecodeError, RecursionError):  # the last: nested too deep
         return False
     return True
 

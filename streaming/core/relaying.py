@@ -194,7 +194,7 @@ class Relays:
         if stream.lost is not None:
             lost, stream.lost = stream.lost, None
             stream.subscription.lost.pop(stream, None)
-            self._gap(stream, *lost, relay.TOO_SLOW)
+            self._gap(stream, *lost, relay.TOO_SLOW, stood=stream.stood)
         frame = data_frame(
             stream, parts, now_s=self._hub.now_s, is_replay=is_replay, is_snapshot=is_snapshot
         )
@@ -211,7 +211,7 @@ class Relays:
             for stream in list(subscription.lost):
                 if stream.lost is not None:
                     lost, stream.lost = stream.lost, None
-                    self._gap(stream, *lost, relay.TOO_SLOW)
+                    self._gap(stream, *lost, relay.TOO_SLOW, stood=stream.stood)
             subscription.lost.clear()
         self._hub.flush()
 
@@ -264,20 +264,31 @@ class Relays:
 
     def _tell_short(self, stream: Stream, correction: Envelope) -> None:
         after, until = correction.previous, correction.position
-        if stream.short.add(after, until):
-            self._say_gap(stream, after, until, correction.payload.decode(errors="replace"))
+        if stream.short.add(after, until, reached=stream.position):
+            reason = correction.payload.decode(errors="replace")
+            self._say_gap(stream, after, until, reason, stood=stream.position)
 
-    def _gap(self, stream: Stream, after: Position, until: Position, reason: str) -> None:
+    def _gap(
+        self,
+        stream: Stream,
+        after: Position,
+        until: Position,
+        reason: str,
+        *,
+        stood: Position | None = None,
+    ) -> None:
         feed = stream.feed
         stream.position = max(stream.position, until)
-        self._say_gap(stream, after, until, reason)
+        self._say_gap(stream, after, until, reason, stood=after if stood is None else stood)
         if stream.topic.is_chained and stream.state is not StreamState.WAITING:
             stream.state = StreamState.WAITING
             stream.backlog.clear()
             if feed is not None:
                 self._hub.want(feed)
 
-    def _say_gap(self, stream: Stream, after: Position, until: Position, reason: str) -> None:
+    def _say_gap(
+        self, stream: Stream, after: Position, until: Position, reason: str, *, stood: Position
+    ) -> None:
         feed = stream.feed
         source = cursors.source_of(feed.epoch if feed is not None and feed.epoch else "n-")
         subscription = stream.subscription
@@ -289,7 +300,7 @@ class Relays:
             end=(self._after_gap(stream, source), until),
             reason=reason,
         )
-        self._hub.queue(stream.session, GapFrame(stream, payload, (after, until)))
+        self._hub.queue(stream.session, GapFrame(stream, payload, (after, until), stood=stood))
 
     def _after_gap(self, stream: Stream, source: str) -> str | None:
         """The subscription's cursor behind a gap. None where it would have to name very many: a
@@ -377,7 +388,13 @@ class Relays:
                     stream.may_ask = True
                 if stream.stuck and stream.stuck_s is None:
                     stream.stuck_s = now_s
-            self._pump(session)
+            try:
+                self._pump(session)
+            except Exception as error:  # the other sessions resume too
+                self._hub.fault("resume", error)
+                self._resuming.pop(session, None)
+                for stream in list(session.resuming):
+                    self._fail(stream, "a fault of the relay: subscribe again", None)
 
     def _pump(self, session: RelaySession, first: Stream | None = None) -> None:
         """Go on with the session's replays as far as its socket takes them: one reads at a time,

@@ -22,6 +22,11 @@ class Replay:
     after: Position = ORIGIN
     failure: str | None = None
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether the log was not read, and may be another time: it has said nothing."""
+        return self.failure is not None and self.oldest is None
+
 
 @dataclass(frozen=True, slots=True)
 class Question:

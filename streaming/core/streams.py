@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from enum import Enum, StrEnum, auto
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 import orjson
@@ -59,12 +59,16 @@ class StreamState(Enum):
     ENDED = auto()
 
 
-class Era:
-    """Sequence numbers between two losses of continuity."""
+_eras = count()
 
-    __slots__ = ("seq",)
+
+class Era:
+    """Sequence numbers between two losses of continuity. `order`: of two, the later has more."""
+
+    __slots__ = ("order", "seq")
 
     def __init__(self) -> None:
+        self.order = next(_eras)
         self.seq = 0
 
 
@@ -233,6 +237,7 @@ class Stream:
         "slot",
         "source",
         "state",
+        "stood",
         "stuck",
         "stuck_s",
         "subscription",
@@ -265,6 +270,7 @@ class Stream:
         self.is_down = False  # the customer was told that nobody serves it
         self.position = ORIGIN
         self.lost: tuple[Position, Position] | None = None  # left out because the customer is slow
+        self.stood = ORIGIN  # and where they stood then
         self.short = Stretches()  # of which the customer was told that he did not get all
         # of a replay
         self.source = ""  # of the cursor; "": there was none
@@ -295,11 +301,15 @@ class Stream:
         self.since_ms = since_ms
         self.source = source
 
-    def lose(self, after: Position, until: Position) -> None:
-        """Note that the customer had no room for (`after`, `until`]."""
+    def lose(self, after: Position, until: Position, *, stood: Position | None = None) -> None:
+        """Note that the customer had no room for (`after`, `until`]. `stood`: what they have, where
+        that is more than up to `after`, because it is said late that something there was missing.
+        """
+        stood = after if stood is None else stood
         if self.lost is not None:
             after, until = min(after, self.lost[0]), max(until, self.lost[1])
-        self.lost = (after, until)
+            stood = min(stood, self.stood)
+        self.lost, self.stood = (after, until), stood
         self.subscription.lost[self] = None
         self.subscription.unsettle(self)
         self.session.lost_something()
@@ -307,7 +317,7 @@ class Stream:
     @property
     def told(self) -> Position:
         """Up to here the customer has everything, or was told that they have not."""
-        return self.position if self.lost is None else min(self.position, self.lost[0])
+        return self.position if self.lost is None else min(self.position, self.stood)
 
     def is_told_by(self, workers: Collection[str]) -> bool:
         """Whether each of `workers` tells everything of the topic since a place that the stream has
@@ -385,7 +395,7 @@ class RelayFrame(Frame):
     """A data frame of one subscription; its text is made, and numbered, when it leaves."""
 
     __slots__ = (
-        "_era", "_own", "_parts", "_prev_seq", "_stream", "_wire", "after", "conflated",
+        "_before", "_era", "_own", "_parts", "_stream", "_wire", "after", "conflated",
     )  # fmt: skip
 
     def __init__(
@@ -403,7 +413,7 @@ class RelayFrame(Frame):
         self._own = own
         self._era = stream.subscription.era
         self._wire = b""
-        self._prev_seq = 0
+        self._before: tuple[Era | None, int] = (None, 0)  # where its topic stood
         self.after = after
         self.conflated = 0
         self.channel = channel
@@ -443,9 +453,9 @@ class RelayFrame(Frame):
     def _number(self) -> int:
         """The number of the topic's frame before this one; 0 for the first of an era."""
         stream, era = self._stream, self._era
-        self._prev_seq = stream.last_seq if stream.last_era is era else 0
+        self._before = before = stream.last_era, stream.last_seq
         stream.last_era, stream.last_seq = era, era.seq
-        return self._prev_seq
+        return before[1] if before[0] is era else 0
 
     @property
     def size_bytes(self) -> int:
@@ -464,8 +474,10 @@ class RelayFrame(Frame):
         if self._wire:
             self._wire = b""
             self._era.seq -= 1
-            # Several are given back in any order: the least is where the topic stands.
-            self._stream.last_seq = min(self._stream.last_seq, self._prev_seq)
+            # Several are given back in any order: the earliest is where the topic stands.
+            stream, (era, seq) = self._stream, self._before
+            if stream.is_numbered and _is_before(era, seq, stream.last_era, stream.last_seq):
+                stream.last_era, stream.last_seq = era, seq
 
     def keep(self) -> None:
         """The number goes to whatever leaves next."""
@@ -492,6 +504,12 @@ class RelayFrame(Frame):
         self._stream.rewind(self.after)
 
 
+def _is_before(era: Era | None, seq: int, other: Era | None, other_seq: int) -> bool:
+    if era is other:
+        return seq < other_seq
+    return other is not None and (era is None or era.order < other.order)
+
+
 def _without(own: bytes, lost: Iterable[Stream]) -> bytes:
     """The frame's own fields, its cursor not beyond what `lost` streams have lost."""
     *head, text, rest = own.split(b'"', 4)
@@ -506,23 +524,33 @@ def _without(own: bytes, lost: Iterable[Stream]) -> bytes:
 class GapFrame(Frame):
     """Says what a stream lacks; itself left out for want of room, it is said later."""
 
-    __slots__ = ("_range", "_stream")
+    __slots__ = ("_range", "_stood", "_stream")
 
-    def __init__(self, stream: Stream, payload: bytes, lost: tuple[Position, Position]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        payload: bytes,
+        lost: tuple[Position, Position],
+        *,
+        stood: Position,
+    ) -> None:
+        """`stood`: where the customer was when it was said."""
         super().__init__(payload)
         self._stream = stream
         self._range = lost
+        self._stood = max(stood, lost[0])
 
     def skip(self) -> bool:
         """Remember it."""
         if self._stream.subscription.on_slow is not OnSlow.SKIP:
             return False
-        self._stream.lose(*self._range)
+        self._stream.lose(*self._range, stood=self._stood)
         return True
 
     def drop(self) -> None:
-        """They were not told: they stand before the gap."""
-        self._stream.rewind(self._range[0])
+        """They were not told: they stand where they stood. What is missing before that is said
+        again when they come back."""
+        self._stream.rewind(self._stood)
 
 
 def data_frame(

@@ -16,18 +16,22 @@ class Stretches:
     def __init__(self) -> None:
         self._known: tuple[tuple[Position, Position], ...] = ()
 
-    def add(self, after: Position, until: Position) -> bool:
-        """Note one; False when it says nothing new. It is named from the block on that was short,
-        up to where whoever found it out had got: two workers name one block up to where each is."""
-        is_news = not self.has(after)
-        if is_news:
-            self._known = (*self._known[1 - MAX_STRETCHES :], (after, until))
-        else:
-            self._known = tuple(
-                (begin, max(end, until) if begin <= after < end else end)
-                for begin, end in self._known
-            )
-        return is_news
+    def add(self, after: Position, until: Position, *, reached: Position) -> bool:
+        """Note one; False when it says nothing new. `reached` is up to where things were told.
+
+        It is named from the block on that was short, up to where whoever found it out had got: two
+        workers name one block up to where each is. Another block in it is another stretch. What the
+        second names beyond counts as told only within the block that was reached: of those after it
+        nobody was told anything yet.
+        """
+        for n, (begin, end) in enumerate(self._known):
+            if begin == after:
+                if until.height <= reached.height:
+                    longer = (begin, max(end, until))
+                    self._known = (*self._known[:n], longer, *self._known[n + 1 :])
+                return False
+        self._known = (*self._known[1 - MAX_STRETCHES :], (after, until))
+        return True
 
     def has(self, after: Position, until: Position | None = None) -> bool:
         """Whether what comes right behind `after`, or all up to `until`, lies in one of them."""

@@ -39,9 +39,9 @@ class CloseCode(IntEnum):
 
     NORMAL = 1000
     GOING_AWAY = 1001
-    POLICY = 1008  # key revoked, expired or suspended; or a flood
+    POLICY = 1008  # key revoked, expired or suspended; a flood; nothing asked for
     TOO_BIG = 1009
     INTERNAL = 1011
     SLOW = 4008
-    MUTE = 4408  # nothing was asked for within `RELAY_MUTE_S`
+    MUTE = 4408  # nothing was asked for within `RELAY_MUTE_S`; in the relay dialect alone
     UNREADABLE = 4400  # in the relay dialect alone

@@ -202,7 +202,6 @@ class DataConsumer(AsyncConsumer):
             self.socket.handled()
 
     def _act(self, session: Session | RelaySession, message: Message) -> None:
-        self.mute_since_s = None
         now_s = time.monotonic()
         if self.bucket.take(1, now_s=now_s):
             self._flood(session, now_s=now_s)
@@ -212,6 +211,11 @@ class DataConsumer(AsyncConsumer):
             post = session.receive(_readable(message) if text is None else text, now_s=now_s)
             if post is not None:
                 self._post(session, post)
+            # The exchange's clients may open with a ping; of ours a subscription is asked for.
+            if self.mute_since_s is not None and (
+                post is not None or not session.is_numbered or session.topics
+            ):
+                self.mute_since_s = None
             if isinstance(session, RelaySession) and session.is_unreadable:
                 self.runtime.hub.flush()
                 self.end(CloseCode.UNREADABLE, "ten frames in a row that are not JSON")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,15 +75,17 @@ def test_nobodys_silence_takes_it_back() -> None:
     assert world.ledger.gaps == [(BTC.name, end_of(11), end_of(14))]
 
 
-def test_what_the_bus_lost_of_it_is_read_from_the_log() -> None:
+@pytest.mark.parametrize("failures", [0, 1, 3])
+def test_what_the_bus_lost_of_it_is_read_from_the_log(failures: int) -> None:
     world, desk = followed()
+    world.log.failures = failures
     for height in (11, 12):
         for worker in "AB":
             world.publish(update(height, height - 1), worker=worker)
     world.log.append(short(12, 12))
     world.publish(update(13, 12), worker="B")  # it hides the place that A goes on from
     world.publish(replaced(13, end_of(12)), worker="A")
-    world.wait()
+    world.wait(3.0)
     frames = desk.take()
     assert data(frames) == [11, 12, 13]
     assert gaps(frames) == [(11, 12)]
@@ -114,6 +117,32 @@ def test_who_got_it_and_was_away_is_told_when_he_comes_back() -> None:
     last.subscribe(coin="BTC", id=1, from_=[f for f in frames if "cursor" in f][-1]["cursor"])
     world.wait()
     assert events(last.take()) == ["replayComplete"]
+
+
+def test_another_block_within_what_the_second_names_is_another_correction() -> None:
+    world, desk = followed()
+    for height in (11, 12):
+        for worker in "AB":
+            world.publish(update(height, height - 1), worker=worker)
+    world.publish(short(11, 12), worker="A")
+    for height in (13, 14, 15):
+        world.publish(update(height, height - 1), worker="B")
+    world.publish(short(11, 15), worker="B")  # the same, told later
+    world.publish(replaced(13, end_of(12)), worker="A")
+    for height in (14, 15, 16):
+        world.publish(update(height, height - 1), worker="A")
+    world.publish(short(14, 16), worker="A")  # and now of block 14 too
+    world.publish(replaced(16, end_of(15)), worker="B")
+    world.publish(replaced(17, end_of(16)), worker="A")
+    world.publish(update(17, 16), worker="B")
+    world.wait()
+    frames = desk.take()
+    assert data(frames) == [11, 12, 13, 14, 15, 16, 17]
+    assert gaps(frames) == [(10, 12), (13, 16)]
+    assert world.ledger.gaps == [
+        (BTC.name, end_of(10), end_of(12)),
+        (BTC.name, end_of(13), end_of(16)),
+    ]
 
 
 BEGUN = Position(10)

@@ -420,12 +420,15 @@ def test_a_longer_copy_that_comes_too_late_shows_what_is_missing() -> None:
     assert other.take("b", copy(10, 7, 8), now_ns=WAIT_NS + 1) == []
 
 
-@pytest.mark.parametrize("damage", ["torn", "unreadable"])
+@pytest.mark.parametrize("damage", ["torn", "unreadable", "nested"])
 def test_a_damaged_copy_does_not_win_over_a_good_one(damage: str) -> None:
     merge = begun("a", "b")
     bad = copy(10, 1, ending=Ending.TORN)
     if damage == "unreadable":
         bad = replace(copy(10, 1, 2), lines=[line(10, b'{"a":\x011}')])
+    if damage == "nested":
+        # Deeper than a parser goes: for each look at it, not only for the first.
+        bad = replace(copy(10, 1, 2), lines=[line(10, b"[" * 3_000 + b"]" * 3_000)])
     assert merge.take("a", bad, now_ns=0) == []
     assert events(merge.take("b", copy(10, 1, 2), now_ns=MS)) == [(10, b"1,2")]
     # And where nobody has a good one, that is told in its place.

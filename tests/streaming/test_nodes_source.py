@@ -16,6 +16,7 @@ import pytest
 
 from streaming.core.blocks import FileKind, RawBlock
 from streaming.core.envelope import Envelope, Role, end_of
+from streaming.core.merge import BlockMerge
 from streaming.core.topic import Kind, Topic
 from streaming.hl_gateway.checkpoint import Checkpoint, CheckpointError
 from streaming.upstream.health import Health
@@ -229,6 +230,48 @@ async def test_what_nobody_waits_for_comes_later_and_whole() -> None:
         assert (heights_of(changes), place()) == ([1, 2, 3, 4, 5], 3)
         source.want(TRADES)
         assert place() == 5
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_block_that_cannot_be_merged_costs_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A fault of ours, and there is none known: made by hand."""
+    link = HandLink()
+    published: list[Envelope] = []
+    source = NodesSource([link])
+    source.want(TRADES)
+    merge_block = BlockMerge.take
+
+    def take(self: BlockMerge, name: str, block: RawBlock, *, now_ns: int) -> list[RawBlock]:
+        if block.kind is FileKind.FILLS and block.height == 4:
+            raise RuntimeError("made by hand")
+        return merge_block(self, name, block, now_ns=now_ns)
+
+    monkeypatch.setattr(BlockMerge, "take", take)
+    task = asyncio.create_task(source.run(published.extend))
+    await link.is_read.wait()
+    try:
+        # All of one read: those before it were handed out, and are handed out only once.
+        link.deliver(
+            [
+                replace(fills(h, fill(h, "A", crossed=True), fill(h, "B")), previous=h - 1)
+                for h in range(1, 7)
+            ]
+        )
+        source._on_due()  # not before its time: nobody is left who could bring it
+        told = [(e.role, e.previous.height, e.position.height) for e in published]
+        assert told[:3] == [
+            (Role.UPDATE, 0, 1),
+            (Role.UPDATE, 1, 2),
+            (Role.UPDATE, 2, 3),
+        ]
+        assert Role.GAP in [role for role, _, _ in told]
+        assert [height for role, _, height in told if role is Role.UPDATE] == [1, 2, 3, 5, 6]
+        assert source.state()["faults"] == {"merge_failed": 1}
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

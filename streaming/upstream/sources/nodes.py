@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
@@ -331,12 +330,15 @@ class NodesSource:
         if name not in self._links:
             return
         begun_s = time.perf_counter()
-        take = self._merge.take
-        self._apply(
-            list(
-                itertools.chain.from_iterable(take(name, block, now_ns=now_ns) for block in blocks)
-            )
-        )
+        out: list[RawBlock] = []
+        for block in blocks:
+            try:
+                out += self._merge.take(name, block, now_ns=now_ns)
+            except Exception:
+                # Left out: the next block of this node says what came before it, so a hole that
+                # nobody fills is told. What was handed out before is handed out only once.
+                self._fail_merge(name, block)
+        self._apply(out)
         metrics.APPLY_SECONDS.labels(self.name).observe(time.perf_counter() - begun_s)
         self._arm()
         # Only now: what follows is about the nodes, and no customer waits for it.
@@ -389,6 +391,15 @@ class NodesSource:
         if self._is_stopped:
             envelopes = [e for e in envelopes if e.topic.partition(" ")[0] not in OLD_STATES]
         self._publish(envelopes)
+
+    def _fail_merge(self, name: str, block: RawBlock) -> None:
+        """A fault of ours, and one block's: all others go on."""
+        self._count("merge_failed")
+        if "merge_failed" not in self._told:
+            self._told.add("merge_failed")
+            log.exception(
+                "block_not_merged", source=name, kind=str(block.kind), height=block.height
+            )
 
     def _fail(self, block: RawBlock) -> None:
         """A fault of ours: nothing in a file may end the worker, or leave half a block behind."""
