@@ -54,6 +54,15 @@ class Frame:
         """What the frame takes on the wire; at most, where that is not known before it leaves."""
         return len(self.wire)
 
+    @property
+    def wire_bytes(self) -> int:
+        """The length of `wire`, without making it."""
+        return len(self.wire)
+
+    def cut(self, begin: int, end: int) -> bytes:
+        """`wire[begin:end]`, without making more of it."""
+        return self.wire[begin:end]
+
     def keep(self) -> None:
         """The frame does not leave yet: forget what it was given for leaving now."""
 

@@ -391,11 +391,17 @@ Light = tuple[Stream, Parts, Position, Era]
 Item = Light | Frame
 
 
+#: A frame larger than this is not kept in one piece: a snapshot of BTC's `l4Book` is 19 MB, and a
+#: hundred customers who read it slowly must not hold a hundred.
+SHARED_BYTES = 64 * 1024
+
+
 class RelayFrame(Frame):
     """A data frame of one subscription; its text is made, and numbered, when it leaves."""
 
     __slots__ = (
-        "_before", "_era", "_own", "_parts", "_stream", "_wire", "after", "conflated",
+        "_back", "_before", "_era", "_front", "_own", "_parts", "_stream", "_wire", "after",
+        "conflated",
     )  # fmt: skip
 
     def __init__(
@@ -412,7 +418,8 @@ class RelayFrame(Frame):
         self._parts = parts
         self._own = own
         self._era = stream.subscription.era
-        self._wire = b""
+        # Once it is numbered: what stands before and behind the stem that all have in common.
+        self._front = self._back = self._wire = b""
         self._before: tuple[Era | None, int] = (None, 0)  # where its topic stood
         self.after = after
         self.conflated = 0
@@ -437,20 +444,47 @@ class RelayFrame(Frame):
     def wire(self) -> bytes:  # type: ignore[override]
         """The text with its header, numbered now if it was not."""
         if not self._wire:
-            self._era.seq += 1
-            parts = self._parts
-            number = b"%b%d" % (self._stream.subscription.head, self._era.seq)
-            if self._stream.is_numbered:
-                number += b',"prevSeq":%d' % self._number()
-            if self.conflated:
-                number += b',"conflated":%d' % self.conflated
-            own, stem, tail = self._own, parts.stem, parts.tail
-            size = self.text_bytes = len(stem) + len(number) + len(own) + len(tail)
+            if not self._front:
+                self._number()
             # In one piece with its header: of 1.6 KB each copy counts.
-            self._wire = b"".join((header(size), stem, number, own, tail))
+            wire = b"".join((self._front, self._parts.stem, self._back))
+            if len(wire) > SHARED_BYTES:
+                return wire
+            self._wire = wire
         return self._wire
 
-    def _number(self) -> int:
+    @property
+    def wire_bytes(self) -> int:
+        """The length of `wire`, without making it."""
+        if not self._front:
+            self._number()
+        return len(self._front) + len(self._parts.stem) + len(self._back)
+
+    def cut(self, begin: int, end: int) -> bytes:
+        """`wire[begin:end]`, without making more of it."""
+        if not self._front:
+            self._number()
+        pieces = []
+        for piece in (self._front, self._parts.stem, self._back):
+            if begin < len(piece) and end > 0:
+                pieces.append(piece[max(0, begin) : end])
+            begin, end = begin - len(piece), end - len(piece)
+        return b"".join(pieces)
+
+    def _number(self) -> None:
+        """Set what stands before and behind the stem."""
+        self._era.seq += 1
+        parts = self._parts
+        number = b"%b%d" % (self._stream.subscription.head, self._era.seq)
+        if self._stream.is_numbered:
+            number += b',"prevSeq":%d' % self._previous()
+        if self.conflated:
+            number += b',"conflated":%d' % self.conflated
+        self._back = b"".join((number, self._own, parts.tail))
+        self.text_bytes = len(parts.stem) + len(self._back)
+        self._front = header(self.text_bytes)
+
+    def _previous(self) -> int:
         """The number of the topic's frame before this one; 0 for the first of an era."""
         stream, era = self._stream, self._era
         self._before = before = stream.last_era, stream.last_seq
@@ -471,8 +505,8 @@ class RelayFrame(Frame):
 
     def unnumber(self) -> None:
         """Give the number back."""
-        if self._wire:
-            self._wire = b""
+        if self._front:
+            self._wire = self._front = self._back = b""
             self._era.seq -= 1
             # Several are given back in any order: the earliest is where the topic stands.
             stream, (era, seq) = self._stream, self._before

@@ -173,8 +173,8 @@ class Writer:
     def _cut_at(self, frames: tuple[Frame, ...], sent: int) -> tuple[Frame, ...]:
         """Meter the frames that are whole in the kernel, go on with the one being cut."""
         whole = 0
-        while sent >= len(frames[whole].wire):
-            sent -= len(frames[whole].wire)
+        while sent >= (size := frames[whole].wire_bytes):
+            sent -= size
             whole += 1
         if whole:
             self.sent += whole
@@ -184,16 +184,20 @@ class Writer:
         return frames[whole + 1 :]
 
     def _continue(self, frame: Frame) -> None:
-        wire = frame.wire
+        size = frame.wire_bytes
         try:
-            if self._sent < len(wire):
-                self._sent += self._wire.send(memoryview(wire)[self._sent :])
+            while self._sent < size:
+                piece = frame.cut(self._sent, self._sent + close_codes.MAX_WRITE_BYTES)
+                taken = self._wire.send(piece)
+                self._sent += taken
+                if taken < len(piece):
+                    break
         except OSError:
             self.is_closing = True
             self._outbox.clear()
             self._cut = None
             return
-        if self._sent < len(wire):
+        if self._sent < size:
             self._buffer_piece(frame)
             return
         self._cut = None
@@ -202,6 +206,6 @@ class Writer:
             self._account.delivered([(frame.channel, 1, frame.text_bytes)])
 
     def _buffer_piece(self, frame: Frame) -> None:
-        piece = frame.wire[self._sent : self._sent + PIECE_BYTES]
+        piece = frame.cut(self._sent, self._sent + PIECE_BYTES)
         self._sent += len(piece)
         self._wire.buffer(piece)

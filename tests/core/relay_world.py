@@ -178,6 +178,9 @@ class Socket:
             wire, told = batch.wire, batch.tally
             try:
                 assert b"".join(frame.wire for frame in batch.frames) == wire
+                for frame in batch.frames:
+                    size = frame.wire_bytes
+                    assert frame.cut(0, size // 2) + frame.cut(size // 2, size + 9) == frame.wire
                 assert tally(batch.frames) == told
                 assert len(batch.frames) == batch.count
             except AssertionError as failure:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streaming.core import streams
 from streaming.core.envelope import Envelope, Position, Role, Times, end_of
 from streaming.core.relay_session import RelaySession
 from streaming.core.topic import Kind, Topic
@@ -56,10 +58,15 @@ blocks = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 2_000), blocks)
+@given(st.integers(0, 2_000), blocks, st.booleans())
 def test_numbers_have_no_holes_however_the_socket_takes_it(
-    appetite: int, steps: list[set[Topic] | int]
+    appetite: int, steps: list[set[Topic] | int], are_large: bool
 ) -> None:
+    with patch.object(streams, "SHARED_BYTES", 0 if are_large else streams.SHARED_BYTES):
+        check_numbers(appetite, steps)
+
+
+def check_numbers(appetite: int, steps: list[set[Topic] | int]) -> None:
     world, kernel, ledger = World(), Kernel(), Ledger()
     cuts: list[str] = []
     writer = Writer(kernel, account=ledger, on_overflow=lambda: cuts.append("slow"))
