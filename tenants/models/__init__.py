@@ -18,19 +18,31 @@ from tenants.models.admission import (
     validate_origins,
     validate_scopes,
 )
+from tenants.models.notices import (
+    Delivery,
+    DeliveryAttempt,
+    Notice,
+    WebhookEndpoint,
+    validate_kinds,
+)
 
 __all__ = [
     "MAX_LISTED",
     "MAX_PER_MINUTE",
     "APIKey",
     "APIKeyQuerySet",
+    "Delivery",
+    "DeliveryAttempt",
+    "Notice",
     "Plan",
     "PlanSubscription",
     "PlanSubscriptionQuerySet",
     "Quota",
     "Tenant",
     "TenantQuerySet",
+    "WebhookEndpoint",
     "default_scopes",
+    "validate_kinds",
     "validate_networks",
     "validate_origins",
     "validate_scopes",
