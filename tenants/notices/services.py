@@ -82,17 +82,25 @@ def notify(
     return notice
 
 
+def check_url(url: str) -> None:
+    """Raises ValidationError for a URL that no endpoint can have."""
+    try:
+        TargetPolicy(allow_private=settings.RELAY_WEBHOOKS_PRIVATE).check_url(url)
+    except TargetRefused as refused:
+        raise ValidationError(f"{refused}.") from None
+
+
 @transaction.atomic
 def add_endpoint(*, tenant: Tenant, url: str, kinds: Iterable[str] = ()) -> ShownSecret:
     """An endpoint of a tenant, told `kinds` (none: everything). Its secret is in the answer and
     nowhere else.
 
-    Raises ValidationError by field. What the URL's name resolves to is judged at each delivery.
+    Raises ValidationError. What the URL's name resolves to is judged at each delivery.
     """
     # The tenant's row is the lock: two at once do not get past the limit together.
     Tenant.objects.select_for_update().get(pk=tenant.pk)
     _require_room(tenant)
-    _check_url(url)
+    check_url(url)
     endpoint = WebhookEndpoint(tenant=tenant, url=url, kinds=list(kinds))
     secret = _derive(endpoint)
     endpoint.fingerprint = secret.fingerprint
@@ -103,8 +111,8 @@ def add_endpoint(*, tenant: Tenant, url: str, kinds: Iterable[str] = ()) -> Show
 
 @transaction.atomic
 def update_endpoint(endpoint: WebhookEndpoint, *, url: str, kinds: Iterable[str]) -> None:
-    """Another URL, other kinds; the secret stays. Raises ValidationError by field."""
-    _check_url(url)
+    """Another URL, other kinds; the secret stays. Raises ValidationError."""
+    check_url(url)
     locked = _locked(endpoint)
     locked.url, locked.kinds = url, list(kinds)
     locked.full_clean()
@@ -245,13 +253,6 @@ def _require_room(tenant: Tenant) -> None:
         raise ValidationError(
             f"{used} endpoints; at most {MAX_ENDPOINTS} can be enabled: disable one first."
         )
-
-
-def _check_url(url: str) -> None:
-    try:
-        TargetPolicy(allow_private=settings.RELAY_WEBHOOKS_PRIVATE).check_url(url)
-    except TargetRefused as refused:
-        raise ValidationError({"url": f"{refused}."}) from None
 
 
 def _derive(endpoint: WebhookEndpoint) -> signature.Secret:
