@@ -67,6 +67,7 @@ async def post(
     """
     target = policy.check_url(url)
     began = time.monotonic()
+    status, body_began = 0, bytearray()
     try:
         async with asyncio.timeout(deadline_s):
             addresses = policy.check_addresses(
@@ -79,25 +80,33 @@ async def post(
                     target, data=body, headers=dict(headers), allow_redirects=False
                 ) as answer,
             ):
-                text = await _excerpt(answer)
-                return Answer(answer.status, text, round((time.monotonic() - began) * 1_000))
-    except TimeoutError:
-        raise NoAnswer(f"no answer within {deadline_s:g} s") from None
-    except socket.gaierror:
-        raise NoAnswer("the host name does not resolve") from None
-    except aiohttp.ClientConnectorCertificateError as error:
-        reason = getattr(error.certificate_error, "verify_message", "") or "not valid for the host"
-        raise NoAnswer(f"the certificate was refused: {reason}"[:EXCERPT_CHARS]) from None
-    except aiohttp.ClientSSLError:
-        raise NoAnswer("no TLS connection") from None
-    except aiohttp.ClientConnectorError as error:
-        if isinstance(error.__cause__, TargetRefused):  # judged as the socket was made
-            raise error.__cause__ from None
-        raise NoAnswer("no connection") from None
-    except aiohttp.ClientResponseError:
-        raise NoAnswer("the answer is not HTTP") from None
-    except (aiohttp.ClientError, OSError):
-        raise NoAnswer("the connection was closed before an answer") from None
+                status = answer.status
+                await _read_beginning(answer, into=body_began)
+    except (TimeoutError, OSError, aiohttp.ClientError) as error:
+        if not status:
+            raise NoAnswer(_why(error, deadline_s)) from None
+        # The status has come; a body that drips, breaks off or lies is cut, and nothing is lost.
+    latency_ms = round((time.monotonic() - began) * 1_000)
+    return Answer(status, _printable(body_began), latency_ms)
+
+
+def _why(error: Exception, deadline_s: float) -> str:
+    """One line without an address: the error's own text names where we connected to."""
+    match error:
+        case TimeoutError():
+            return f"no answer within {deadline_s:g} s"
+        case socket.gaierror():
+            return "the host name does not resolve"
+        case aiohttp.ClientConnectorCertificateError():
+            reason = getattr(error.certificate_error, "verify_message", "")
+            return f"the certificate was refused: {reason or 'not valid for the host'}"[:200]
+        case aiohttp.ClientSSLError():
+            return "no TLS connection"
+        case aiohttp.ClientConnectorError():
+            return "no connection"
+        case aiohttp.ClientResponseError():
+            return "the answer is not HTTP"
+    return "the connection was closed before an answer"
 
 
 def _session(
@@ -106,7 +115,10 @@ def _session(
     def checked_socket(info: Any) -> socket.socket:
         family, kind, protocol, _, address = info
         # The last gate, for whatever got here without our resolver, such as an address in the URL.
-        policy.check_address(str(address[0]))
+        try:
+            policy.check_address(str(address[0]))
+        except TargetRefused as refused:  # who connects tries the next address after an OSError
+            raise PermissionError(str(refused)) from refused
         return socket.socket(family, kind, protocol)
 
     connector = aiohttp.TCPConnector(
@@ -170,11 +182,15 @@ async def _resolved(resolve: Resolve, host: str, port: int) -> Sequence[str]:
     return await asyncio.wrap_future(found)
 
 
-async def _excerpt(answer: aiohttp.ClientResponse) -> str:
-    """The beginning of the body. What follows is never read: the connection is closed."""
-    data = b""
-    while len(data) < _READ_BYTES and (piece := await answer.content.read(_READ_BYTES - len(data))):
-        data += piece
+async def _read_beginning(answer: aiohttp.ClientResponse, *, into: bytearray) -> None:
+    """What follows is never read: the connection is closed."""
+    while len(into) < _READ_BYTES:
+        if not (piece := await answer.content.read(_READ_BYTES - len(into))):
+            break
+        into += piece
     answer.close()
+
+
+def _printable(data: bytes | bytearray) -> str:
     text = data.decode("utf-8", "replace")
     return "".join(char if char.isprintable() else " " for char in text)[:EXCERPT_CHARS]

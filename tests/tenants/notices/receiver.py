@@ -99,6 +99,13 @@ class Receiver:
             handler.wfile.write(b".")
             handler.wfile.flush()
 
+    def drip_header(self, handler: BaseHTTPRequestHandler) -> None:
+        """A header that never ends."""
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while not self.stopping.wait(0.05):
+            handler.wfile.write(b".")
+            handler.wfile.flush()
+
     def hang(self, handler: BaseHTTPRequestHandler) -> None:
         """No answer at all."""
         self.stopping.wait(DEADLINE_S)

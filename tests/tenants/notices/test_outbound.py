@@ -112,24 +112,30 @@ async def test_the_socket_is_judged_once_more() -> None:
         def check_addresses(self, texts: Any) -> list[str]:
             return list(texts)
 
-    with Receiver() as server, pytest.raises(TargetRefused, match="at the socket"):
-        await post(server.url, policy=Late(allow_private=True))
+    with Receiver() as server:
+        for url, addresses in (
+            (server.url, []),
+            (f"http://two.example:{server.port}/", ["127.0.0.1", "127.0.0.2"]),
+        ):
+            Late.judged = 0 if addresses == [] else 1
+            with pytest.raises(NoAnswer, match="no connection"):
+                await post(url, policy=Late(allow_private=True), resolve=Flipping(addresses))
     assert server.received == []
 
 
-@pytest.mark.parametrize("manner", ["drip", "hang"])
+@pytest.mark.parametrize("manner", ["hang", "drip_header", "drip"])
 async def test_a_slow_server_is_cut_at_the_deadline(manner: str) -> None:
     with Receiver() as server:
         server.script = [getattr(server, manner)]
         began_s = time.monotonic()
-        if manner == "hang":
+        if manner == "drip":  # the status was there in time, and it is what counts
+            answer = await post(server.url, deadline_s=0.5)
+            assert answer.status == 200
+            assert 1 <= len(answer.excerpt) < 100
+        else:
             with pytest.raises(NoAnswer, match=r"no answer within 0\.5 s"):
                 await post(server.url, deadline_s=0.5)
-        else:
-            # Enough of the body was not there in time either.
-            with pytest.raises(NoAnswer):
-                await post(server.url, deadline_s=0.5)
-        assert time.monotonic() - began_s < 3
+        assert 0.4 < time.monotonic() - began_s < 3
 
 
 async def test_dns_that_hangs_is_cut_too() -> None:
@@ -172,7 +178,6 @@ async def test_a_compressed_body_stays_compressed() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
         b"HTTP/1.1 999999 ?\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n",
         b"\x00\xff" * 500,
     ],
 )
@@ -181,6 +186,12 @@ async def test_garbage_is_told_in_one_line(data: bytes) -> None:
         await post(server.url)
     assert "\n" not in str(told.value)
     assert "127.0.0.1" not in str(told.value)
+
+
+async def test_a_body_that_lies_takes_nothing_from_the_status() -> None:
+    lie = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"
+    with Receiver(raw(lie)) as server:
+        assert (await post(server.url)).status == 200
 
 
 async def test_nobody_there() -> None:

@@ -294,3 +294,37 @@ def test_two_who_tell_the_same_fact_at_once_tell_it_once(committed: Cast) -> Non
         thread.join()
     assert failures == []
     assert len(told) == Notice.objects.count() == Delivery.objects.count() == 8
+
+
+def test_outcomes_of_one_endpoint_at_once_disable_it_once(committed: Cast) -> None:
+    """Each locks the endpoint before its delivery, and one disables: nobody waits in a circle."""
+    tell(committed.acme, *(f"gap:{n}" for n in range(8)))
+    now = timezone.now()
+    claims = [
+        claimed
+        for seen in Delivery.objects.values_list("pk", "attempts", "next_attempt_at")
+        if (claimed := sending.claim(seen, now=now)) is not None
+    ]
+    since = now - sending.FAILING_AT_MOST
+    WebhookEndpoint.objects.update(failures=1, failing_since=since)
+    barrier, failures = threading.Barrier(len(claims)), []
+
+    def work(claimed: sending.Claim) -> None:
+        try:
+            barrier.wait(10)
+            sending.record(claimed, sending.Outcome("answered 500", http_status=500))
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(claimed,)) for claimed in claims]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert DeliveryAttempt.objects.count() == 8
+    assert not WebhookEndpoint.objects.get().is_enabled
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"abandoned"}
+    assert Notice.objects.filter(kind="webhook.disabled").count() == 1
