@@ -129,13 +129,13 @@ async def test_a_slow_server_is_cut_at_the_deadline(manner: str) -> None:
         server.script = [getattr(server, manner)]
         began_s = time.monotonic()
         if manner == "drip":  # the status was there in time, and it is what counts
-            answer = await post(server.url, deadline_s=0.5)
+            answer = await post(server.url, deadline_s=1.0)
             assert answer.status == 200
             assert 1 <= len(answer.excerpt) < 100
         else:
-            with pytest.raises(NoAnswer, match=r"no answer within 0\.5 s"):
-                await post(server.url, deadline_s=0.5)
-        assert 0.4 < time.monotonic() - began_s < 3
+            with pytest.raises(NoAnswer, match=r"no answer within 1 s"):
+                await post(server.url, deadline_s=1.0)
+        assert 0.9 < time.monotonic() - began_s < 4
 
 
 async def test_dns_that_hangs_is_cut_too() -> None:

@@ -173,7 +173,7 @@ def test_a_lost_secret_key_sends_nothing_unsigned(
 def test_slow_endpoints_wait_beside_each_other_and_hold_nobody_up(
     cast: Cast, receiver: Receiver, shown: services.ShownSecret, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbound.post, "__kwdefaults__", {**_defaults(), "deadline_s": 0.5})
+    monkeypatch.setattr(outbound.post, "__kwdefaults__", {**_defaults(), "deadline_s": 1.0})
     with Receiver() as slow:
         slow.script = [slow.hang]
         for _ in range(5):
