@@ -82,12 +82,22 @@ class Migration(migrations.Migration):
                 ("disabled_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("disabled_reason", models.CharField(blank=True, editable=False, max_length=200)),
                 ("generation", models.PositiveIntegerField(default=1, editable=False)),
-                ("fingerprint", models.CharField(editable=False, max_length=12)),
+                (
+                    "fingerprint",
+                    models.CharField(
+                        editable=False, max_length=12, verbose_name="fingerprint of the secret"
+                    ),
+                ),
                 (
                     "previous_fingerprint",
                     models.CharField(blank=True, editable=False, max_length=12),
                 ),
-                ("previous_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "previous_until",
+                    models.DateTimeField(
+                        blank=True, editable=False, null=True, verbose_name="old secret signs until"
+                    ),
+                ),
                 ("failures", models.PositiveIntegerField(default=0, editable=False)),
                 ("failing_since", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("retry_at", models.DateTimeField(blank=True, editable=False, null=True)),

@@ -66,11 +66,15 @@ class WebhookEndpoint(models.Model):
     disabled_reason = models.CharField(max_length=SHORT_CHARS, blank=True, editable=False)
     # The secret's rotations, and what tells whether SECRET_KEY still gives the one that was shown.
     generation = models.PositiveIntegerField(default=1, editable=False)
-    fingerprint = models.CharField(max_length=FINGERPRINT_CHARS, editable=False)
+    fingerprint = models.CharField(
+        "fingerprint of the secret", max_length=FINGERPRINT_CHARS, editable=False
+    )
     previous_fingerprint = models.CharField(
         max_length=FINGERPRINT_CHARS, blank=True, editable=False
     )
-    previous_until = models.DateTimeField(null=True, blank=True, editable=False)
+    previous_until = models.DateTimeField(
+        "old secret signs until", null=True, blank=True, editable=False
+    )
     # Failures since the last success.
     failures = models.PositiveIntegerField(default=0, editable=False)
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)

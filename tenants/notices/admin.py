@@ -295,14 +295,19 @@ class DeliveryAdmin(ReadOnly, ConfirmingAdmin):
     """What became of each notice, at each endpoint and mailbox."""
 
     list_display = (
-        *("created_at", "tenant", "kind", "target", "state_shown", "attempts"),
-        *("last_status", "last_error", "last_latency_ms", "next_attempt_at"),
+        *("created_at", "tenant", "kind", "target", "state_shown"),
+        *("attempts", "last", "next_attempt_at"),
     )
     list_filter = ("state", DeliveryKindFilter, WayFilter)
     list_select_related = ("tenant", "notice", "endpoint")
     search_fields = ("uid", "address", "endpoint__url", "tenant__name", "tenant__slug")
     date_hierarchy = "created_at"
     show_full_result_count = False
+    fields = (
+        *("uid", "tenant", "notice", "target", "state_shown", "created_at", "delivered_at"),
+        *("attempts", "last_attempt_at", "last", "next_attempt_at"),
+    )
+    readonly_fields = fields
     inlines = (AttemptInline,)
     actions = ("replay",)
     actions_detail = ("replay_this",)
@@ -322,6 +327,12 @@ class DeliveryAdmin(ReadOnly, ConfirmingAdmin):
     )
     def state_shown(self, delivery: Delivery) -> str:
         return delivery.state
+
+    @display(description="last outcome")
+    def last(self, delivery: Delivery) -> str:
+        told = delivery.last_error or str(delivery.last_status or "")
+        took = "" if delivery.last_latency_ms is None else f"in {delivery.last_latency_ms:,} ms"
+        return f"{told} {took}".strip() or "-"
 
     def has_replay_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """A delivery's row is changed by nobody; to send it again is to change what is told."""
