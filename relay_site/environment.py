@@ -20,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 T = TypeVar("T")
 
 PREFIX = "RELAY_"
+MAIL_SCHEMES = ("smtp", "smtp+tls", "smtp+ssl", "consolemail", "filemail")
 DATABASE_SCHEMES = ("mysql", "sqlite")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -134,6 +135,19 @@ class Environment:
             " URL-encode the password)"
         )
         return dict(default)
+
+    def email(self, name: str, *, default: str) -> dict[str, Any]:
+        """Django's mail settings from a URL. No problem quotes the URL: it holds a password."""
+        url = self.text(name)
+        if url:
+            with contextlib.suppress(ImproperlyConfigured, ValueError, KeyError):
+                if url.partition("://")[0] in MAIL_SCHEMES:
+                    return dict(environ.Env.email_url_config(url))
+            self.problems.append(
+                f"{name}: not a mail URL (smtp+tls://user:password@host:587, smtp+ssl://…:465,"
+                " consolemail://; URL-encode the password)"
+            )
+        return dict(environ.Env.email_url_config(default))
 
     def warn_of_unknown(self, prefix: str = PREFIX) -> None:
         """Warn of each variable that has our prefix and that nobody read: most likely misspelt."""

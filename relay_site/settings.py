@@ -52,6 +52,11 @@ RELAY_DRAIN_S = env.number(
 )
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
+#: Whether tenants' webhooks may go to private addresses and over plain http: for relays whose
+#: tenants live in the same network. Off, a tenant can reach only what it could reach from outside.
+RELAY_WEBHOOKS_PRIVATE = env.switch("RELAY_WEBHOOKS_PRIVATE", default=False)
+#: How long the log of delivery attempts is kept.
+RELAY_NOTICES_LOG_DAYS = env.integer("RELAY_NOTICES_LOG_DAYS", default=30, least=1, most=3_650)
 #: What customers are told to connect to, where that differs from the address we listen on.
 RELAY_PUBLIC_URL = env.text("RELAY_PUBLIC_URL").rstrip("/")
 #: The replay log: seconds and MiB of Redis for events (trades, fills, l2Diff, order updates …), and
@@ -150,9 +155,40 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 600.0,
         "options": {"expires": 600.0},
     },
+    # What is due again, and what nobody was woken for; new notices wake a worker themselves.
+    "webhooks": {
+        "task": "tenants.tasks.send_webhooks",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
+    },
+    "mail": {
+        "task": "tenants.tasks.send_mail",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
+    },
+    "delivery-log": {
+        "task": "tenants.tasks.forget_delivery_attempts",
+        "schedule": 3_600.0,
+        "options": {"expires": 3_600.0},
+    },
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
+
+# --- mail -----------------------------------------------------------------------------------------
+
+#: Where mail goes; unset, it is written into the log of the jobs.
+_mail = env.email("EMAIL_URL", default="consolemail://")
+EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"] or "localhost", _mail["EMAIL_PORT"] or 25
+EMAIL_HOST_USER = _mail["EMAIL_HOST_USER"] or ""
+EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
+EMAIL_FILE_PATH = _mail["EMAIL_FILE_PATH"]
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("RELAY_MAIL_FROM", "HL Relay <relay@localhost>")
+if IS_PRODUCTION and not env.is_set("EMAIL_URL"):
+    env.warnings.append("EMAIL_URL: not set, mail to customers is only written to the log")
 
 # --- Django ---------------------------------------------------------------------------------------
 
@@ -164,6 +200,8 @@ if not SECRET_KEY:
     SECRET_KEY = (
         "unset" if IS_PRODUCTION else keep_secret(RELAY_VAR / "secrets" / "django_secret_key")
     )
+#: Comma-separated former keys: sessions, and the secrets of webhooks, go on with them.
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
 ALLOWED_HOSTS = env.words("RELAY_ALLOWED_HOSTS", default=("localhost", "127.0.0.1", "[::1]"))
 CSRF_TRUSTED_ORIGINS = [
     origin for origin in (RELAY_PUBLIC_URL,) if origin.startswith(("http://", "https://"))

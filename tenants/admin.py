@@ -540,3 +540,7 @@ class APIKeyAdmin(ModelAdmin):
 def _counted(number: int, noun: str) -> str:
     """`2 networks`; nothing of none."""
     return f"{number} {noun}{'s' if number > 1 else ''}" if number else ""
+
+
+# The rooms' own pages: Django finds this module alone.
+from tenants.notices import admin as _notices  # noqa: E402, F401

@@ -22,3 +22,6 @@ class TenantsConfig(AppConfig):
         auditlog.register(models.Quota)
         auditlog.register(models.PlanSubscription)
         auditlog.register(models.APIKey, exclude_fields=["digest", "last_used_at"])
+        health = ["failures", "failing_since", "retry_at"]
+        fingerprints = ["fingerprint", "previous_fingerprint"]
+        auditlog.register(models.WebhookEndpoint, exclude_fields=[*fingerprints, *health])

@@ -1,4 +1,4 @@
-"""What admission counts. Never labelled by tenant or key: those have no bound."""
+"""What admission and notices count. Never labelled by tenant or key: those have no bound."""
 
 from prometheus_client import Counter, Gauge
 
@@ -20,4 +20,9 @@ cached_keys = Gauge(
 )
 open_keys = Gauge(
     "relay_admission_open_keys", "Keys with open connections.", multiprocess_mode="livesum"
+)
+delivery_attempts = Counter(
+    "relay_notice_delivery_attempts_total",
+    "Notices sent to endpoints and mailboxes, by what came of it.",
+    ["channel", "result"],
 )

@@ -58,6 +58,21 @@ def test_every_problem_at_once() -> None:
     assert "topsecret" not in "".join(env.problems)
 
 
+def test_mail_by_url() -> None:
+    env = Environment(
+        {"GOOD": "smtp+tls://ada%40x:p%40ss@mail.example:587", "BAD": "http://x:s3cret@y"}
+    )
+    good = env.email("GOOD", default="consolemail://")
+    assert (good["EMAIL_HOST"], good["EMAIL_PORT"]) == ("mail.example", 587)
+    assert (good["EMAIL_HOST_USER"], good["EMAIL_HOST_PASSWORD"]) == ("ada@x", "p@ss")
+    assert good["EMAIL_USE_TLS"] is True
+    for name in ("BAD", "UNSET"):
+        found = env.email(name, default="consolemail://")
+        assert found["EMAIL_BACKEND"] == "django.core.mail.backends.console.EmailBackend"
+    assert [problem.partition(":")[0] for problem in env.problems] == ["BAD"]
+    assert "s3cret" not in env.problems[0]
+
+
 def test_empty_is_unset() -> None:
     """`NAME=` in a unit file means the default."""
     env = Environment({"RELAY_A": "", "PORT": ""})

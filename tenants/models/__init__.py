@@ -21,6 +21,13 @@ from tenants.models.admission import (
     validate_origins,
     validate_scopes,
 )
+from tenants.models.notices import (
+    Delivery,
+    DeliveryAttempt,
+    Notice,
+    WebhookEndpoint,
+    validate_kinds,
+)
 
 __all__ = [
     "MAX_LISTED",
@@ -28,6 +35,9 @@ __all__ = [
     "APIKey",
     "APIKeyQuerySet",
     "Allowance",
+    "Delivery",
+    "DeliveryAttempt",
+    "Notice",
     "Plan",
     "PlanSubscription",
     "PlanSubscriptionQuerySet",
@@ -36,7 +46,9 @@ __all__ = [
     "QuotaOverride",
     "Tenant",
     "TenantQuerySet",
+    "WebhookEndpoint",
     "default_scopes",
+    "validate_kinds",
     "validate_networks",
     "validate_origins",
     "validate_scopes",

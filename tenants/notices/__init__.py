@@ -1,0 +1,1 @@
+"""How a tenant is told something: an outbox, signed webhooks, mail, and a log of each attempt."""
