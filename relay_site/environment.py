@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 PREFIX = "RELAY_"
 DATABASE_SCHEMES = ("mysql", "sqlite")
+SMTP = "django.core.mail.backends.smtp"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _HOST = re.compile(r"[0-9A-Za-z_.:\[\]-]+")
@@ -134,6 +135,21 @@ class Environment:
             " URL-encode the password)"
         )
         return dict(default)
+
+    def mail(self, name: str, *, default: str) -> dict[str, Any]:
+        """`EMAIL_…` settings from a URL, which no problem quotes: it holds a password."""
+        url = self.text(name, default)
+        with contextlib.suppress(ImproperlyConfigured, ValueError, KeyError):
+            found = dict(environ.Env.email_url_config(url))
+            if found["EMAIL_BACKEND"].rpartition(".")[0] != SMTP or found["EMAIL_HOST"]:
+                # A URL has one slash before its path, and a folder's name another.
+                found["EMAIL_FILE_PATH"] = "/" + found["EMAIL_FILE_PATH"].lstrip("/")
+                return found
+        self.problems.append(
+            f"{name}: not a mail URL (smtp+tls://user:password@host:587, smtp://host:25,"
+            " filemail:///folder, consolemail://; URL-encode user and password)"
+        )
+        return dict(environ.Env.email_url_config(default))
 
     def warn_of_unknown(self, prefix: str = PREFIX) -> None:
         """Warn of each variable that has our prefix and that nobody read: most likely misspelt."""
