@@ -449,5 +449,5 @@ class Migration(migrations.Migration):
                 condition=models.Q(("version", ""), _negated=True), name="terms_have_a_version"
             ),
         ),
-        migrations.RunPython(guard, unguard),
+        migrations.RunPython(guard, unguard, atomic=False),
     ]
