@@ -7,6 +7,7 @@ import hashlib
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from cryptography.fernet import Fernet, MultiFernet
 from django import forms
@@ -46,7 +47,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
 class SignupForm(forms.Form):
     """What a sign-up asks besides e-mail and password: the company, and the terms. Who was invited
-    joins a company, and whose owner has accepted the terms."""
+    joins a company whose owner has accepted them, and is asked neither."""
 
     company = forms.CharField(
         max_length=120,
@@ -59,21 +60,18 @@ class SignupForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if followed_invitation(context.request) is not None:
+            del self.fields["company"], self.fields["terms"]
+            return
         version, url = settings.RELAY_TERMS_VERSION, settings.RELAY_TERMS_URL
         label = f"I accept the terms (version {version})"
         if url:
             label = format_html('{}: <a href="{}">{}</a>', label, url, url)
         self.fields["terms"].label = label
 
-    def needs_company(self) -> bool:
-        """Whether this sign-up makes a tenant."""
-        from allauth.core import context
-
-        return followed_invitation(context.request) is None
-
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if self.needs_company():
+        if "company" in self.fields:
             if not cleaned.get("company", "").strip():
                 self.add_error("company", "Name your company, or yourself.")
             if not cleaned.get("terms"):
@@ -82,7 +80,7 @@ class SignupForm(forms.Form):
 
     def signup(self, request: HttpRequest, user: User) -> None:
         """Called by allauth once the user is saved, in the same transaction."""
-        if self.needs_company():
+        if "company" in self.fields:
             open_account(
                 user=user,
                 company=self.cleaned_data["company"],

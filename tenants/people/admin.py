@@ -199,6 +199,16 @@ class MembershipAdmin(NeverAdded, ModelAdmin):
     def delete_model(self, request: HttpRequest, obj: Membership) -> None:
         _say(request, partial(services.remove_member, obj, by=operator(request)))
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """A last owner is shown as what cannot be deleted, with the reason."""
+        deleted, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
+        for membership in objs:
+            try:
+                services.check_removal(membership)
+            except ValidationError as error:
+                protected += error.messages
+        return deleted, counts, perms_needed, protected
+
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
         for membership in queryset:
             self.delete_model(request, membership)

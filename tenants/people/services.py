@@ -193,7 +193,17 @@ def check_role_change(membership: Membership, *, role: str) -> None:
     if role not in list(Role):
         raise ValidationError(f"{role!r} is not one of {', '.join(Role)}.")
     if role != Role.OWNER:
-        _require_another_owner(membership)
+        check_removal(membership)
+
+
+def check_removal(membership: Membership) -> None:
+    """Raises ValidationError, with the code `last_owner`, where `remove_member` would."""
+    owners = set(_owners(membership.tenant).values_list("pk", flat=True))
+    if owners == {membership.pk}:
+        raise ValidationError(
+            f"{membership.tenant} needs an owner: make somebody else one first.",
+            code="last_owner",
+        )
 
 
 @transaction.atomic
@@ -205,7 +215,7 @@ def remove_member(membership: Membership, *, by: Actor) -> None:
     locked = _lock_membership(membership)
     if not (isinstance(by, Membership) and by.pk == locked.pk):
         allowed(by, locked.tenant, may_manage_role=locked.role)
-    _require_another_owner(locked)
+    check_removal(locked)
     _withdraw_all_of(locked)
     locked.delete()
 
@@ -306,15 +316,6 @@ def _lock_invitation(invitation: Invitation, by: Actor) -> tuple[Invitation, Act
 
 def _owners(tenant: Tenant) -> Any:
     return Membership.objects.for_tenant(tenant).filter(role=Role.OWNER)
-
-
-def _require_another_owner(membership: Membership) -> None:
-    owners = set(_owners(membership.tenant).values_list("pk", flat=True))
-    if owners == {membership.pk}:
-        raise ValidationError(
-            f"{membership.tenant} needs an owner: make somebody else one first.",
-            code="last_owner",
-        )
 
 
 def _require_open(invitation: Invitation) -> None:

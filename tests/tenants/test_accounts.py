@@ -147,6 +147,7 @@ def test_closed_sign_up_is_open_to_the_invited(cast: Cast, settings: Any) -> Non
     assert made is not None
     browser = Client()
     browser.get(reverse("invitation_link", args=[made[1]]))
+    assert "company" not in browser.get("/accounts/signup/").content.decode().lower()
     form = {key: FORM[key] for key in ("email", "password1", "password2")}
     assert browser.post("/accounts/signup/", form).status_code == 302
     assert confirm(browser)["Location"] == "/invitations/"
