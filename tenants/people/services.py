@@ -25,8 +25,12 @@ from tenants.people.roles import May, Role, may
 
 #: How long an invitation can be accepted.
 INVITATION_LIFE = timedelta(days=7)
-#: A tenant with more open invitations is asked to wait: each is a mail in our name.
+#: Of a tenant at one time.
 MAX_OPEN_INVITATIONS = 50
+#: Of a tenant in 24 hours, also when they are withdrawn in between.
+MAX_INVITATIONS_A_DAY = 100
+#: Before a member may ask for another mail to the same address.
+RESEND_PAUSE = timedelta(minutes=1)
 #: What a customer says of itself; the tax fields are the operator's to set.
 CUSTOMER_FIELDS = (
     "legal_name",
@@ -55,10 +59,7 @@ def invite(
     lock(tenant)
     actor = allowed(by, tenant, may_manage_role=role)
     check_invitable(tenant, email=email, role=role)
-    if Invitation.objects.for_tenant(tenant).filter(is_open=True).count() >= MAX_OPEN_INVITATIONS:
-        raise ValidationError(
-            f"{MAX_OPEN_INVITATIONS} invitations are open; withdraw some of them first."
-        )
+    _require_few(tenant, at)
     invitation = Invitation(
         tenant=tenant,
         email=email.strip().lower(),
@@ -94,8 +95,11 @@ def resend_invitation(
     """Another mail with another link, good for as long as a new invitation; the old link opens
     nothing any more."""
     at = now or timezone.now()
-    locked, _ = _lock_invitation(invitation, by)
+    locked, actor = _lock_invitation(invitation, by)
     _require_open(locked)
+    is_recent = locked.sent_at is not None and at - locked.sent_at < RESEND_PAUSE
+    if is_recent and isinstance(actor, Membership):
+        raise ValidationError("That mail was sent a moment ago: wait a minute.")
     locked.digest, locked.sent_at, locked.expires_at = None, None, at + INVITATION_LIFE
     locked.save(update_fields=["digest", "sent_at", "expires_at"])
     _send_on_commit(locked)
@@ -323,6 +327,17 @@ def _require_open(invitation: Invitation) -> None:
         raise ValidationError("This invitation has been used.", code="used")
     if invitation.withdrawn_at is not None:
         raise ValidationError("This invitation has been withdrawn.", code="withdrawn")
+
+
+def _require_few(tenant: Tenant, at: datetime) -> None:
+    """Each invitation is a mail in our name to whomever a customer names."""
+    sent = Invitation.objects.for_tenant(tenant)
+    if sent.filter(is_open=True).count() >= MAX_OPEN_INVITATIONS:
+        raise ValidationError(
+            f"{MAX_OPEN_INVITATIONS} invitations are open; withdraw some of them first."
+        )
+    if sent.filter(created_at__gt=at - timedelta(days=1)).count() >= MAX_INVITATIONS_A_DAY:
+        raise ValidationError(f"{MAX_INVITATIONS_A_DAY} invitations in 24 hours; wait for more.")
 
 
 def _withdraw(invitation: Invitation, at: datetime) -> None:

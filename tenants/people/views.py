@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from tenants.models import Invitation
 from tenants.people import services, tokens
 from tenants.people.accounts import FOLLOWED, followed_invitation
 
@@ -20,7 +21,10 @@ from tenants.people.accounts import FOLLOWED, followed_invitation
 def follow_link(request: HttpRequest, token: str) -> HttpResponse:
     """Remember which link was followed and leave the address that holds it at once. Alone it opens
     nothing: who accepts has proved to own the invited e-mail address."""
-    request.session[FOLLOWED] = tokens.digest(token)
+    digest = tokens.digest(token)
+    # What is no link leaves no session behind, or anybody could fill the table.
+    if Invitation.objects.open().filter(digest=digest).exists():
+        request.session[FOLLOWED] = digest
     return redirect("invitation")
 
 

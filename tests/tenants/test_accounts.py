@@ -22,10 +22,12 @@ from django.urls import reverse
 from tenants import selectors
 from tenants.models import Membership, Tenant, TermsAcceptance
 from tenants.people import services
+from tests.tenants.authenticator import Passkey
 from tests.tenants.cast import Cast, make_plan
 from tests.tenants.people import last_code, make_person, owner_of, signed_in
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("redis_server", "fresh_limits")]
+AJAX = {"X-Requested-With": "XMLHttpRequest"}
 FORM = {
     "email": "Dora@example.com",
     "password1": "a long and odd one",
@@ -157,18 +159,25 @@ def test_closed_sign_up_is_open_to_the_invited(cast: Cast, settings: Any) -> Non
     assert Tenant.objects.count() == 2  # no company of her own
 
 
-def test_a_session_is_keyed_anew_at_sign_in() -> None:
+def test_a_session_is_keyed_anew_at_sign_in(cast: Cast) -> None:
+    owner = owner_of(cast.acme, "owner")
+    invitation = services.invite(tenant=cast.acme, email="x@example.com", role="viewer", by=owner)
+    made = services.make_token(invitation.pk)
+    assert made is not None
     ada = make_person("ada")
     ada.set_password("a long and odd one")
     ada.save()
     browser = Client()
-    browser.get("/invitations/some-link")  # a session of an unknown visitor
+    browser.get("/invitations/no-such-link")
+    assert "sessionid" not in browser.cookies
+    browser.get(reverse("invitation_link", args=[made[1]]))  # a visitor's session
     before = browser.session.session_key
     answer = browser.post(
         "/accounts/login/", {"login": "ADA@example.com", "password": "a long and odd one"}
     )
     assert answer.status_code == 302
     assert browser.session["_auth_user_id"] == str(ada.pk)
+    assert before is not None
     assert browser.session.session_key != before
     fixed = Client()
     fixed.cookies["sessionid"] = before
@@ -237,3 +246,31 @@ def test_the_pages_of_second_factors_open_once_the_password_is_given_again() -> 
     TOTP.activate(ada, "JBSWY3DPEHPK3PXP")
     assert browser.post(reverse("mfa_generate_recovery_codes")).status_code == 302
     assert browser.get(reverse("mfa_view_recovery_codes")).status_code == 200
+
+
+def test_a_passkey_signs_in_by_itself(settings: Any) -> None:
+    settings.MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = False  # as in production
+    ada = make_person("ada")
+    passkey = Passkey("https://testserver")
+    browser = signed_in(ada)
+    page = browser.get("/accounts/2fa/webauthn/add/", secure=True)
+    assert page.status_code == 200
+    assert "mfa/js/webauthn.js" in page.content.decode()
+    options = page.context["js_data"]["creation_options"]
+    form = {"name": "laptop", "passwordless": "on", "credential": passkey.register(options)}
+    added = browser.post("/accounts/2fa/webauthn/add/", form, secure=True)
+    assert added.status_code == 302, added.content.decode()
+
+    assert "mfa/js/webauthn.js" in Client().get("/accounts/login/").content.decode()
+    for key, opens in ((Passkey("https://testserver"), False), (passkey, True)):
+        stranger = Client()
+        asked = stranger.get("/accounts/2fa/webauthn/login/", headers=AJAX, secure=True)
+        key.user_handle = passkey.user_handle
+        answer = key.sign_in(asked.json()["request_options"])
+        stranger.post("/accounts/2fa/webauthn/login/", {"credential": answer}, secure=True)
+        assert ("_auth_user_id" in stranger.session) is opens
+        assert (stranger.get("/accounts/email/").status_code == 200) is opens
+    # The same answer again is to a question that is not asked any more.
+    stranger.logout()
+    stranger.post("/accounts/2fa/webauthn/login/", {"credential": answer}, secure=True)
+    assert "_auth_user_id" not in stranger.session

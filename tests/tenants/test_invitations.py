@@ -180,6 +180,31 @@ def test_bad_invitations(cast: Cast, invited: Invitation, email: str, role: str)
         services.invite(tenant=cast.acme, email=email, role=role, by=OPERATOR)
 
 
+def test_our_name_is_not_for_mass_mail(cast: Cast, invited: Invitation) -> None:
+    """Also for who withdraws each invitation and sends the next."""
+    ada = Membership.objects.get(tenant=cast.acme)
+    invited.refresh_from_db()
+    with pytest.raises(ValidationError, match="a moment ago"):
+        services.resend_invitation(invited, by=ada)
+    services.resend_invitation(invited, by=ada, now=timezone.now() + services.RESEND_PAUSE)
+
+    def invite(n: int, **when: Any) -> Invitation:
+        return services.invite(
+            tenant=cast.acme, email=f"x{n}@example.com", role="viewer", by=ada, **when
+        )
+
+    many = [invite(n) for n in range(services.MAX_OPEN_INVITATIONS - 1)]
+    with pytest.raises(ValidationError, match="are open"):
+        invite(100)
+    for invitation in many:
+        services.withdraw_invitation(invitation, by=ada)
+    for n in range(services.MAX_INVITATIONS_A_DAY - services.MAX_OPEN_INVITATIONS):
+        services.withdraw_invitation(invite(n), by=ada)
+    with pytest.raises(ValidationError, match="24 hours"):
+        invite(100)
+    invite(100, now=timezone.now() + timedelta(days=1))
+
+
 def test_the_first_member_is_an_owner(cast: Cast) -> None:
     with pytest.raises(ValidationError, match="owner"):
         services.invite(tenant=cast.acme, email="ben@example.com", role="viewer", by=OPERATOR)
