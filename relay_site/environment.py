@@ -20,8 +20,8 @@ from django.core.exceptions import ImproperlyConfigured
 T = TypeVar("T")
 
 PREFIX = "RELAY_"
-MAIL_SCHEMES = ("smtp", "smtp+tls", "smtp+ssl", "consolemail", "filemail")
 DATABASE_SCHEMES = ("mysql", "sqlite")
+SMTP = "django.core.mail.backends.smtp"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _HOST = re.compile(r"[0-9A-Za-z_.:\[\]-]+")
@@ -136,17 +136,19 @@ class Environment:
         )
         return dict(default)
 
-    def email(self, name: str, *, default: str) -> dict[str, Any]:
-        """Django's mail settings from a URL. No problem quotes the URL: it holds a password."""
-        url = self.text(name)
-        if url:
-            with contextlib.suppress(ImproperlyConfigured, ValueError, KeyError):
-                if url.partition("://")[0] in MAIL_SCHEMES:
-                    return dict(environ.Env.email_url_config(url))
-            self.problems.append(
-                f"{name}: not a mail URL (smtp+tls://user:password@host:587, smtp+ssl://…:465,"
-                " consolemail://; URL-encode the password)"
-            )
+    def mail(self, name: str, *, default: str) -> dict[str, Any]:
+        """`EMAIL_…` settings from a URL, which no problem quotes: it holds a password."""
+        url = self.text(name, default)
+        with contextlib.suppress(ImproperlyConfigured, ValueError, KeyError):
+            found = dict(environ.Env.email_url_config(url))
+            if found["EMAIL_BACKEND"].rpartition(".")[0] != SMTP or found["EMAIL_HOST"]:
+                # A URL has one slash before its path, and a folder's name another.
+                found["EMAIL_FILE_PATH"] = "/" + found["EMAIL_FILE_PATH"].lstrip("/")
+                return found
+        self.problems.append(
+            f"{name}: not a mail URL (smtp+tls://user:password@host:587, smtp://host:25,"
+            " filemail:///folder, consolemail://; URL-encode user and password)"
+        )
         return dict(environ.Env.email_url_config(default))
 
     def warn_of_unknown(self, prefix: str = PREFIX) -> None:

@@ -17,6 +17,9 @@ def production_problems(
     is_sqlite: bool,
     is_redis_set: bool,
     upstreams: str,
+    is_signup_open: bool = False,
+    is_mail_set: bool = False,
+    public_url: str = "",
 ) -> list[str]:
     """All that is unsafe with `RELAY_ENV=production`, one line each, naming the variable and never
     its value.
@@ -40,4 +43,8 @@ def production_problems(
         problems.append("REDIS_URL: production needs its own Redis, not the embedded one")
     if any(upstream.strip().startswith("simulator:") for upstream in upstreams.split(",")):
         problems.append("RELAY_UPSTREAMS: the simulator is no upstream for production")
+    if is_signup_open and not is_mail_set:
+        problems.append("EMAIL_URL: RELAY_SIGNUP is on, and who signs up proves an e-mail address")
+    if is_signup_open and not public_url.startswith("https://"):
+        problems.append("RELAY_PUBLIC_URL: RELAY_SIGNUP is on, and mails link to it: https://…")
     return problems

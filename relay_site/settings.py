@@ -9,6 +9,7 @@ process starts (`relay_site/apps.py`).
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 from relay_site import redis_urls
@@ -65,6 +66,21 @@ RELAY_LOG_S_EVENTS = env.number("RELAY_LOG_S_EVENTS", default=3600.0, least=60.0
 RELAY_LOG_S_BULK = env.number("RELAY_LOG_S_BULK", default=120.0, least=10.0, most=86_400.0)
 RELAY_LOG_MIB_EVENTS = env.integer("RELAY_LOG_MIB_EVENTS", default=256, least=1, most=1_048_576)
 RELAY_LOG_MIB_BULK = env.integer("RELAY_LOG_MIB_BULK", default=256, least=1, most=1_048_576)
+#: What customers see as the name of this relay, in mails and authenticator apps.
+RELAY_SITE_NAME = env.text("RELAY_SITE_NAME", "HL Relay")
+#: Where links in mails lead; a mail has no request whose host it could take.
+RELAY_SITE_URL = (
+    RELAY_PUBLIC_URL
+    if RELAY_PUBLIC_URL.startswith(("http://", "https://"))
+    else f"http://{RELAY_HTTP_HOST}:{RELAY_HTTP_PORT}"
+)
+#: Whether anybody may sign up; who is invited always may.
+RELAY_SIGNUP = env.switch("RELAY_SIGNUP", default=not IS_PRODUCTION)
+#: The code of the plan that who signs up is on; without such a plan they are on none.
+RELAY_SIGNUP_PLAN = env.text("RELAY_SIGNUP_PLAN", "free")
+#: The terms in force, by any name that changes when they do, and where they are to be read.
+RELAY_TERMS_VERSION = env.text("RELAY_TERMS_VERSION", "1")[:40]
+RELAY_TERMS_URL = env.text("RELAY_TERMS_URL")
 env.know("RELAY_METRICS_PORT", "RELAY_TEST_DATA", "RELAY_TEST_DATABASE")
 
 # --- Redis ----------------------------------------------------------------------------------------
@@ -122,6 +138,33 @@ else:
     _database["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# --- cache and mail -------------------------------------------------------------------------------
+
+CACHES = {
+    # Shared, because sign-in is limited across all processes.
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_CACHE_URL,
+        "KEY_PREFIX": "relay:cache",
+    }
+}
+# Files and not the console: a worker's output is a log, and mails hold links that open something.
+_mail = env.mail(
+    "EMAIL_URL",
+    default="smtp://localhost:25" if IS_PRODUCTION else f"filemail://{RELAY_VAR / 'mail'}",
+)
+EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+EMAIL_FILE_PATH = _mail["EMAIL_FILE_PATH"]
+EMAIL_HOST = _mail["EMAIL_HOST"] or "localhost"
+EMAIL_PORT = _mail["EMAIL_PORT"] or 25
+EMAIL_HOST_USER = _mail["EMAIL_HOST_USER"] or ""
+EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS = bool(_mail.get("EMAIL_USE_TLS"))
+EMAIL_USE_SSL = bool(_mail.get("EMAIL_USE_SSL"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "HL Relay <relay@localhost>")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+
 # --- Celery ---------------------------------------------------------------------------------------
 
 CELERY_BROKER_URL = redis_urls.for_celery(REDIS_BROKER_URL)
@@ -172,23 +215,17 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "options": {"expires": 3_600.0},
     },
 }
+CELERY_BEAT_SCHEDULE["suspensions"] = {
+    "task": "tenants.tasks.suspend_due",
+    "schedule": 30.0,
+    "options": {"expires": 30.0},
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 
 # --- mail -----------------------------------------------------------------------------------------
 
 #: Where mail goes; unset, it is written into the log of the jobs.
-_mail = env.email("EMAIL_URL", default="consolemail://")
-EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
-EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"] or "localhost", _mail["EMAIL_PORT"] or 25
-EMAIL_HOST_USER = _mail["EMAIL_HOST_USER"] or ""
-EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_PASSWORD"] or ""
-EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
-EMAIL_FILE_PATH = _mail["EMAIL_FILE_PATH"]
-EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = env.text("RELAY_MAIL_FROM", "HL Relay <relay@localhost>")
-if IS_PRODUCTION and not env.is_set("EMAIL_URL"):
-    env.warnings.append("EMAIL_URL: not set, mail to customers is only written to the log")
 
 # --- Django ---------------------------------------------------------------------------------------
 
@@ -215,10 +252,15 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.humanize",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "channels",
     "auditlog",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "axes",
     "django_prometheus",
     "relay_site",
     "tenants",
@@ -228,6 +270,8 @@ INSTALLED_APPS = [
     "gateway",
 ]
 MIDDLEWARE = [
+    # First: everything below believes REMOTE_ADDR, and nothing below believes a header about it.
+    "relay_site.client_address.client_address",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -237,6 +281,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "auditlog.middleware.AuditlogMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "relay_site.urls"
 ASGI_APPLICATION = "relay_site.asgi.application"
@@ -263,6 +309,48 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+# --- accounts -------------------------------------------------------------------------------------
+
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # first: it stops who is locked out
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "account_email"
+ACCOUNT_ADAPTER = "tenants.people.accounts.AccountAdapter"
+ACCOUNT_SIGNUP_FORM_CLASS = "tenants.people.accounts.SignupForm"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+# Codes to type and not links to follow: a secret in an address ends up in histories and logs.
+ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
+ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
+ACCOUNT_PASSWORD_RESET_BY_CODE_ENABLED = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = f"[{RELAY_SITE_NAME}] "
+ACCOUNT_MAX_EMAIL_ADDRESSES = 5
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+MFA_ADAPTER = "tenants.people.accounts.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = RELAY_SITE_NAME
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not IS_PRODUCTION
+# allauth limits its own pages; the admin's log-in is not one of them.
+AXES_ONLY_ADMIN_SITE = True
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+# Not by name: anybody could then lock every operator out.
+AXES_LOCKOUT_PARAMETERS = ["ip_address"]
+AXES_CLIENT_IP_CALLABLE = "relay_site.client_address.lockout_address"
+AXES_ENABLE_ADMIN = False  # relay_site/admin.py shows them
+AXES_VERBOSE = False
+# Its constraint of one verified account an address is conditional, which MySQL and MariaDB leave
+# out; there only allauth's own checks remain.
+SILENCED_SYSTEM_CHECKS = ["models.W036"]
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -301,6 +389,7 @@ UNFOLD = {
     "SITE_SYMBOL": "bolt",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "LOGIN": {"form": "relay_site.admin_login.OperatorForm"},
 }
 PROMETHEUS_EXPORT_MIGRATIONS = False
 
@@ -324,6 +413,9 @@ if IS_PRODUCTION:
             is_sqlite=IS_SQLITE,
             is_redis_set=REDIS_URL_IS_SET,
             upstreams=RELAY_UPSTREAMS,
+            is_signup_open=RELAY_SIGNUP,
+            is_mail_set=env.is_set("EMAIL_URL"),
+            public_url=RELAY_PUBLIC_URL,
         )
     )
 #: One line each; a process with problems does not start.

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+from allauth.account.views import signup
 from django.contrib import admin
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import path
+from django.urls import include, path
 from django.views.decorators.http import require_safe
 
 from relay_site import health, metrics
+from tenants.people import views as people
+
+
+def whole_signup(request: HttpRequest) -> HttpResponse:
+    """A user, a tenant and its owner, or none of them."""
+    with transaction.atomic() if request.method == "POST" else nullcontext():
+        return signup(request)
 
 
 @require_safe
@@ -26,6 +37,10 @@ def landing(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("", landing, name="landing"),
     path("admin/", admin.site.urls),
+    path("accounts/signup/", whole_signup, name="account_signup"),
+    path("accounts/", include("allauth.urls")),
+    path("invitations/", people.invitation, name="invitation"),
+    path("invitations/<str:token>", people.follow_link, name="invitation_link"),
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("metrics", metrics.metrics_view),

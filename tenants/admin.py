@@ -36,6 +36,7 @@ from tenants.models import (
     Tenant,
     default_scopes,
 )
+from tenants.people import admin as people
 
 #: Keys that one press of a button ends: more is a slip, or work for a script.
 MAX_AT_ONCE = 100
@@ -88,7 +89,7 @@ class TenantForm(forms.ModelForm):
 
     class Meta:
         model = Tenant
-        fields = ("name", "slug", "kind")
+        fields = ("name", "slug", "kind", "support_name", "support_email", "support_phone")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -130,12 +131,23 @@ class TenantAdmin(ModelAdmin):
 
     form = TenantForm
     list_display = ("name", "slug", "kind", "plan_now", "state", "keys_now", "usage")
-    list_filter = ("kind", ("suspended_at", admin.EmptyFieldListFilter))
+    list_filter = (
+        "kind",
+        ("suspended_at", admin.EmptyFieldListFilter),
+        ("suspend_at", admin.EmptyFieldListFilter),
+    )
     search_fields = ("name", "slug")
     prepopulated_fields = {"slug": ("name",)}
-    readonly_fields = ("created_at", "suspended_at", "suspension_reason", "usage")
+    readonly_fields = (
+        "created_at",
+        "suspended_at",
+        "suspension_reason",
+        "suspend_at",
+        "suspend_reason",
+        "usage",
+    )
     inlines = (APIKeyInline, PlanSubscriptionInline)
-    actions = ("suspend", "resume")
+    actions = ("suspend", "suspend_later", "resume")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         usable = Count("api_keys", filter=Q(api_keys__revoked_at=None), distinct=True)
@@ -146,14 +158,23 @@ class TenantAdmin(ModelAdmin):
             .prefetch_related("plan_subscriptions__plan")
         )
 
+    def get_inlines(self, request: HttpRequest, obj: Tenant | None) -> Any:
+        # A tenant exists before anybody is invited to it.
+        return (*self.inlines, *people.INLINES) if obj else self.inlines
+
     @display(description="plan")
     def plan_now(self, tenant: Tenant) -> str:
         current = [row.plan.name for row in tenant.plan_subscriptions.all() if row.is_current]
         return current[0] if current else "none"
 
-    @display(description="state", label={"active": "success", "suspended": "danger"})
+    @display(
+        description="state",
+        label={"active": "success", "suspended": "danger", "suspension announced": "warning"},
+    )
     def state(self, tenant: Tenant) -> str:
-        return "suspended" if tenant.is_suspended else "active"
+        if tenant.is_suspended:
+            return "suspended"
+        return "suspension announced" if tenant.suspend_at else "active"
 
     @display(description="keys", ordering="keys_now")
     def keys_now(self, tenant: Any) -> SafeString:
@@ -178,6 +199,13 @@ class TenantAdmin(ModelAdmin):
         else:
             created = services.create_tenant(name=obj.name, slug=obj.slug, kind=obj.kind, plan=plan)
             obj.pk, obj._state.adding = created.pk, False
+            services.update_tenant(obj)  # its support contact
+
+    def save_formset(
+        self, request: HttpRequest, form: forms.ModelForm, formset: Any, change: bool
+    ) -> None:
+        if not people.save_formset(request, formset):
+            super().save_formset(request, form, formset, change)
 
     def has_delete_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
         # Usage and invoices name their tenant for years: suspend it instead.
@@ -191,11 +219,47 @@ class TenantAdmin(ModelAdmin):
             services.suspend_tenant(tenant, reason=f"suspended in the admin by {request.user}")
         self.message_user(request, f"{len(queryset)} suspended; open connections close within 5 s.")
 
-    @admin.action(description="Resume", permissions=["change"])
+    @admin.action(
+        description="Suspend after a grace: tell the customer now", permissions=["change"]
+    )
+    def suspend_later(
+        self, request: HttpRequest, queryset: QuerySet[Tenant]
+    ) -> HttpResponse | None:
+        form = GraceForm(request.POST if "confirmed" in request.POST else None)
+        if not form.is_valid():
+            context = {"title": "Suspend after a grace?", "tenants": queryset, "form": form}
+            return TemplateResponse(
+                request,
+                "admin/tenants/tenant/suspend.html",
+                {**self.admin_site.each_context(request), "opts": self.opts, **context},
+            )
+        at = timezone.now() + timedelta(days=form.cleaned_data["grace_days"])
+        for tenant in queryset:
+            try:
+                services.schedule_suspension(tenant, at=at, reason=form.cleaned_data["reason"])
+            except ValidationError as error:
+                self.message_user(request, error.messages[0], level=messages.ERROR)
+            else:
+                self.message_user(request, f"{tenant} will be suspended at {at:%Y-%m-%d %H:%M}.")
+        return None
+
+    @admin.action(description="Resume, or call off", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
         for tenant in queryset:
             services.resume_tenant(tenant)
         self.message_user(request, f"{len(queryset)} resumed.")
+
+
+class GraceForm(forms.Form):
+    """When a suspension that is announced takes effect, and what the customer is told."""
+
+    grace_days = forms.IntegerField(
+        initial=7,
+        min_value=1,
+        max_value=services.MAX_GRACE.days,
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
+    reason = forms.CharField(max_length=200, widget=UnfoldAdminTextareaWidget({"rows": 2}))
 
 
 class LinesField(forms.CharField):

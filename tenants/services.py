@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -23,6 +24,8 @@ from tenants.models import APIKey, Plan, PlanSubscription, Tenant
 USE_RESOLUTION = timedelta(minutes=1)
 #: How long an old key may work beside its successor.
 MAX_OVERLAP = timedelta(days=7)
+#: How far ahead a suspension can be announced.
+MAX_GRACE = timedelta(days=90)
 #: What a customer may change of a key, and what its successor takes over.
 KEY_RIGHTS = (
     "name",
@@ -50,14 +53,15 @@ class IssuedKey:
 
 @transaction.atomic
 def create_tenant(
-    *, name: str, plan: Plan, slug: str = "", kind: str = Tenant.Kind.EXTERNAL
+    *, name: str, plan: Plan | None, slug: str = "", kind: str = Tenant.Kind.EXTERNAL
 ) -> Tenant:
-    """A new tenant on `plan`. Raises ValidationError for a slug that is taken or cannot be made
-    from the name."""
+    """A new tenant on `plan`; without one its keys open nothing. Raises ValidationError for a slug
+    that is taken or cannot be made from the name."""
     tenant = Tenant(name=name, slug=slug or slugify(name)[:60], kind=kind)
     tenant.full_clean()
     tenant.save()
-    PlanSubscription.objects.create(tenant=tenant, plan=plan)
+    if plan is not None:
+        PlanSubscription.objects.create(tenant=tenant, plan=plan)
     return tenant
 
 
@@ -167,31 +171,93 @@ def update_key(key: APIKey) -> APIKey:
 
 @transaction.atomic
 def update_tenant(tenant: Tenant) -> Tenant:
-    """Save a tenant's name, slug or kind. Raises ValidationError."""
+    """Save a tenant's name, slug, kind or support contact. Raises ValidationError."""
     tenant.full_clean()
-    tenant.save(update_fields=["name", "slug", "kind"])
+    tenant.save(
+        update_fields=["name", "slug", "kind", "support_name", "support_email", "support_phone"]
+    )
     _announce_tenant(tenant)
     return tenant
 
 
 @transaction.atomic
 def suspend_tenant(tenant: Tenant, *, reason: str, now: datetime | None = None) -> Tenant:
-    """Refuse all keys of a tenant and close what they hold open, until `resume_tenant`."""
-    if tenant.suspended_at is None:
-        tenant.suspended_at = now or timezone.now()
-    tenant.suspension_reason = reason[:200]
-    tenant.save(update_fields=["suspended_at", "suspension_reason"])
-    _announce_tenant(tenant)
+    """Refuse all keys of a tenant and close what they hold open, until `resume_tenant`. Ends any
+    grace; suspending again keeps the first time."""
+    locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    at = locked.suspended_at or now or timezone.now()
+    _save_suspension(tenant, locked, suspended_at=at, suspension_reason=reason[:200])
+    _announce_tenant(locked)
     return tenant
 
 
 @transaction.atomic
-def resume_tenant(tenant: Tenant) -> Tenant:
-    """Let a suspended tenant's keys work again."""
-    tenant.suspended_at, tenant.suspension_reason = None, ""
-    tenant.save(update_fields=["suspended_at", "suspension_reason"])
-    _announce_tenant(tenant)
+def schedule_suspension(
+    tenant: Tenant, *, at: datetime, reason: str, now: datetime | None = None
+) -> Tenant:
+    """Announce to a tenant's people that it will be suspended at `at`; until then nothing changes.
+    Scheduling again replaces time and reason.
+
+    Raises ValidationError for a time that is past or more than 90 days ahead, no reason, and a
+    tenant that is suspended already.
+    """
+    began = now or timezone.now()
+    reason = reason.strip()
+    if not began < at <= began + MAX_GRACE:
+        raise ValidationError(
+            f"The grace must end within {MAX_GRACE.days} days from now, not at {at:%Y-%m-%d %H:%M}."
+        )
+    if not 0 < len(reason) <= 200:
+        raise ValidationError("Say why, in at most 200 characters: the customer reads it.")
+    locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    if locked.is_suspended:
+        raise ValidationError(f"{locked} is suspended already: resume it first.")
+    _save_suspension(tenant, locked, suspend_at=at, suspend_reason=reason)
+    from tenants.tasks import announce_suspension
+
+    transaction.on_commit(partial(announce_suspension.delay, locked.pk))
     return tenant
+
+
+def suspend_due(*, now: datetime) -> int:
+    """Suspend each tenant whose grace has ended by `now`, in a transaction of its own; how many
+    that were. Another turn, or a second one at the same time, finds none left."""
+    due = Tenant.objects.due_for_suspension(now).values_list("pk", flat=True)
+    return sum(_suspend_if_due(tenant_id, now) for tenant_id in list(due))
+
+
+@transaction.atomic
+def _suspend_if_due(tenant_id: int, now: datetime) -> bool:
+    tenant = Tenant.objects.due_for_suspension(now).select_for_update().filter(pk=tenant_id).first()
+    if tenant is None:  # resumed, put off or suspended since it was listed
+        return False
+    suspend_tenant(tenant, reason=tenant.suspend_reason, now=now)
+    return True
+
+
+@transaction.atomic
+def resume_tenant(tenant: Tenant) -> Tenant:
+    """Let a suspended tenant's keys work again, and call off a suspension that is announced."""
+    locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    _save_suspension(tenant, locked)
+    _announce_tenant(locked)
+    return tenant
+
+
+def _save_suspension(
+    given: Tenant,
+    locked: Tenant,
+    *,
+    suspended_at: datetime | None = None,
+    suspension_reason: str = "",
+    suspend_at: datetime | None = None,
+    suspend_reason: str = "",
+) -> None:
+    """All four fields at once, into the row and into the object that the caller goes on with."""
+    for row in (locked, given):
+        row.suspended_at, row.suspension_reason = suspended_at, suspension_reason
+        row.suspend_at, row.suspend_reason = suspend_at, suspend_reason
+    locked.save(update_fields=["suspended_at", "suspension_reason", "suspend_at", "suspend_reason"])
 
 
 @transaction.atomic

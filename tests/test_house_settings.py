@@ -43,6 +43,7 @@ def test_every_problem_at_once() -> None:
             "HOST": "a b",
             "DB": "postgres://u:topsecret@h/n",
             "PROXIES": "10.0.0.1/8, proxy.example",
+            "MAIL": "smtp://u:topsecret@:25",
         }
     )
     assert env.port("PORT", default=8000) == 8000
@@ -53,24 +54,10 @@ def test_every_problem_at_once() -> None:
     assert env.host("HOST", default="127.0.0.1") == "127.0.0.1"
     assert env.database("DB", default={"ENGINE": "e"}) == {"ENGINE": "e"}
     assert env.networks("PROXIES") == ["10.0.0.0/8"]
+    assert env.mail("MAIL", default="smtp://h:25")["EMAIL_HOST"] == "h"
     names = [problem.partition(":")[0] for problem in env.problems]
-    assert names == ["PORT", "LOW", "RATIO", "SWITCH", "WORD", "HOST", "DB", "PROXIES"]
+    assert names == ["PORT", "LOW", "RATIO", "SWITCH", "WORD", "HOST", "DB", "PROXIES", "MAIL"]
     assert "topsecret" not in "".join(env.problems)
-
-
-def test_mail_by_url() -> None:
-    env = Environment(
-        {"GOOD": "smtp+tls://ada%40x:p%40ss@mail.example:587", "BAD": "http://x:s3cret@y"}
-    )
-    good = env.email("GOOD", default="consolemail://")
-    assert (good["EMAIL_HOST"], good["EMAIL_PORT"]) == ("mail.example", 587)
-    assert (good["EMAIL_HOST_USER"], good["EMAIL_HOST_PASSWORD"]) == ("ada@x", "p@ss")
-    assert good["EMAIL_USE_TLS"] is True
-    for name in ("BAD", "UNSET"):
-        found = env.email(name, default="consolemail://")
-        assert found["EMAIL_BACKEND"] == "django.core.mail.backends.console.EmailBackend"
-    assert [problem.partition(":")[0] for problem in env.problems] == ["BAD"]
-    assert "s3cret" not in env.problems[0]
 
 
 def test_empty_is_unset() -> None:
@@ -158,6 +145,9 @@ def test_production_refuses_every_unsafe_default() -> None:
         is_sqlite=True,
         is_redis_set=False,
         upstreams="simulator:",
+        is_signup_open=True,
+        is_mail_set=False,
+        public_url="http://relay.example",
     )
     names = [problem.partition(":")[0] for problem in unsafe]
     assert names == [
@@ -167,6 +157,8 @@ def test_production_refuses_every_unsafe_default() -> None:
         "DATABASE_URL",
         "REDIS_URL",
         "RELAY_UPSTREAMS",
+        "EMAIL_URL",
+        "RELAY_PUBLIC_URL",
     ]
     safe = production_problems(
         is_secret_key_set=True,
@@ -177,6 +169,9 @@ def test_production_refuses_every_unsafe_default() -> None:
         is_sqlite=False,
         is_redis_set=True,
         upstreams="node:///hl/data?info=http://127.0.0.1:3001",
+        is_signup_open=True,
+        is_mail_set=True,
+        public_url="https://relay.example",
     )
     assert safe == []
 

@@ -11,7 +11,7 @@ import tenants.models.notices
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0004_limits_and_allowances"),
+        ("tenants", "0005_people"),
     ]
 
     operations = [

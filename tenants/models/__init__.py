@@ -28,6 +28,15 @@ from tenants.models.notices import (
     WebhookEndpoint,
     validate_kinds,
 )
+from tenants.models.people import (
+    BillingProfile,
+    Invitation,
+    InvitationQuerySet,
+    Membership,
+    TenantScoped,
+    TermsAcceptance,
+    TermsAcceptanceQuerySet,
+)
 
 __all__ = [
     "MAX_LISTED",
@@ -35,8 +44,12 @@ __all__ = [
     "APIKey",
     "APIKeyQuerySet",
     "Allowance",
+    "BillingProfile",
     "Delivery",
     "DeliveryAttempt",
+    "Invitation",
+    "InvitationQuerySet",
+    "Membership",
     "Notice",
     "Plan",
     "PlanSubscription",
@@ -46,6 +59,9 @@ __all__ = [
     "QuotaOverride",
     "Tenant",
     "TenantQuerySet",
+    "TenantScoped",
+    "TermsAcceptance",
+    "TermsAcceptanceQuerySet",
     "WebhookEndpoint",
     "default_scopes",
     "validate_kinds",

@@ -28,6 +28,10 @@ class TenantQuerySet(models.QuerySet["Tenant"]):
         """Those that are not suspended."""
         return self.filter(suspended_at=None)
 
+    def due_for_suspension(self, now: datetime) -> TenantQuerySet:
+        """Those whose grace has ended and who are not suspended yet."""
+        return self.filter(suspended_at=None, suspend_at__lte=now)
+
 
 class Tenant(models.Model):
     """Who pays."""
@@ -43,6 +47,13 @@ class Tenant(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     suspended_at = models.DateTimeField(null=True, blank=True, editable=False)
     suspension_reason = models.CharField(max_length=200, blank=True, editable=False)
+    suspend_at = models.DateTimeField("suspended from", null=True, blank=True, editable=False)
+    suspend_reason = models.CharField(max_length=200, blank=True, editable=False)
+    support_name = models.CharField(
+        "support contact", max_length=120, blank=True, help_text="Whom our support asks for."
+    )
+    support_email = models.EmailField("support e-mail", blank=True)
+    support_phone = models.CharField(max_length=40, blank=True)
 
     objects = TenantQuerySet.as_manager()
 
@@ -55,6 +66,12 @@ class Tenant(models.Model):
             models.CheckConstraint(
                 condition=Q(suspended_at__isnull=False) | Q(suspension_reason=""),
                 name="tenant_reason_only_when_suspended",
+            ),
+            # Announced, or done: never both, and an announcement says why.
+            models.CheckConstraint(
+                condition=Q(suspend_at__isnull=True, suspend_reason="")
+                | (Q(suspend_at__isnull=False, suspended_at__isnull=True) & ~Q(suspend_reason="")),
+                name="tenant_suspension_announced_with_reason",
             ),
         ]
 

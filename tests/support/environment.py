@@ -32,6 +32,8 @@ def clean() -> None:
         is_ours = name.startswith(("RELAY_", "REDIS_")) or name.removesuffix("_FILE") in {
             "DATABASE_URL",
             "DEBUG",
+            "DEFAULT_FROM_EMAIL",
+            "EMAIL_URL",
             "SECRET_KEY",
         }
         if is_ours and name not in KEPT:

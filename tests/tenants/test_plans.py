@@ -81,7 +81,14 @@ def test_a_key_s_last_use_is_written_once_a_minute(cast: Cast) -> None:
 
 INLINES = {
     f"{prefix}-{field}": 0
-    for prefix in ("api_keys", "plan_subscriptions")
+    for prefix in (
+        "api_keys",
+        "plan_subscriptions",
+        "memberships",
+        "invitations",
+        "billing_profile",
+        "terms_acceptances",
+    )
     for field in ("TOTAL_FORMS", "INITIAL_FORMS")
 }
 

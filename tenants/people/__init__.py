@@ -1,0 +1,1 @@
+"""People: who belongs to a tenant, and what each of them may do there."""

@@ -1,0 +1,105 @@
+"""allauth in our words: who may sign up, what they are then, and how second factors are kept."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import context
+from allauth.mfa.adapter import DefaultMFAAdapter
+from cryptography.fernet import Fernet, MultiFernet
+from django import forms
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from tenants.models import Invitation
+from tenants.people.signup import open_account
+
+#: In a session: the digest of the link that was followed.
+FOLLOWED = "invitation"
+
+
+def followed_invitation(request: HttpRequest) -> Invitation | None:
+    """The open invitation whose link this browser followed."""
+    digest = request.session.get(FOLLOWED)
+    return Invitation.objects.open().filter(digest=digest).first() if digest else None
+
+
+class AccountAdapter(DefaultAccountAdapter):
+    """Sign-up is open by setting, and always for who was invited."""
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return settings.RELAY_SIGNUP or followed_invitation(request) is not None
+
+    def get_login_redirect_url(self, request: HttpRequest) -> str:
+        """To the invitation that is waiting, if one is."""
+        if followed_invitation(request) is not None:
+            return reverse("invitation")
+        return str(super().get_login_redirect_url(request))
+
+    get_signup_redirect_url = get_login_redirect_url
+
+
+class SignupForm(forms.Form):
+    """What a sign-up asks besides e-mail and password: the company, and the terms. Who was invited
+    joins a company whose owner has accepted them, and is asked neither."""
+
+    company = forms.CharField(
+        max_length=120,
+        required=False,
+        label="Company",
+        help_text="Or your name; it is what invoices say until you fill in a billing profile.",
+        widget=forms.TextInput(attrs={"autocomplete": "organization", "placeholder": "Company"}),
+    )
+    terms = forms.BooleanField(required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if followed_invitation(context.request) is not None:
+            del self.fields["company"], self.fields["terms"]
+            return
+        version, url = settings.RELAY_TERMS_VERSION, settings.RELAY_TERMS_URL
+        label = f"I accept the terms (version {version})"
+        if url:
+            label = format_html('{}: <a href="{}">{}</a>', label, url, url)
+        self.fields["terms"].label = label
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if "company" in self.fields:
+            if not cleaned.get("company", "").strip():
+                self.add_error("company", "Name your company, or yourself.")
+            if not cleaned.get("terms"):
+                self.add_error("terms", "Without the terms there is no account.")
+        return cleaned
+
+    def signup(self, request: HttpRequest, user: User) -> None:
+        """Called by allauth once the user is saved, in the same transaction."""
+        if "company" in self.fields:
+            open_account(
+                user=user,
+                company=self.cleaned_data["company"],
+                from_address=request.META.get("REMOTE_ADDR"),
+            )
+
+
+class SecondFactorAdapter(DefaultMFAAdapter):
+    """Keeps TOTP seeds and recovery codes encrypted: whoever has only the database has none."""
+
+    def encrypt(self, text: str) -> str:
+        return _fernet().encrypt(text.encode()).decode()
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return _fernet().decrypt(encrypted_text.encode()).decode()
+
+
+def _fernet() -> MultiFernet:
+    """By the secret key; earlier ones still decrypt."""
+    keys = (str(key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
+    digests = (hashlib.sha256(f"relay.second-factor:{key}".encode()).digest() for key in keys)
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(digest)) for digest in digests])
