@@ -31,7 +31,7 @@ from billing.rating.invoice import (
     UsageSource,
 )
 from billing.rating.money import ZERO
-from billing.rating.periods import Period, in_utc, seconds_between, usage_hours
+from billing.rating.periods import Period, full_hour, in_utc, seconds_between, usage_hours
 from billing.rating.prices import Discount, Meter
 from billing.rating.segments import Segment, hours_paid
 from billing.rating.tiers import Share, TierPart, charge
@@ -50,8 +50,9 @@ def rate(
     tax: Tax = NO_TAX,
     wallet: Decimal = ZERO,
 ) -> Rated:
-    """The priced period. `segments` are `segments.segments(period, …)`, `usage` its counts in any
-    cut and order, `wallet` the prepaid balance in whole cents.
+    """The priced period. `segments` are `segments.segments(period, plans, …)`, `usage` the counts
+    of `usage_hours(period, plans)` in any cut and order, `wallet` the prepaid balance in whole
+    cents.
 
     Raises ValueError for usage of another period, a plan of another interval, an amount that is not
     in whole cents or a wallet below 0; AmountTooLarge.
@@ -103,6 +104,9 @@ class _Counted:
 
 def _count(period: Period, segments: Sequence[Segment], usage: Iterable[Usage]) -> _Counted:
     first, end = usage_hours(period)
+    if segments and not segments[0].follows:
+        # Nothing was in force before: the hour in which they begin is theirs.
+        first = min(first, full_hour(segments[0].start))
     found = _Counted()
     ranges = hours_paid(period, segments)
     places: dict[datetime, int | None] = {}

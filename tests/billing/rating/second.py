@@ -231,7 +231,26 @@ def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: in
 
 
 def paying(hour: datetime, terms: list[Terms]) -> Terms | None:
-    """The last terms that hold at some time within the hour."""
+    """The earliest terms that hold at some time within the hour: of an hour of this period, those
+    at its beginning or the first that begin in it."""
     first, last = stamp(hour), stamp(hour + timedelta(hours=1))
     touching = [term for term in terms if term.start < last and term.end > first]
-    return touching[-1] if touching else None
+    return min(touching, key=lambda term: term.start, default=None)
+
+
+def period_of_hour(hour: datetime, all_periods: Sequence[Any], plans: Sequence[Any]) -> int:
+    """Which period an hour's usage is billed in, looked for second by second.
+
+    The one in which, within the hour, a plan is in force for the first time; in an hour without a
+    plan, the one at its beginning; before all of them, the first.
+    """
+    first = stamp(hour)
+    moments = {first, *(stamp(plan.start) for plan in plans)}
+    held = [
+        at
+        for at in sorted(moments)
+        if first <= at < first + 3_600 and any(within(at, plan.start, plan.end) for plan in plans)
+    ]
+    at = held[0] if held else first
+    inside = [n for n, p in enumerate(all_periods) if stamp(p.start) <= at < stamp(p.end)]
+    return inside[0] if inside else 0

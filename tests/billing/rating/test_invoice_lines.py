@@ -245,15 +245,47 @@ def test_what_is_included_is_rounded_up_to_a_whole_unit_once() -> None:
     assert shares(line) == [(Share.INCLUDED, 1, 0), (Share.TIER, 2, 2)]
 
 
-def test_an_hour_is_paid_by_the_terms_in_force_at_its_end() -> None:
+def test_an_hour_is_paid_by_the_terms_in_force_at_its_beginning() -> None:
     spans = [PlanSpan(FREE, NOVEMBER.start, day(10, 12, 30)), PlanSpan(STARTER, day(10, 12, 30))]
     found = segments(NOVEMBER, spans)
     by_hour = {
-        hour: rate(NOVEMBER, found, [used(day(10, hour), 10 * MILLION)]).total for hour in (11, 12)
+        hour: rate(NOVEMBER, found, [used(day(10, hour), 10 * MILLION)]).total for hour in (12, 13)
     }
     fee = rate(NOVEMBER, found, []).total
-    assert by_hour[11] == fee
-    assert by_hour[12] > fee
+    assert by_hour[12] == fee
+    assert by_hour[13] > fee
+
+
+@pytest.mark.parametrize("plan", ["free", "cheaper"])
+def test_a_second_on_another_plan_reprices_no_hour(plan: str) -> None:
+    other = replace(FREE if plan == "free" else GROWTH, fee=Decimal(0))
+    out, back = day(10, 10, 59) + timedelta(seconds=59), day(10, 11)
+    spans = [
+        PlanSpan(STARTER, NOVEMBER.start, out),
+        PlanSpan(other, out, back),
+        PlanSpan(STARTER, back),
+    ]
+    whole = november(on(STARTER), [used(day(10, 10), 101 * MILLION)])
+    assert november(spans, [used(day(10, 10), 101 * MILLION)]).total == whole.total
+    assert whole.total == Decimal("549.00")
+
+
+def test_the_first_hour_of_a_tenant_is_paid_by_what_begins_in_it() -> None:
+    begin = day(1, 10, 30)
+    period = period_at([Anchor(begin, Interval())], begin)
+    rated = rate(period, segments(period, [PlanSpan(STARTER, begin)]), [used(day(1, 10), MILLION)])
+    assert (rated.unmetered, only(rated, LineKind.USAGE).quantity) == ((), MILLION)
+
+
+def test_the_last_hour_of_a_tenant_is_in_its_last_period() -> None:
+    begin = day(1, 10, 30)
+    anchors = [Anchor(begin, Interval())]
+    last, after = period_at(anchors, begin), period_at(anchors, begin + timedelta(days=40))
+    spans = [PlanSpan(STARTER, begin, last.end)]
+    hour = used(last.end.replace(minute=0), 41 * MILLION)
+    assert rate(last, segments(last, spans), [hour]).total == Decimal("249.00")
+    with pytest.raises(ValueError, match="is not of the period"):
+        rate(after, segments(after, spans), [hour])
 
 
 def test_a_plan_that_ends_pays_for_its_last_hour() -> None:
