@@ -2,7 +2,8 @@
 
 1. A fee is charged by the second of each segment, on one line while its price stays the same.
 2. The included amount of a meter is the sum of what its segments include, each by its seconds,
-   rounded up to a whole unit once. Usage takes it up in the order of the segments.
+   rounded up to a whole unit once. Usage takes it up in the order of the segments. A trial has an
+   amount of its own: what is used for nothing takes nothing from the paid days.
 3. What is beyond is charged by the prices in force when it was used: one line, one total and so one
    walk through the tiers for each set of prices. Where nothing about the prices changes, that is
    the total of the period, and it does not matter how usage is cut by hour, channel or segment.
@@ -143,7 +144,7 @@ class _Total:
     """What one set of prices is asked for."""
 
     meter: Meter
-    overage: bool
+    is_trial: bool
     quantity: Decimal = ZERO
     included: Decimal = ZERO
     charged: Decimal = ZERO
@@ -156,7 +157,7 @@ class _Total:
         taken = min(left, quantity)
         self.quantity += quantity
         self.included += taken
-        if self.overage:
+        if self.meter.overage and not self.is_trial:
             self.charged += quantity - taken
         else:
             self.refused += quantity - taken
@@ -168,37 +169,42 @@ class _Total:
 def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> Iterator[Line]:
     codes = dict.fromkeys(meter.code for segment in segments for meter in segment.plan.meters)
     for code in codes:
-        included = _included(period, segments, code)
-        left, spent = Decimal(included), ZERO
+        included = {
+            is_trial: _included(period, segments, code, is_trial=is_trial)
+            for is_trial in (True, False)
+        }
+        left = {is_trial: Decimal(units) for is_trial, units in included.items()}
+        spent = ZERO
         totals: list[_Total] = []
         for place, segment in enumerate(segments):
             meter, sources = segment.plan.meter(code), counted.charged.get((place, code))
             if meter is None or not sources:
                 continue
-            total = _total_of(totals, meter, overage=meter.overage and not segment.is_trial)
-            left -= total.add(sources, left)
+            total = _total_of(totals, meter, is_trial=segment.is_trial)
+            left[total.is_trial] -= total.add(sources, left[total.is_trial])
         for total in totals:
-            line = _usage_line(total, included, spent)
+            line = _usage_line(total, included[total.is_trial], spent)
             spent += line.exact
             yield line
 
 
-def _included(period: Period, segments: Sequence[Segment], code: str) -> int:
+def _included(period: Period, segments: Sequence[Segment], code: str, *, is_trial: bool) -> int:
     seconds = sum(
         segment.included(code) * segment.seconds
         for segment in segments
-        if segment.plan.meter(code) is not None
+        if segment.is_trial is is_trial and segment.plan.meter(code) is not None
     )
     return -(-seconds // period.full_s)
 
 
-def _total_of(totals: list[_Total], meter: Meter, *, overage: bool) -> _Total:
+def _total_of(totals: list[_Total], meter: Meter, *, is_trial: bool) -> _Total:
     """The total of all segments whose prices are those of `meter`."""
-    prices = (meter.pricing, meter.cap, overage)
+    prices = (meter.pricing, meter.cap, meter.overage, is_trial)
     for total in totals:
-        if (total.meter.pricing, total.meter.cap, total.overage) == prices:
+        other = total.meter
+        if (other.pricing, other.cap, other.overage, total.is_trial) == prices:
             return total
-    totals.append(_Total(meter, overage))
+    totals.append(_Total(meter, is_trial))
     return totals[-1]
 
 

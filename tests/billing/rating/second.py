@@ -188,10 +188,10 @@ def discount_again(
 
 def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: int) -> list[int]:
     having = [term for term in terms if code in term.meters]
-    prorated = sum(
-        Fraction(term.included(code) * (term.end - term.start), full_s) for term in having
-    )
-    left = Fraction(-(-prorated // 1))
+    left = {True: Fraction(0), False: Fraction(0)}
+    for term in having:
+        left[term.trial] += Fraction(term.included(code) * (term.end - term.start), full_s)
+    left = {trial: Fraction(-(-share // 1)) for trial, share in left.items()}
     # One entry for each set of prices, in the order they were first used.
     charged: list[tuple[Any, Fraction]] = []
     for term in having:
@@ -209,11 +209,10 @@ def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: in
         quantity = sum(
             (row.units * Fraction(meter.weights.get(row.channel, 1)) for row in rows), Fraction(0)
         )
-        free = min(quantity, left)
-        left -= free
-        overage = meter.overage and not term.trial
-        prices = (meter.pricing, meter.cap, overage)
-        beyond = quantity - free if overage else Fraction(0)
+        free = min(quantity, left[term.trial])
+        left[term.trial] -= free
+        prices = (meter.pricing, meter.cap, meter.overage, term.trial)
+        beyond = quantity - free if meter.overage and not term.trial else Fraction(0)
         for n, (known, before) in enumerate(charged):
             if known == prices:
                 charged[n] = (known, before + beyond)
@@ -221,7 +220,7 @@ def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: in
         else:
             charged.append((prices, beyond))
     found, spent = [], Fraction(0)
-    for (pricing, cap, _), quantity in charged:
+    for (pricing, cap, *_), quantity in charged:
         cost = price_of(pricing, quantity)
         if cap is not None:
             cost = min(cost, max(Fraction(0), Fraction(cap) - spent))

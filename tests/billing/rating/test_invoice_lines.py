@@ -322,6 +322,21 @@ def test_a_trial_is_free_and_charges_from_its_end() -> None:
     ]
 
 
+def test_what_is_used_in_a_trial_takes_nothing_from_the_paid_days() -> None:
+    """30 M in 14 free days, then exactly what 16 paid days of 30 M a month include."""
+    plan = make_plan("p", "49", replace(MESSAGES, pricing=FIVE_PER_MILLION, included=30 * MILLION))
+    spans = [begin_trial(replace(plan, trial=Trial(14)), NOVEMBER.start)]
+    rated = november(spans, [used(day(5), 30 * MILLION), used(day(20), 16 * MILLION)])
+    free, paid = (line for line in rated.lines if line.kind is LineKind.USAGE)
+    assert [(share, quantity) for share, quantity, _ in shares(free)] == [
+        (Share.INCLUDED, 14 * MILLION),
+        (Share.REFUSED, 16 * MILLION),
+    ]
+    assert shares(paid) == [(Share.INCLUDED, 16 * MILLION, 0)]
+    more = november(spans, [used(day(5), 1), used(day(20), 17 * MILLION)])
+    assert more.total - rated.total == 5
+
+
 def test_a_trial_that_does_not_convert_ends_the_plan() -> None:
     plan = replace(STARTER, trial=Trial(10, converts=False))
     rated = november([begin_trial(plan, NOVEMBER.start)], [])
