@@ -184,7 +184,7 @@ def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> It
             left[total.is_trial] -= total.add(sources, left[total.is_trial])
         for total in totals:
             line = _usage_line(total, included[total.is_trial], spent)
-            spent += line.exact
+            spent += line.amount
             yield line
 
 
@@ -209,7 +209,8 @@ def _total_of(totals: list[_Total], meter: Meter, *, is_trial: bool) -> _Total:
 
 
 def _usage_line(total: _Total, included: int, spent: Decimal) -> Line:
-    """`spent` is what the meter cost under earlier prices of the period: a cap is for both."""
+    """`spent` is what the meter was invoiced under earlier prices of the period: a cap is for
+    both, and for what the customer sees, rounded."""
     meter = total.meter
     parts = []
     if total.included:

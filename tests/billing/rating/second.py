@@ -224,8 +224,8 @@ def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: in
         cost = price_of(pricing, quantity)
         if cap is not None:
             cost = min(cost, max(Fraction(0), Fraction(cap) - spent))
-        spent += cost
         found.append(cents(cost))
+        spent += Fraction(found[-1], 100)
     return found
 
 

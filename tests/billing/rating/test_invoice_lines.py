@@ -206,6 +206,17 @@ def test_a_cap_is_for_the_whole_period() -> None:
     assert [amount for *_, amount in amounts(rated)][2:] == ["30.00", "20.00"]
 
 
+def test_a_cap_is_of_what_is_invoiced() -> None:
+    """Half a cent became a whole one: 99 cents are left of the dollar, not 99.5, which are 1.00."""
+    old, new = (
+        make_plan(code, "0", replace(MESSAGES, pricing=PerUnit(Decimal(price)), cap=Decimal(1)))
+        for code, price in (("old", "0.005"), ("new", "0.007"))
+    )
+    spans = [PlanSpan(old, NOVEMBER.start, day(16)), PlanSpan(new, day(16))]
+    rated = november(spans, [used(day(2), 1), used(day(20), MILLION)])
+    assert [amount for *_, amount in amounts(rated)][2:] == ["0.01", "0.99"]
+
+
 # --- segments ---------------------------------------------------------------------------------
 
 
