@@ -7,7 +7,8 @@
 3. What is beyond is charged by the prices in force when it was used: one line, one total and so one
    walk through the tiers for each set of prices. Where nothing about the prices changes, that is
    the total of the period, and it does not matter how usage is cut by hour, channel or segment.
-4. Then discounts in the order given, adjustments, the tax on each line, and last the wallet.
+4. Then discounts in the order given, adjustments, the tax on what is left of each line, and last
+   the wallet.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def rate(
     with money.exact():
         counted = _count(period, segments, usage)
         lines = [*_fees(period, segments), *_usage(period, segments, counted), *_free(counted)]
-        lines = [*lines, *_discounts(period, discounts, lines)]
+        lines = _discounted(period, discounts, lines)
         lines += [_adjustment(item) for item in adjustments]
         lines = [_taxed(line, tax) for line in lines]
         subtotal = sum((line.amount for line in lines), start=_cents(ZERO))
@@ -342,12 +343,13 @@ def _share(amount: Decimal, seconds: int, full_s: int) -> Decimal:
 # --- discounts, adjustments, tax --------------------------------------------------------------
 
 
-def _discounts(
-    period: Period, discounts: Sequence[Discount], lines: Sequence[Line]
-) -> Iterator[Line]:
-    # What is left of each line: a discount takes from its lines in their order, so that the next
-    # one on the same lines finds less.
+def _discounted(period: Period, discounts: Sequence[Discount], lines: Sequence[Line]) -> list[Line]:
+    """`lines` with what discounts leave of them, and the lines of the discounts."""
+    # A discount takes from its lines in their order, so that the next one on the same lines finds
+    # less; and so that a line is taxed on what is left of it: tax on the lines of discounts, each
+    # rounded by itself, would leave a cent of tax on an invoice of nothing.
     left = [line.amount for line in lines]
+    taking = []
     for discount in discounts:
         places = [n for n, line in enumerate(lines) if _applies(discount, line)]
         base = sum((left[n] for n in places), start=ZERO)
@@ -359,7 +361,9 @@ def _discounts(
             taken = min(off, left[n])
             left[n] -= taken
             off -= taken
-        yield line
+        taking.append(line)
+    nets = (replace(line, net=net) for line, net in zip(lines, left, strict=True))
+    return [*nets, *taking]
 
 
 def _applies(discount: Discount, line: Line) -> bool:
@@ -388,6 +392,7 @@ def _discount_line(period: Period, discount: Discount, base: Decimal) -> Line | 
         unit="",
         exact=exact.copy_negate(),
         amount=money.rounded(exact.copy_negate()),
+        net=_cents(ZERO),
         parts=(
             DiscountPart(
                 base=base,
@@ -409,6 +414,7 @@ def _adjustment(item: Adjustment) -> Line:
         unit="",
         exact=item.amount,
         amount=_cents(item.amount),
+        net=_cents(item.amount),
         original=item.original,
         is_taxable=item.is_taxable,
     )
@@ -416,7 +422,7 @@ def _adjustment(item: Adjustment) -> Line:
 
 def _taxed(line: Line, tax: Tax) -> Line:
     percent = tax.percent if line.is_taxable and not tax.reverse_charge else ZERO
-    return replace(line, tax_percent=percent, tax=money.rounded(line.amount * percent / 100))
+    return replace(line, tax_percent=percent, tax=money.rounded(line.net * percent / 100))
 
 
 def _cents(amount: Decimal) -> Decimal:

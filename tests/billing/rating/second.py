@@ -186,6 +186,31 @@ def discount_again(
     return base, min(Fraction(base, 100), full)
 
 
+def settle_again(
+    discounts: Sequence[Any],
+    period: Any,
+    lines: Sequence[tuple[str, str, int]],
+    tax_percent: Fraction,
+) -> tuple[int, int]:
+    """The cents without tax and of tax that discounts leave of lines of (kind, code, cents).
+
+    Each discount eats its cents out of its lines, one line after the other; each line is taxed on
+    the cents that nothing ate.
+    """
+    rest = list(lines)
+    for discount in discounts:
+        _, exact = discount_again(discount, period, rest)
+        wanted = discount.applies_to.split(":")
+        hunger = cents(exact)
+        for n, (kind, code, amount) in enumerate(rest):
+            if wanted == ["invoice"] or wanted in ([kind], [kind, code]):
+                bite = hunger if hunger < amount else amount
+                rest[n] = (kind, code, amount - bite)
+                hunger -= bite
+    taxes = [cents(Fraction(amount, 100) * tax_percent / 100) for *_, amount in rest]
+    return sum(amount for *_, amount in rest), sum(taxes)
+
+
 def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: int) -> list[int]:
     having = [term for term in terms if code in term.meters]
     left = {True: Fraction(0), False: Fraction(0)}

@@ -30,6 +30,7 @@ from billing.rating.prices import (
     Graduated,
     Interval,
     Meter,
+    Metric,
     Override,
     Package,
     PerUnit,
@@ -468,6 +469,19 @@ def test_tax_is_rounded_on_each_line() -> None:
     )
     assert [f"{line.tax:f}" for line in rated.lines] == ["3.77", "0.00", "0.00"]
     assert (rated.subtotal, rated.tax_total) == (Decimal("54.01"), Decimal("3.77"))
+
+
+def test_an_invoice_of_nothing_owes_no_tax() -> None:
+    """5 % of each 0.10 would be a cent, and of −0.30 two: a cent of tax on nothing."""
+    meters = [
+        replace(MESSAGES, code=metric, metric=metric, pricing=PerUnit(Decimal("0.10")))
+        for metric in (Metric.MESSAGES, Metric.BYTES, Metric.REQUESTS)
+    ]
+    usage = [Usage(day(2), metric, "", "", 1) for metric in ("messages", "bytes", "requests")]
+    free, vat = discount(percent=Decimal(100)), Tax("VAT", Decimal(5))
+    rated = november(on(make_plan("p", "0", *meters)), usage, discounts=[free], tax=vat)
+    assert (rated.subtotal, rated.tax_total, rated.total) == (0, 0, 0)
+    assert [line.net for line in rated.lines] == [0] * 5
 
 
 def test_reverse_charge_leaves_the_tax_to_the_customer() -> None:

@@ -33,7 +33,13 @@ from billing.rating.segments import AddOnSpan, PlanSpan, Segment, hours_paid, se
 from billing.rating.tiers import TierPart
 from tests.billing.rating import plans as random_plans
 from tests.billing.rating.plans import make_plan, november_with
-from tests.billing.rating.second import cents, discount_again, period_of_hour, rate_again
+from tests.billing.rating.second import (
+    cents,
+    discount_again,
+    period_of_hour,
+    rate_again,
+    settle_again,
+)
 
 few = settings(max_examples=40)
 CHANNELS = (*random_plans.CHANNELS, "bbo")
@@ -220,6 +226,20 @@ def test_a_discount_takes_its_share_and_no_more(
     off = charged.total - month.rated(discounts=[first]).total
     assert off * 100 == cents(exact) <= base
     assert 0 <= month.rated(discounts=[first, *others]).total <= charged.total - off
+
+
+@few
+@given(months(), st.lists(random_plans.discounts, max_size=4), st.decimals(0, 30, places=2))
+def test_what_discounts_leave_is_taxed(
+    month: Month, discounts: list[Discount], percent: Decimal
+) -> None:
+    lines = [(line.kind.value, line.code, int(line.amount * 100)) for line in month.rated().lines]
+    rated = month.rated(discounts=discounts, tax=Tax("VAT", percent))
+    again = settle_again(discounts, month.period, lines, Fraction(percent))
+    assert (int(rated.subtotal * 100), int(rated.tax_total * 100)) == again
+    assert sum(line.net for line in rated.lines) == rated.subtotal
+    free = Discount(code="all", name="All", starts_at=month.period.start, percent=Decimal(100))
+    assert month.rated(discounts=[*discounts, free], tax=Tax("VAT", percent)).total == 0
 
 
 @few
