@@ -168,10 +168,13 @@ class _Total:
 
 
 def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> Iterator[Line]:
-    codes = dict.fromkeys(meter.code for segment in segments for meter in segment.plan.meters)
-    for code in codes:
+    # By the metric as well: another plan may count something else under the same code.
+    found = dict.fromkeys(
+        (meter.code, meter.metric) for segment in segments for meter in segment.plan.meters
+    )
+    for code, metric in found:
         included = {
-            is_trial: _included(period, segments, code, is_trial=is_trial)
+            is_trial: _included(period, segments, code, metric, is_trial=is_trial)
             for is_trial in (True, False)
         }
         left = {is_trial: Decimal(units) for is_trial, units in included.items()}
@@ -179,7 +182,7 @@ def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> It
         totals: list[_Total] = []
         for place, segment in enumerate(segments):
             meter, sources = segment.plan.meter(code), counted.charged.get((place, code))
-            if meter is None or not sources:
+            if meter is None or meter.metric != metric or not sources:
                 continue
             total = _total_of(totals, meter, is_trial=segment.is_trial)
             left[total.is_trial] -= total.add(sources, left[total.is_trial])
@@ -189,11 +192,15 @@ def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> It
             yield line
 
 
-def _included(period: Period, segments: Sequence[Segment], code: str, *, is_trial: bool) -> int:
+def _included(
+    period: Period, segments: Sequence[Segment], code: str, metric: str, *, is_trial: bool
+) -> int:
     seconds = sum(
         segment.included(code) * segment.seconds
         for segment in segments
-        if segment.is_trial is is_trial and segment.plan.meter(code) is not None
+        if segment.is_trial is is_trial
+        and (meter := segment.plan.meter(code)) is not None
+        and meter.metric == metric
     )
     return -(-seconds // period.full_s)
 

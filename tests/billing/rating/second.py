@@ -153,8 +153,8 @@ def rate_again(
     kinds["plan_fee"] = [cents(fee) for fee in plan_fees.values()]
     kinds["add_on_fee"] = [cents(fee) for fee in add_on_fees.values()]
 
-    for code in {code for term in terms for code in term.meters}:
-        kinds["usage"] += _meter_cents(code, terms, usage, full_s)
+    for code, metric in {(m.code, m.metric) for term in terms for m in term.meters.values()}:
+        kinds["usage"] += _meter_cents(code, metric, terms, usage, full_s)
 
     amounts = [amount for kind in kinds.values() for amount in kind]
     taxes = [cents(Fraction(amount, 100) * tax_percent / 100) for amount in amounts]
@@ -211,8 +211,10 @@ def settle_again(
     return sum(amount for *_, amount in rest), sum(taxes)
 
 
-def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: int) -> list[int]:
-    having = [term for term in terms if code in term.meters]
+def _meter_cents(
+    code: str, metric: str, terms: list[Terms], usage: Sequence[Any], full_s: int
+) -> list[int]:
+    having = [t for t in terms if code in t.meters and t.meters[code].metric == metric]
     left = {True: Fraction(0), False: Fraction(0)}
     for term in having:
         left[term.trial] += Fraction(term.included(code) * (term.end - term.start), full_s)

@@ -282,6 +282,21 @@ def test_a_second_on_another_plan_reprices_no_hour(plan: str) -> None:
     assert whole.total == Decimal("549.00")
 
 
+def test_one_code_of_two_metrics_is_two_lines() -> None:
+    """Each with what it includes and its own cap: bytes are no messages."""
+    pricing = PerUnit(Decimal(1), 1_000)
+    use = replace(MESSAGES, code="use", pricing=pricing, included=3_000, cap=Decimal(3))
+    one = make_plan("one", "0", use)
+    other = make_plan("other", "0", replace(use, metric=Metric.BYTES, included=0))
+    spans = [PlanSpan(one, NOVEMBER.start, day(11)), PlanSpan(other, day(11))]
+    rated = november(spans, [used(day(2), 4_000), Usage(day(20), "bytes", "", "", 5_000)])
+    assert [
+        (line.unit, line.quantity, f"{line.amount:f}")
+        for line in rated.lines
+        if line.kind is LineKind.USAGE
+    ] == [("messages", 4_000, "3.00"), ("bytes", 5_000, "3.00")]
+
+
 def test_the_first_hour_of_a_tenant_is_paid_by_what_begins_in_it() -> None:
     begin = day(1, 10, 30)
     period = period_at([Anchor(begin, Interval())], begin)
