@@ -148,14 +148,25 @@ def hours_paid(period: Period, found: Sequence[Segment]) -> tuple[tuple[datetime
 
 
 def overridden(plan: PlanPrices, own: Override) -> PlanPrices:
-    """`plan` with a tenant's own terms in place of its own. Its own meters come first, so they win
-    where both could count a channel."""
+    """`plan` with a tenant's own terms in place of its own.
+
+    The tenant's meters come first, so they win where both name a channel. One that names none is
+    for what no meter names, if it replaces such a one of the plan; else it is for the whole metric,
+    and the plan's meters of that, which would count nothing, are left out.
+    """
+    rest = {(meter.code, meter.metric) for meter in plan.meters if not meter.channels}
+    swept = {
+        meter.metric
+        for meter in own.meters
+        if not meter.channels and (meter.code, meter.metric) not in rest
+    }
     own_codes = {meter.code for meter in own.meters}
     return replace(
         plan,
         fee=plan.fee if own.fee is None else own.fee,
         entitlements=own.entitlements or plan.entitlements,
-        meters=own.meters + tuple(m for m in plan.meters if m.code not in own_codes),
+        meters=own.meters
+        + tuple(m for m in plan.meters if m.code not in own_codes and m.metric not in swept),
     )
 
 

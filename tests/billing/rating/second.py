@@ -47,8 +47,20 @@ class Terms:
     @property
     def meters(self) -> dict[str, Any]:
         found = {} if self.own is None else {meter.code: meter for meter in self.own.meters}
+        # A meter of the tenant's own that names no channel and is not the plan's "all others" under
+        # the same code has the metric for itself.
+        alone = {
+            mine.metric
+            for mine in found.values()
+            if not mine.channels
+            and not any(
+                theirs.code == mine.code and theirs.metric == mine.metric and not theirs.channels
+                for theirs in self.plan.meters
+            )
+        }
         for meter in self.plan.meters:
-            found.setdefault(meter.code, meter)
+            if meter.metric not in alone:
+                found.setdefault(meter.code, meter)
         return found
 
     def included(self, code: str) -> int:

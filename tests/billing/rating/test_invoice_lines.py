@@ -385,6 +385,30 @@ def test_own_terms_replace_the_plans() -> None:
     ]
 
 
+def test_a_tenants_own_rate_wins_over_what_the_plan_names() -> None:
+    l4 = replace(MESSAGES, code="l4", channels=("l4Book",), pricing=PerUnit(Decimal(9)))
+    rest = replace(MESSAGES, pricing=PerUnit(Decimal(2)))
+    plan = make_plan("p", "0", l4, rest)
+    usage = [used(day(2), 1, "l4Book"), used(day(2), 1, "bbo")]
+
+    def cost(*meters: Meter) -> list[str]:
+        own = Override(plan="p", starts_at=day(1), meters=meters)
+        rated = rate(NOVEMBER, segments(NOVEMBER, on(plan), overrides=[own]), usage)
+        return [f"{line.code} {line.amount:f}" for line in rated.lines if line.sources]
+
+    one = PerUnit(Decimal(1))
+    assert cost() == ["l4 9.00", "messages 2.00"]
+    # A rate for everything is for everything.
+    assert cost(replace(rest, code="flat-rate", pricing=one)) == ["flat-rate 2.00"]
+    assert cost(replace(l4, channels=(), pricing=one)) == ["l4 2.00"]
+    # In place of the plan's meter of all others, it is for all others.
+    assert cost(replace(rest, pricing=one)) == ["messages 1.00", "l4 9.00"]
+    assert cost(replace(rest, code="books", channels=("l4Book",), pricing=one)) == [
+        "books 1.00",
+        "messages 2.00",
+    ]
+
+
 def test_two_plans_at_one_time_are_refused() -> None:
     with pytest.raises(ValueError, match="2 terms hold at"):
         segments(NOVEMBER, [*on(FREE), PlanSpan(STARTER, day(3), day(4))])
