@@ -56,14 +56,20 @@ def rate(
     of `usage_hours(period, plans)` in any cut and order, `wallet` the prepaid balance in whole
     cents.
 
-    Raises ValueError for usage of another period, a plan of another interval, an amount that is not
-    in whole cents or a wallet below 0; AmountTooLarge.
+    Raises ValueError for usage of another period, a plan of another interval, fewer than one of an
+    add-on, a tax that is not within 0 and 100 percent, an amount that is not in whole cents or a
+    wallet below 0; AmountTooLarge.
     """
     if wallet < 0:
         raise ValueError(f"a wallet holds 0 or more, not {wallet}")
     for segment in segments:
         if segment.plan.interval != period.interval:
             raise ValueError(f"plan {segment.plan.code} is not billed by {period.interval}")
+        for add_on, quantity in segment.add_ons:
+            if quantity < 1:
+                raise ValueError(f"{quantity} of add-on {add_on.code}, where 1 is the least")
+    if not 0 <= tax.percent <= 100:
+        raise ValueError(f"a tax of {money.render(tax.percent)} percent is not within 0 and 100")
     with money.exact():
         counted = _count(period, segments, usage)
         lines = [*_fees(period, segments), *_usage(period, segments, counted), *_free(counted)]

@@ -568,6 +568,11 @@ def test_what_does_not_fit_is_refused() -> None:
     yearly = make_plan("yearly", "500", interval=Interval(Unit.YEAR))
     with pytest.raises(ValueError, match="plan yearly is not billed by"):
         november(on(yearly), [])
+    with pytest.raises(ValueError, match="-1 of add-on order-book"):
+        november(on(STARTER), [], [AddOnSpan(BOOKS, day(1), quantity=-1)])
+    for percent in ("-5", "100.01"):
+        with pytest.raises(ValueError, match="is not within 0 and 100"):
+            rate(NOVEMBER, found, [], tax=Tax("VAT", Decimal(percent)))
     with pytest.raises(AmountTooLarge):
         november_with(PerUnit(Decimal(1_000)), 10**17)
 
