@@ -27,6 +27,7 @@ from tenants.admission.errors import (
 )
 from tenants.admission.principal import Limits, Principal
 from tenants.admission.quotas import Lease
+from tenants.admission.store import RedisStore
 from tenants.models import APIKey
 from tests.support.services import Service, start_redis
 from tests.tenants.cast import Cast
@@ -211,6 +212,35 @@ async def test_the_doorbell_is_heard_again_after_redis_came_back(
                     # Announcing again is what a second press of the button does.
                     await in_thread(changes.announce, [issued.key.digest])
                     await asyncio.sleep(0.05)
+        finally:
+            await asyncio.to_thread(back.stop)
+
+
+async def test_an_announcement_that_met_a_dead_redis_is_made_when_it_is_back(
+    committed_cast: Cast, own_redis: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tenants.admission.control.REVALIDATE_EVERY_S", 3_600)
+    monkeypatch.setattr(changes, "RETRY_AFTER_S", 0.05)
+    monkeypatch.setattr(changes, "RETRY_AT_MOST_AFTER_S", 0.2)
+    issued = await issue(committed_cast)
+    port = int(own_redis.url.rsplit(":", 1)[1].split("/")[0])
+    async with running_edge() as edge:
+        edge.open(await edge.control.authenticate(issued.raw, scope="ws"))
+        own_redis.kill()
+        await in_thread(services.revoke_key, issued.key)
+        back = await asyncio.to_thread(start_redis, tmp_path / "back", port=port)
+        try:
+            store = RedisStore(back.url)
+            async with asyncio.timeout(15):
+                # Nobody presses the button again.
+                while not (entries := (await store.get([issued.key.digest])).entries):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert entries[issued.key.digest].principal is None
+            await store.aclose()
+            thread = changes._later._thread
+            if thread is not None:
+                await asyncio.to_thread(thread.join, 15)
+            assert changes._later._thread is None
         finally:
             await asyncio.to_thread(back.stop)
 
