@@ -14,7 +14,7 @@ import redis
 from django.db import connections
 from django.utils import timezone
 
-from tenants import services
+from tenants import selectors, services
 from tenants.admission import changes, keys
 from tenants.admission.access import NOBODY, Caller
 from tenants.admission.control import AdmissionControl
@@ -422,6 +422,23 @@ async def test_a_door_the_key_was_not_issued_for_stays_shut(relay: Cast) -> None
         refusal = await edge.refusal(issued.raw, scope="ws")
         assert isinstance(refusal, ScopeMissing)
         assert await edge.control.authenticate(issued.raw, scope="info")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"allowed_networks": ["192.0.2.7/24"]},
+        {"allowed_networks": "192.0.2.0/24"},
+        {"allowed_networks": {}},
+        {"allowed_networks": [7]},
+        {"allowed_origins": 7},
+        {"scopes": "ws"},
+    ],
+)
+def test_a_row_of_nonsense_refuses_its_own_key_alone(cast: Cast, wrong: dict[str, Any]) -> None:
+    broken, good = (services.issue_key(tenant=cast.acme, name="bot").key for _ in range(2))
+    APIKey.objects.filter(pk=broken.pk).update(**wrong)
+    assert set(selectors.principals_by_digest([broken.digest, good.digest])) == {good.digest}
 
 
 def test_revoking_twice_keeps_the_first_time(cast: Cast) -> None:
