@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, cast
 
+import structlog
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
@@ -36,6 +37,8 @@ from tenants.models import (
     Tenant,
     default_scopes,
 )
+
+log = structlog.get_logger(__name__)
 
 #: Keys that one press of a button ends: more is a slip, or work for a script.
 MAX_AT_ONCE = 100
@@ -451,7 +454,8 @@ class APIKeyAdmin(ModelAdmin):
     ) -> HttpResponse:
         # A page, not a message: Django keeps messages in a cookie or the session until they are
         # shown.
-        return self._page(request, "issued", title="API keys issued", issued=issued, **context)
+        title = "API keys issued" if issued else "No API key issued"
+        return self._page(request, "issued", title=title, issued=issued, **context)
 
     def _page(self, request: HttpRequest, name: str, **context: Any) -> HttpResponse:
         response = TemplateResponse(
@@ -481,15 +485,19 @@ class APIKeyAdmin(ModelAdmin):
         form = RotateForm(request.POST if is_confirmed else None)
         if not form.is_valid():
             return self._confirm(request, queryset, "rotate", form=form)
-        issued, refused = [], []
-        for key in queryset:
+        # Each rotation is committed by itself, so whatever becomes of the others, what was issued
+        # is shown: nobody can show it again.
+        issued: list[services.IssuedKey] = []
+        refused: list[str] = []
+        for key in list(queryset):
             try:
                 issued.append(services.rotate_key(key, overlap=form.overlap))
             except ValidationError as error:
                 refused += error.messages
-        for line in refused:
-            self.message_user(request, line, level=messages.ERROR)
-        return self._show_once(request, issued, overlap=form.overlap) if issued else None
+            except Exception as error:
+                log.exception("key_not_rotated", key=key.prefix, error=type(error).__name__)
+                refused.append(f"{key.prefix}… could not be rotated just now: try again.")
+        return self._show_once(request, issued, refused=refused, overlap=form.overlap)
 
     @admin.action(
         description="Revoke: refuse at once, close open connections", permissions=["change"]

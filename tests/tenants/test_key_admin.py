@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
@@ -146,6 +147,48 @@ def test_rotate_asks_and_then_shows_the_successor_once(operator: Client, cast: C
     dump = io.StringIO()
     call_command("dumpdata", stdout=dump)  # also the audit trail, the session and the messages
     assert raw[keys.SHOWN_CHARS :] not in dump.getvalue()
+
+
+def test_what_was_issued_is_shown_whatever_fails_after_it(
+    operator: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [services.issue_key(tenant=cast.acme, name=f"bot {n}").key for n in range(3)]
+    rotate, calls = services.rotate_key, []
+
+    def falters(key: APIKey, **options: Any) -> services.IssuedKey:
+        calls.append(key)
+        if len(calls) == 2:
+            raise OperationalError(1213, "Deadlock found when trying to get lock")
+        return rotate(key, **options)
+
+    monkeypatch.setattr(services, "rotate_key", falters)
+    answer = operator.post(
+        LIST, pressed("rotate", *chosen, confirmed="yes", amount="0", unit="days")
+    )
+    assert answer.status_code == 200
+    shown = raw_keys(answer.content)
+    assert len(shown) == 2
+    assert {keys.digest(raw) for raw in shown} == set(
+        APIKey.objects.exclude(first_key=None).values_list("digest", flat=True)
+    )
+    told = answer.content.decode()
+    assert f"{calls[1].prefix}… could not be rotated just now" in told
+    assert "Deadlock" not in told
+    calls[1].refresh_from_db()
+    assert calls[1].rotated_at is None
+
+
+def test_a_second_press_says_what_the_first_one_did(operator: Client, cast: Cast) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot").key
+    asked = operator.get(page_of(key, "rotate")).content.decode()
+    assert "onsubmit" in asked
+    confirmed = pressed("rotate", key, confirmed="yes", amount="0", unit="days")
+    assert len(raw_keys(operator.post(LIST, confirmed).content)) == 1
+    again = operator.post(LIST, confirmed)
+    assert again.status_code == 200
+    assert raw_keys(again.content) == set()
+    assert "rotate the successor" in again.content.decode()
+    assert APIKey.objects.count() == 2
 
 
 @pytest.mark.parametrize(
