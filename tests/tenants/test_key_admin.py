@@ -267,6 +267,38 @@ def test_what_was_promised_cannot_be_posted(operator: Client, cast: Cast) -> Non
     assert {name: value for name, value in vars(key).items() if not name.startswith("_")} == before
 
 
+def test_two_staff_with_one_page_are_told(operator: Client, cast: Cast) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot", scopes=["ws", "info"]).key
+    opened = operator.get(page_of(key)).content.decode()
+    found = re.search(r'name="opened_as" value="([^"]+)"', opened)
+    assert found is not None
+    first = form_of(cast, opened_as=found[1], scopes=["info"], allowed_networks="192.0.2.7")
+    assert operator.post(page_of(key), first).status_code == 302
+    second = form_of(cast, opened_as=found[1], scopes=["ws", "info"], note="called")
+    answer = operator.post(page_of(key), second)
+    assert answer.status_code == 200
+    assert "changed since you opened it" in answer.content.decode()
+    key.refresh_from_db()
+    assert (key.scopes, key.allowed_networks, key.note) == (["info"], ["192.0.2.7/32"], "")
+
+
+def test_what_comes_between_the_form_and_the_write_is_told(
+    operator: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot").key
+    update = services.update_key
+
+    def late(mine: APIKey) -> APIKey:
+        APIKey.objects.filter(pk=key.pk).update(scopes=["info"])
+        return update(mine)
+
+    monkeypatch.setattr(services, "update_key", late)
+    answer = operator.post(page_of(key), form_of(cast, note="called"), follow=True)
+    assert "changed since you opened it" in answer.content.decode()
+    key.refresh_from_db()
+    assert key.note == ""
+
+
 def test_who_may_only_look_changes_nothing(operator: Client, cast: Cast) -> None:
     key = services.issue_key(tenant=cast.acme, name="bot").key
     viewer = staff("view")
