@@ -6,11 +6,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, cast
 
+import structlog
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
@@ -28,6 +29,7 @@ from unfold.widgets import (
 from tenants import selectors, services
 from tenants.admission.principal import Scope
 from tenants.models import (
+    KEY_RIGHTS,
     APIKey,
     APIKeyQuerySet,
     Plan,
@@ -37,6 +39,8 @@ from tenants.models import (
     default_scopes,
 )
 from tenants.people import admin as people
+
+log = structlog.get_logger(__name__)
 
 #: Keys that one press of a button ends: more is a slip, or work for a script.
 MAX_AT_ONCE = 100
@@ -292,9 +296,15 @@ class APIKeyForm(forms.ModelForm):
         "Programs send no origin: with a list here they are refused.",
     )
 
+    opened_as = forms.CharField(required=False, widget=forms.HiddenInput)
+
     class Meta:
         model = APIKey
-        fields = ("tenant", "environment", *services.KEY_RIGHTS)
+        fields = ("tenant", "environment", *KEY_RIGHTS)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["opened_as"].initial = self.instance.opened_as
 
     def clean(self) -> dict[str, Any]:
         """What the model cannot say here: a constraint on a field that is not on the page."""
@@ -302,6 +312,10 @@ class APIKeyForm(forms.ModelForm):
         expires_at = cleaned.get("expires_at")
         if expires_at is not None and expires_at < self.instance.created_at:
             self.add_error("expires_at", "A key cannot expire before it was issued.")
+        opened_as = cleaned.get("opened_as")
+        # The instance is still what this request read; later changes are found by the service.
+        if opened_as and services.is_changed_since(opened_as, self.instance):
+            self.add_error(None, services.CHANGED)
         return cleaned
 
 
@@ -420,7 +434,7 @@ class APIKeyAdmin(ModelAdmin):
         ("How long", {"fields": ("expires_at",)}),
     )
     #: What only an issued key has.
-    issued_fieldset = ("So far", {"fields": readonly_fields})
+    issued_fieldset = ("So far", {"fields": (*readonly_fields, "opened_as")})
 
     def get_fieldsets(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
         return (*self.fieldsets, self.issued_fieldset) if obj else self.fieldsets
@@ -491,6 +505,15 @@ class APIKeyAdmin(ModelAdmin):
         link = '<a href="{}" class="text-primary-600">{}… of {}</a>'
         return format_html_join(", ", link, links) or "none"
 
+    def changeform_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().changeform_view(request, *arguments, **options)
+        except ValidationError as error:
+            # Somebody else saved between the check of the form and the write.
+            for line in error.messages:
+                self.message_user(request, line, level=messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
     def save_model(self, request: HttpRequest, obj: APIKey, form: Any, change: bool) -> None:
         if change:
             services.update_key(obj)
@@ -498,7 +521,7 @@ class APIKeyAdmin(ModelAdmin):
         issued = services.issue_key(
             tenant=obj.tenant,
             environment=obj.environment,
-            **{right: getattr(obj, right) for right in services.KEY_RIGHTS},
+            **{right: getattr(obj, right) for right in KEY_RIGHTS},
         )
         # The admin goes on with this object (its log entry, its inlines), so it becomes the row
         # that was written.
@@ -515,7 +538,8 @@ class APIKeyAdmin(ModelAdmin):
     ) -> HttpResponse:
         # A page, not a message: Django keeps messages in a cookie or the session until they are
         # shown.
-        return self._page(request, "issued", title="API keys issued", issued=issued, **context)
+        title = "API keys issued" if issued else "No API key issued"
+        return self._page(request, "issued", title=title, issued=issued, **context)
 
     def _page(self, request: HttpRequest, name: str, **context: Any) -> HttpResponse:
         response = TemplateResponse(
@@ -545,15 +569,19 @@ class APIKeyAdmin(ModelAdmin):
         form = RotateForm(request.POST if is_confirmed else None)
         if not form.is_valid():
             return self._confirm(request, queryset, "rotate", form=form)
-        issued, refused = [], []
-        for key in queryset:
+        # Each rotation is committed by itself, so whatever becomes of the others, what was issued
+        # is shown: nobody can show it again.
+        issued: list[services.IssuedKey] = []
+        refused: list[str] = []
+        for key in list(queryset):
             try:
                 issued.append(services.rotate_key(key, overlap=form.overlap))
             except ValidationError as error:
                 refused += error.messages
-        for line in refused:
-            self.message_user(request, line, level=messages.ERROR)
-        return self._show_once(request, issued, overlap=form.overlap) if issued else None
+            except Exception as error:
+                log.exception("key_not_rotated", key=key.prefix, error=type(error).__name__)
+                refused.append(f"{key.prefix}… could not be rotated just now: try again.")
+        return self._show_once(request, issued, refused=refused, overlap=form.overlap)
 
     @admin.action(
         description="Revoke: refuse at once, close open connections", permissions=["change"]

@@ -7,13 +7,16 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import TypeVar
 
+import structlog
 from django.db.models import Q
 from django.utils import timezone
 
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
-from tenants.admission.principal import DEFAULT_MAX_LAG_S, NO_LIMITS, Limits, Principal
+from tenants.admission.principal import DEFAULT_MAX_LAG_S, NO_LIMITS, Limits, Network, Principal
 from tenants.models import APIKey, APIKeyQuerySet, PlanSubscription, Tenant
+
+log = structlog.get_logger(__name__)
 
 #: Bounds the length of one `IN (…)`: SQLite builds differ (999 to 250,000 parameters), 500 fits
 #: all.
@@ -34,6 +37,10 @@ def principals_by_digest(
         keys = list(APIKey.objects.usable(at).filter(digest__in=chunk).select_related("tenant"))
         plans = _plans_of({key.tenant_id for key in keys})
         for key in keys:
+            lists = _lists_of(key)
+            if lists is None:
+                continue
+            scopes, networks, origins = lists
             plan_code, limits = plans.get(key.tenant_id, ("", NO_LIMITS))
             found[key.digest] = Principal(
                 tenant_id=key.tenant_id,
@@ -42,13 +49,13 @@ def principals_by_digest(
                 key_prefix=key.prefix,
                 environment=Environment(key.environment),
                 plan_code=plan_code,
-                scopes=frozenset(key.scopes),
+                scopes=scopes,
                 limits=limits,
                 expires_at=key.expires_at,
                 digest=key.digest,
                 family_id=key.family_id,
-                networks=tuple(ip_network(text) for text in key.allowed_networks),
-                origins=frozenset(key.allowed_origins),
+                networks=networks,
+                origins=origins,
                 rate=(
                     Rate(key.rate_per_minute, key.rate_burst or key.rate_per_minute)
                     if key.rate_per_minute
@@ -56,6 +63,25 @@ def principals_by_digest(
                 ),
             )
     return found
+
+
+def _lists_of(
+    key: APIKey,
+) -> tuple[frozenset[str], tuple[Network, ...], frozenset[str]] | None:
+    """The scopes, networks and origins of a key; None when a row says nonsense, as an import or a
+    hand in the database may write it. Then that key alone is refused, not all that are asked for
+    with it."""
+    for name in ("scopes", "allowed_networks", "allowed_origins"):
+        texts = getattr(key, name)
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            log.error("key_unreadable", key=key.prefix, field=name)
+            return None
+    try:
+        networks = tuple(ip_network(text) for text in key.allowed_networks)
+    except ValueError:
+        log.error("key_unreadable", key=key.prefix, field="allowed_networks")
+        return None
+    return frozenset(key.scopes), networks, frozenset(key.allowed_origins)
 
 
 def family_of(key: APIKey) -> APIKeyQuerySet:

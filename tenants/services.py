@@ -18,28 +18,15 @@ from django.utils.text import slugify
 from tenants import selectors
 from tenants.admission import changes, keys
 from tenants.admission.principal import DEFAULT_SCOPES
-from tenants.models import APIKey, Plan, PlanSubscription, Tenant
+from tenants.models import KEY_RIGHTS, APIKey, Plan, PlanSubscription, Tenant
 
 #: `last_used_at` is written at most this often per key.
 USE_RESOLUTION = timedelta(minutes=1)
+CHANGED = "It was changed since you opened it: open it again, and change what is left to change."
 #: How long an old key may work beside its successor.
 MAX_OVERLAP = timedelta(days=7)
 #: How far ahead a suspension can be announced.
 MAX_GRACE = timedelta(days=90)
-#: What a customer may change of a key, and what its successor takes over.
-KEY_RIGHTS = (
-    "name",
-    "scopes",
-    "allowed_networks",
-    "allowed_origins",
-    "rate_per_minute",
-    "rate_burst",
-    "daily_quota",
-    "monthly_quota",
-    "owner",
-    "note",
-    "expires_at",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +82,7 @@ def issue_key(
     )
     key.full_clean()
     key.save()
+    key._opened_as = key.rights_now()
     changes.announce_on_commit([key.digest])
     return IssuedKey(key=key, raw=raw)
 
@@ -156,17 +144,28 @@ def _why_not_rotated(key: APIKey, at: datetime) -> str | None:
 
 @transaction.atomic
 def update_key(key: APIKey) -> APIKey:
-    """Save a key's `KEY_RIGHTS`. Raises ValidationError.
+    """Save a key's `KEY_RIGHTS`. Raises ValidationError, also when they are not any more what `key`
+    was read with: saving an older copy would undo what somebody else restricted meanwhile.
 
     A rotated key keeps its end: whoever opened its page before the rotation must not undo it.
     """
     locked = APIKey.objects.select_for_update().get(pk=key.pk)
+    if key.opened_as and is_changed_since(key.opened_as, locked):
+        raise ValidationError(CHANGED)
     if locked.rotated_at is not None:
         key.rotated_at, key.expires_at = locked.rotated_at, locked.expires_at
     key.full_clean()
     key.save(update_fields=KEY_RIGHTS)
+    key._opened_as = key.rights_now()
     changes.announce_on_commit([key.digest])
     return key
+
+
+def is_changed_since(opened_as: str, key: APIKey) -> bool:
+    """Whether the rights of `key` are not those of `APIKey.opened_as`; the end of a rotated key
+    aside, which nobody can change."""
+    was, now = opened_as.partition(" "), key.rights_now().partition(" ")
+    return was[0] != now[0] or (key.rotated_at is None and was[2] != now[2])
 
 
 @transaction.atomic

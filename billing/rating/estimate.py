@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from billing.rating import money
 from billing.rating.invoice import NO_TAX, Rated, Tax, Usage
-from billing.rating.periods import Anchor, period_at
+from billing.rating.periods import Anchor, full_hour, period_at
 from billing.rating.prices import AddOnPrices, Discount, Interval, PlanPrices, Unit
 from billing.rating.rate import rate
 from billing.rating.segments import Segment, entitled
 from billing.rating.tiers import Share, TierPart
 
-# Any will do: a whole period costs the same wherever it lies.
+# Any will do without discounts: a whole period costs the same wherever it lies.
 _ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 _MONTHS_PER_YEAR = 12
 _DAYS_PER_YEAR = 365
@@ -64,18 +64,23 @@ def estimate(
     *,
     discounts: Sequence[Discount] = (),
     tax: Tax = NO_TAX,
+    at: datetime | None = None,
 ) -> Estimate:
-    """The price of a whole period of `offer`, after its trial, at the projected use.
+    """The price of a whole period of `offer` that begins `at`, after its trial, at the projected
+    use. Only discounts hang on the time, and with them it must be given.
 
     Use that no meter of the plan counts is free under it (`rated.unmetered`), so to compare plans
-    that charge for different metrics, project all of them. Raises as `rate`.
+    that charge for different metrics, project all of them. Raises as `rate`, and ValueError for
+    discounts without a time.
     """
-    interval = offer.plan.interval
-    period = period_at([Anchor(_ANY_TIME, interval)], _ANY_TIME)
+    if at is None and discounts:
+        raise ValueError("discounts hold at their time: say `at` when the period begins")
+    interval, begin = offer.plan.interval, at or _ANY_TIME
+    period = period_at([Anchor(begin, interval)], begin)
     segment = Segment(start=period.start, end=period.end, plan=offer.plan, add_ons=offer.add_ons)
     months, of = _months(interval)
     usage = [
-        Usage(period.start, use.metric, use.channel, "", -(-use.units * months // of))
+        Usage(full_hour(period.start), use.metric, use.channel, "", -(-use.units * months // of))
         for use in projected
     ]
     rated = rate(period, [segment], usage, discounts=discounts, tax=tax)

@@ -77,8 +77,9 @@ class Line:
     """One line: `quantity` of `unit` (a metric, or what an interval is counted in) of what `code`
     and `name` say, for the `reason` of what is zero-rated.
 
-    `exact` is the amount before rounding, `amount` in whole cents without tax, `tax` what
-    `tax_percent` of that is. `sources` are the usage it was made of.
+    `exact` is the amount before rounding, `amount` in whole cents without tax. `net` is what
+    discounts leave of it, and `tax` is `tax_percent` of that; a discount is in the nets of the
+    lines it is taken from, and 0 itself. `sources` are the usage it was made of.
     """
 
     kind: LineKind
@@ -93,6 +94,7 @@ class Line:
     sources: tuple[UsageSource, ...] = ()
     original: tuple[datetime, datetime] | None = None
     is_taxable: bool = True
+    net: Decimal = ZERO
     tax_percent: Decimal = ZERO
     tax: Decimal = ZERO
 
@@ -125,7 +127,8 @@ NO_TAX = Tax()
 class Rated:
     """A priced period.
 
-    `subtotal` + `tax_total` = `total`, all sums of rounded lines; `prepaid` of it comes from the
+    `subtotal` (of amounts, and so of nets) + `tax_total` = `total`, all sums of rounded lines;
+    `prepaid` of it comes from the
     wallet, and `due` is the rest (below 0 when credits exceed charges).
     """
 

@@ -6,11 +6,11 @@ began on the 31st is billed on the 28th of February and on the 31st of March.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from billing.rating.prices import Interval, Unit
 
@@ -30,12 +30,14 @@ class Period:
     """`[start, end)`, part of the full interval `[start, full_end)`.
 
     The two ends differ only where a new anchor cut the period short; prices are for the full one.
+    `is_first` is the tenant's first of all.
     """
 
     start: datetime
     end: datetime
     full_end: datetime
     interval: Interval
+    is_first: bool = False
 
     @property
     def full_s(self) -> int:
@@ -44,6 +46,18 @@ class Period:
 
     def __contains__(self, at: datetime) -> bool:
         return self.start <= at < self.end
+
+
+class Held(Protocol):
+    """Something that holds in `[start, end)`; None is without end."""
+
+    @property
+    def start(self) -> datetime:
+        """From when on."""
+
+    @property
+    def end(self) -> datetime | None:
+        """Until before when."""
 
 
 def in_utc(at: datetime) -> datetime:
@@ -63,13 +77,26 @@ def full_hour(at: datetime) -> datetime:
     return in_utc(at).replace(minute=0, second=0)
 
 
-def usage_hours(period: Period) -> tuple[datetime, datetime]:
-    """The half-open range of hours whose usage belongs to `period`.
+def usage_hours(period: Period, plans: Iterable[Held] = ()) -> tuple[datetime, datetime]:
+    """The half-open range of hours whose usage belongs to `period`, of a tenant on `plans`.
 
     Usage is summed by the hour, so an hour in which one period ends and the next begins belongs
-    wholly to the next: it is in one of them, and the first hour of a tenant is in its first.
+    wholly to the period of `paid_at`: the one that ends, unless the tenant had no plan and joined
+    one in the next. The first hour of a tenant is in its first period. Each hour is in one period.
     """
-    return full_hour(period.start), full_hour(period.end)
+    held = list(plans)
+    first = full_hour(period.start) if period.is_first else _first_paid(period.start, held)
+    return first, _first_paid(period.end, held)
+
+
+def paid_at(hour: datetime, plans: Iterable[Held]) -> datetime:
+    """Whose terms at which instant pay for the whole of an hour: those in force at its beginning,
+    because usage prices change on full hours; without any, those that begin first within it."""
+    spans = [(in_utc(span.start), None if span.end is None else in_utc(span.end)) for span in plans]
+    if any(start <= hour and (end is None or hour < end) for start, end in spans):
+        return hour
+    begun = (start for start, end in spans if end is None or start < end)
+    return min((start for start in begun if hour < start < hour + HOUR), default=hour)
 
 
 def boundary(anchor: Anchor, n: int) -> datetime:
@@ -89,6 +116,10 @@ def periods(anchors: Sequence[Anchor]) -> Iterator[Period]:
     Their union is all time from the first anchor on, and no two overlap. Raises ValueError when an
     anchor is not after the one before.
     """
+    yield from _periods(anchors, has_earlier=False)
+
+
+def _periods(anchors: Sequence[Anchor], *, has_earlier: bool) -> Iterator[Period]:
     for n, anchor in enumerate(anchors):
         until = in_utc(anchors[n + 1].at) if n + 1 < len(anchors) else None
         if until is not None and until <= in_utc(anchor.at):
@@ -97,7 +128,13 @@ def periods(anchors: Sequence[Anchor]) -> Iterator[Period]:
             start, full_end = boundary(anchor, k), boundary(anchor, k + 1)
             if until is not None and start >= until:
                 break
-            yield Period(start, min(full_end, until or full_end), full_end, anchor.interval)
+            yield Period(
+                start,
+                min(full_end, until or full_end),
+                full_end,
+                anchor.interval,
+                is_first=n == k == 0 and not has_earlier,
+            )
 
 
 def period_at(anchors: Sequence[Anchor], at: datetime) -> Period:
@@ -107,10 +144,17 @@ def period_at(anchors: Sequence[Anchor], at: datetime) -> Period:
     if not begun:
         raise ValueError(f"{at} is before the first anchor")
     # Only the anchor in force and the one that cuts it: the walk is as long as that one's periods.
-    for period in periods(anchors[len(begun) - 1 : len(begun) + 1]):
+    near = anchors[len(begun) - 1 : len(begun) + 1]
+    for period in _periods(near, has_earlier=len(begun) > 1):
         if at in period:
             return period
     raise AssertionError("periods end only with the calendar")
+
+
+def _first_paid(at: datetime, plans: Sequence[Held]) -> datetime:
+    """The first hour that is paid for by terms of `at` or later."""
+    hour = full_hour(at)
+    return hour if paid_at(hour, plans) >= at else hour + HOUR
 
 
 def _days(year: int, month: int) -> int:

@@ -2,11 +2,13 @@
 
 1. A fee is charged by the second of each segment, on one line while its price stays the same.
 2. The included amount of a meter is the sum of what its segments include, each by its seconds,
-   rounded up to a whole unit once. Usage takes it up in the order of the segments.
+   rounded up to a whole unit once. Usage takes it up in the order of the segments. A trial has an
+   amount of its own: what is used for nothing takes nothing from the paid days.
 3. What is beyond is charged by the prices in force when it was used: one line, one total and so one
    walk through the tiers for each set of prices. Where nothing about the prices changes, that is
    the total of the period, and it does not matter how usage is cut by hour, channel or segment.
-4. Then discounts in the order given, adjustments, the tax on each line, and last the wallet.
+4. Then discounts in the order given, adjustments, the tax on what is left of each line, and last
+   the wallet.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from billing.rating.invoice import (
     UsageSource,
 )
 from billing.rating.money import ZERO
-from billing.rating.periods import Period, in_utc, seconds_between, usage_hours
+from billing.rating.periods import Period, full_hour, in_utc, seconds_between, usage_hours
 from billing.rating.prices import Discount, Meter
 from billing.rating.segments import Segment, hours_paid
 from billing.rating.tiers import Share, TierPart, charge
@@ -50,21 +52,28 @@ def rate(
     tax: Tax = NO_TAX,
     wallet: Decimal = ZERO,
 ) -> Rated:
-    """The priced period. `segments` are `segments.segments(period, …)`, `usage` its counts in any
-    cut and order, `wallet` the prepaid balance in whole cents.
+    """The priced period. `segments` are `segments.segments(period, plans, …)`, `usage` the counts
+    of `usage_hours(period, plans)` in any cut and order, `wallet` the prepaid balance in whole
+    cents.
 
-    Raises ValueError for usage of another period, a plan of another interval, an amount that is not
-    in whole cents or a wallet below 0; AmountTooLarge.
+    Raises ValueError for usage of another period, a plan of another interval, fewer than one of an
+    add-on, a tax that is not within 0 and 100 percent, an amount that is not in whole cents or a
+    wallet below 0; AmountTooLarge.
     """
     if wallet < 0:
         raise ValueError(f"a wallet holds 0 or more, not {wallet}")
     for segment in segments:
         if segment.plan.interval != period.interval:
             raise ValueError(f"plan {segment.plan.code} is not billed by {period.interval}")
+        for add_on, quantity in segment.add_ons:
+            if quantity < 1:
+                raise ValueError(f"{quantity} of add-on {add_on.code}, where 1 is the least")
+    if not 0 <= tax.percent <= 100:
+        raise ValueError(f"a tax of {money.render(tax.percent)} percent is not within 0 and 100")
     with money.exact():
         counted = _count(period, segments, usage)
         lines = [*_fees(period, segments), *_usage(period, segments, counted), *_free(counted)]
-        lines = [*lines, *_discounts(period, discounts, lines)]
+        lines = _discounted(period, discounts, lines)
         lines += [_adjustment(item) for item in adjustments]
         lines = [_taxed(line, tax) for line in lines]
         subtotal = sum((line.amount for line in lines), start=_cents(ZERO))
@@ -103,6 +112,9 @@ class _Counted:
 
 def _count(period: Period, segments: Sequence[Segment], usage: Iterable[Usage]) -> _Counted:
     first, end = usage_hours(period)
+    if segments and not segments[0].follows:
+        # Nothing was in force before: the hour in which they begin is theirs.
+        first = min(first, full_hour(segments[0].start))
     found = _Counted()
     ranges = hours_paid(period, segments)
     places: dict[datetime, int | None] = {}
@@ -139,7 +151,7 @@ class _Total:
     """What one set of prices is asked for."""
 
     meter: Meter
-    overage: bool
+    is_trial: bool
     quantity: Decimal = ZERO
     included: Decimal = ZERO
     charged: Decimal = ZERO
@@ -152,7 +164,7 @@ class _Total:
         taken = min(left, quantity)
         self.quantity += quantity
         self.included += taken
-        if self.overage:
+        if self.meter.overage and not self.is_trial:
             self.charged += quantity - taken
         else:
             self.refused += quantity - taken
@@ -162,44 +174,57 @@ class _Total:
 
 
 def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> Iterator[Line]:
-    codes = dict.fromkeys(meter.code for segment in segments for meter in segment.plan.meters)
-    for code in codes:
-        included = _included(period, segments, code)
-        left, spent = Decimal(included), ZERO
+    # By the metric as well: another plan may count something else under the same code.
+    found = dict.fromkeys(
+        (meter.code, meter.metric) for segment in segments for meter in segment.plan.meters
+    )
+    for code, metric in found:
+        included = {
+            is_trial: _included(period, segments, code, metric, is_trial=is_trial)
+            for is_trial in (True, False)
+        }
+        left = {is_trial: Decimal(units) for is_trial, units in included.items()}
+        spent = ZERO
         totals: list[_Total] = []
         for place, segment in enumerate(segments):
             meter, sources = segment.plan.meter(code), counted.charged.get((place, code))
-            if meter is None or not sources:
+            if meter is None or meter.metric != metric or not sources:
                 continue
-            total = _total_of(totals, meter, overage=meter.overage and not segment.is_trial)
-            left -= total.add(sources, left)
+            total = _total_of(totals, meter, is_trial=segment.is_trial)
+            left[total.is_trial] -= total.add(sources, left[total.is_trial])
         for total in totals:
-            line = _usage_line(total, included, spent)
-            spent += line.exact
+            line = _usage_line(total, included[total.is_trial], spent)
+            spent += line.amount
             yield line
 
 
-def _included(period: Period, segments: Sequence[Segment], code: str) -> int:
+def _included(
+    period: Period, segments: Sequence[Segment], code: str, metric: str, *, is_trial: bool
+) -> int:
     seconds = sum(
         segment.included(code) * segment.seconds
         for segment in segments
-        if segment.plan.meter(code) is not None
+        if segment.is_trial is is_trial
+        and (meter := segment.plan.meter(code)) is not None
+        and meter.metric == metric
     )
     return -(-seconds // period.full_s)
 
 
-def _total_of(totals: list[_Total], meter: Meter, *, overage: bool) -> _Total:
+def _total_of(totals: list[_Total], meter: Meter, *, is_trial: bool) -> _Total:
     """The total of all segments whose prices are those of `meter`."""
-    prices = (meter.pricing, meter.cap, overage)
+    prices = (meter.pricing, meter.cap, meter.overage, is_trial)
     for total in totals:
-        if (total.meter.pricing, total.meter.cap, total.overage) == prices:
+        other = total.meter
+        if (other.pricing, other.cap, other.overage, total.is_trial) == prices:
             return total
-    totals.append(_Total(meter, overage))
+    totals.append(_Total(meter, is_trial))
     return totals[-1]
 
 
 def _usage_line(total: _Total, included: int, spent: Decimal) -> Line:
-    """`spent` is what the meter cost under earlier prices of the period: a cap is for both."""
+    """`spent` is what the meter was invoiced under earlier prices of the period: a cap is for
+    both, and for what the customer sees, rounded."""
     meter = total.meter
     parts = []
     if total.included:
@@ -331,12 +356,13 @@ def _share(amount: Decimal, seconds: int, full_s: int) -> Decimal:
 # --- discounts, adjustments, tax --------------------------------------------------------------
 
 
-def _discounts(
-    period: Period, discounts: Sequence[Discount], lines: Sequence[Line]
-) -> Iterator[Line]:
-    # What is left of each line: a discount takes from its lines in their order, so that the next
-    # one on the same lines finds less.
+def _discounted(period: Period, discounts: Sequence[Discount], lines: Sequence[Line]) -> list[Line]:
+    """`lines` with what discounts leave of them, and the lines of the discounts."""
+    # A discount takes from its lines in their order, so that the next one on the same lines finds
+    # less; and so that a line is taxed on what is left of it: tax on the lines of discounts, each
+    # rounded by itself, would leave a cent of tax on an invoice of nothing.
     left = [line.amount for line in lines]
+    taking = []
     for discount in discounts:
         places = [n for n, line in enumerate(lines) if _applies(discount, line)]
         base = sum((left[n] for n in places), start=ZERO)
@@ -348,7 +374,9 @@ def _discounts(
             taken = min(off, left[n])
             left[n] -= taken
             off -= taken
-        yield line
+        taking.append(line)
+    nets = (replace(line, net=net) for line, net in zip(lines, left, strict=True))
+    return [*nets, *taking]
 
 
 def _applies(discount: Discount, line: Line) -> bool:
@@ -377,6 +405,7 @@ def _discount_line(period: Period, discount: Discount, base: Decimal) -> Line | 
         unit="",
         exact=exact.copy_negate(),
         amount=money.rounded(exact.copy_negate()),
+        net=_cents(ZERO),
         parts=(
             DiscountPart(
                 base=base,
@@ -398,6 +427,7 @@ def _adjustment(item: Adjustment) -> Line:
         unit="",
         exact=item.amount,
         amount=_cents(item.amount),
+        net=_cents(item.amount),
         original=item.original,
         is_taxable=item.is_taxable,
     )
@@ -405,7 +435,7 @@ def _adjustment(item: Adjustment) -> Line:
 
 def _taxed(line: Line, tax: Tax) -> Line:
     percent = tax.percent if line.is_taxable and not tax.reverse_charge else ZERO
-    return replace(line, tax_percent=percent, tax=money.rounded(line.amount * percent / 100))
+    return replace(line, tax_percent=percent, tax=money.rounded(line.net * percent / 100))
 
 
 def _cents(amount: Decimal) -> Decimal:

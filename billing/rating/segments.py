@@ -15,8 +15,8 @@ from billing.rating.periods import (
     Period,
     full_hour,
     in_utc,
+    paid_at,
     seconds_between,
-    usage_hours,
 )
 from billing.rating.prices import AddOnPrices, Entitlements, Override, PlanPrices
 
@@ -47,13 +47,14 @@ class AddOnSpan:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """The terms of `[start, end)`: the plan with the tenant's own terms in it, and its add-ons with
-    how many of each."""
+    how many of each. `follows` says that earlier terms pay for the hour in which these begin."""
 
     start: datetime
     end: datetime
     plan: PlanPrices
     add_ons: tuple[tuple[AddOnPrices, int], ...] = ()
     is_trial: bool = False
+    follows: bool = False
 
     @property
     def seconds(self) -> int:
@@ -117,9 +118,13 @@ def segments(
                 if _holds(held.start, held.end, start)
             ),
             is_trial=span.trial_end is not None and start < in_utc(span.trial_end),
+            follows=_pays_since(period, plans, start) < start,
         )
-        if found and replace(found[-1], end=end, start=start) == segment and found[-1].end == start:
-            segment = replace(segment, start=found.pop().start)
+        if found and found[-1].end == start:
+            longer = replace(found[-1], end=end)
+            if replace(longer, start=start, follows=segment.follows) == segment:
+                found.pop()
+                segment = longer
         found.append(segment)
     return tuple(found)
 
@@ -127,29 +132,41 @@ def segments(
 def hours_paid(period: Period, found: Sequence[Segment]) -> tuple[tuple[datetime, datetime], ...]:
     """For each segment the half-open range of hours whose usage it pays for, perhaps empty.
 
-    Usage is summed by the hour, so it cannot be cut finer: an hour is paid for by the last segment
-    in force within it. Terms that change on full hours, as price versions do, are met exactly;
-    another change counts from the beginning of its hour. The ranges do not overlap.
+    Usage is summed by the hour, so it cannot be cut finer: an hour is paid for by the segment in
+    force at its beginning, or, without one, by the first that begins within it. Terms that change
+    on full hours, as price versions do, are met exactly; another change counts from the next one,
+    so that nobody reprices what was used before. The ranges do not overlap.
     """
     ranges = []
-    begun, until = usage_hours(period)
-    for segment in reversed(found):
-        first = max(begun, full_hour(segment.start))
-        end = min(until, full_hour(segment.end + HOUR - SECOND))
-        ranges.append((first, max(first, end)))
-        until = min(until, first)
-    return tuple(reversed(ranges))
+    begun = full_hour(period.start)
+    for segment in found:
+        hour = full_hour(segment.start)
+        first = max(begun, hour + HOUR if segment.follows else hour)
+        begun = max(first, full_hour(segment.end + HOUR - SECOND))
+        ranges.append((first, begun))
+    return tuple(ranges)
 
 
 def overridden(plan: PlanPrices, own: Override) -> PlanPrices:
-    """`plan` with a tenant's own terms in place of its own. Its own meters come first, so they win
-    where both could count a channel."""
+    """`plan` with a tenant's own terms in place of its own.
+
+    The tenant's meters come first, so they win where both name a channel. One that names none is
+    for what no meter names, if it replaces such a one of the plan; else it is for the whole metric,
+    and the plan's meters of that, which would count nothing, are left out.
+    """
+    rest = {(meter.code, meter.metric) for meter in plan.meters if not meter.channels}
+    swept = {
+        meter.metric
+        for meter in own.meters
+        if not meter.channels and (meter.code, meter.metric) not in rest
+    }
     own_codes = {meter.code for meter in own.meters}
     return replace(
         plan,
         fee=plan.fee if own.fee is None else own.fee,
         entitlements=own.entitlements or plan.entitlements,
-        meters=own.meters + tuple(m for m in plan.meters if m.code not in own_codes),
+        meters=own.meters
+        + tuple(m for m in plan.meters if m.code not in own_codes and m.metric not in swept),
     )
 
 
@@ -171,6 +188,13 @@ def entitled(segment: Segment) -> Entitlements:
             retention_hours=_most(total.retention_hours, more.retention_hours),
         )
     return total
+
+
+def _pays_since(period: Period, plans: Sequence[PlanSpan], start: datetime) -> datetime:
+    """Since when the terms hold that pay for the hour of `start`; nothing is before the first
+    period."""
+    at = paid_at(full_hour(start), plans)
+    return max(at, period.start) if period.is_first else at
 
 
 def _edges(period: Period, spans: Iterable[tuple[datetime, datetime | None]]) -> set[datetime]:

@@ -2,12 +2,15 @@
 
 Two ways at once. The shared directory entry is rewritten, so that nobody believes the old one; and
 a doorbell rings through the channel layer, so that open sockets close at once. Both may be lost:
-every process also asks the database about its open keys every two seconds (`control.py`).
+what failed is tried again in the background for as long as this process lives, every process asks
+the database about its open keys every two seconds (`control.py`), and nobody believes an answer of
+the database for more than 30 s (`directory.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
@@ -18,10 +21,10 @@ from asgiref.sync import async_to_sync
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import transaction
+from django.db import close_old_connections, connections, transaction
 
 from tenants import metrics
-from tenants.admission.store import Entry, put_entries
+from tenants.admission.store import Entry, put_entries, time_ms
 from tenants.wire.cancellation import stop_if_cancelled
 
 log = structlog.get_logger(__name__)
@@ -30,6 +33,9 @@ GROUP = "relay.admission"
 MESSAGE_TYPE = "admission.changed"
 #: A tenant with more keys than this is announced in several messages.
 DIGESTS_PER_MESSAGE = 500
+#: A failed announcement is tried again after this long, then twice as long, and so on.
+RETRY_AFTER_S = 0.5
+RETRY_AT_MOST_AFTER_S = 30.0
 
 
 def announce_on_commit(digests: Collection[str]) -> None:
@@ -40,12 +46,61 @@ def announce_on_commit(digests: Collection[str]) -> None:
 
 def announce(digests: Collection[str]) -> None:
     """Rewrite the shared entries of `digests` from the database and ring the doorbell. Never raises
-    for either."""
+    for either; what fails is tried again in the background."""
+    _later.add(_announced_in_vain(digests))
+
+
+def _announced_in_vain(digests: Collection[str]) -> set[str]:
+    failed: set[str] = set()
     wanted = list(digests)
     for start in range(0, len(wanted), DIGESTS_PER_MESSAGE):
         chunk = wanted[start : start + DIGESTS_PER_MESSAGE]
-        _attempt("redis", partial(_rewrite_entries, chunk))
-        _attempt("doorbell", partial(_ring, chunk))
+        is_written = _attempt("redis", partial(_rewrite_entries, chunk))
+        is_rung = _attempt("doorbell", partial(_ring, chunk))
+        if not (is_written and is_rung):
+            failed.update(chunk)
+    return failed
+
+
+class _Later:
+    """Announcements that failed: one thread a process, while there are any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, digests: Collection[str]) -> None:
+        with self._lock:
+            self._waiting.update(digests)
+            is_alive = self._thread is not None and self._thread.is_alive()
+            if self._waiting and not is_alive:
+                # A daemon: nobody who stops waits for a Redis that may never come back.
+                self._thread = threading.Thread(
+                    target=self._run, name="admission-announcements", daemon=True
+                )
+                self._thread.start()
+
+    def _run(self) -> None:
+        pause_s = RETRY_AFTER_S
+        while True:
+            time.sleep(pause_s)
+            with self._lock:
+                digests, self._waiting = self._waiting, set()
+            close_old_connections()
+            try:
+                failed = _announced_in_vain(digests)
+            finally:
+                connections.close_all()
+            with self._lock:
+                self._waiting |= failed
+                if not self._waiting:
+                    self._thread = None
+                    return
+            pause_s = min(RETRY_AT_MOST_AFTER_S, pause_s * 2) if failed else RETRY_AFTER_S
+
+
+_later = _Later()
 
 
 async def watch(callback: Callable[[list[str]], Awaitable[None]]) -> None:
@@ -86,8 +141,9 @@ def _rewrite_entries(digests: Collection[str]) -> None:
         return
     from tenants.selectors import principals_by_digest
 
-    # The time is taken before the read: what commits in between must win over us.
-    read_at_ms = int(time.time() * 1000)
+    # The time is taken before the read: what commits in between must win over us. It is Redis's,
+    # because two hosts' clocks would order reads wrongly; and a Redis that is down costs no read.
+    read_at_ms = time_ms(url)
     principals = principals_by_digest(digests)
     put_entries(url, {digest: Entry(principals.get(digest), read_at_ms) for digest in digests})
 
@@ -98,11 +154,12 @@ def _ring(digests: Collection[str]) -> None:
         async_to_sync(layer.group_send)(GROUP, {"type": MESSAGE_TYPE, "digests": list(digests)})
 
 
-def _attempt(channel: str, act: Callable[[], None]) -> None:
+def _attempt(channel: str, act: Callable[[], None]) -> bool:
     try:
         act()
     except Exception as error:
         metrics.announcements.labels(channel, "failed").inc()
         log.warning("admission_announcement_failed", channel=channel, error=type(error).__name__)
-    else:
-        metrics.announcements.labels(channel, "sent").inc()
+        return False
+    metrics.announcements.labels(channel, "sent").inc()
+    return True

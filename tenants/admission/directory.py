@@ -3,6 +3,10 @@
 Each layer covers for the one behind it: with Redis down the database is asked; with the database
 down, known keys are answered from Redis or from this process's memory, and unknown ones with
 Unavailable.
+
+An answer of the database is believed for `TTL_S`, whichever way it came here: this process keeps
+what it got from Redis for the rest of that time only. Durations are of this process's monotonic
+clock and of Redis's own, so no host's wall clock is asked.
 """
 
 from __future__ import annotations
@@ -21,11 +25,11 @@ from asgiref.sync import sync_to_async
 from tenants import metrics
 from tenants.admission.errors import Unavailable
 from tenants.admission.principal import Principal
-from tenants.admission.store import Entry
+from tenants.admission.store import FRESH_S, Entry, Found
 
 log = structlog.get_logger(__name__)
 
-TTL_S = 30.0
+TTL_S = float(FRESH_S)
 NEGATIVE_TTL_S = 5.0
 #: About 1 KB each. The bound holds against floods of invented keys; the least recently used goes
 #: first.
@@ -43,7 +47,7 @@ Load = Callable[[Collection[str]], Mapping[str, Principal]]
 class Store(Protocol):
     """The shared directory; any exception means "no answer"."""
 
-    async def get(self, digests: Collection[str]) -> dict[str, Entry]: ...
+    async def get(self, digests: Collection[str]) -> Found: ...
     async def put(self, entries: Mapping[str, Entry]) -> None: ...
 
 
@@ -57,8 +61,7 @@ class _Cached:
 
 
 class Directory:
-    """One per process, used from its event loop only. `monotonic` and `wall` are clocks in
-    seconds."""
+    """One per process, used from its event loop only. `monotonic` is a clock in seconds."""
 
     def __init__(
         self,
@@ -66,7 +69,6 @@ class Directory:
         load: Load,
         store: Store | None = None,
         monotonic: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
         max_entries: int = MAX_ENTRIES,
     ) -> None:
         # Threads of our own: a hanging database fills these four, not the pool the rest of the
@@ -75,7 +77,6 @@ class Directory:
         self._load = sync_to_async(load, thread_sensitive=False, executor=self._pool)
         self._store = store
         self._monotonic = monotonic
-        self._wall = wall
         self._max_entries = max_entries
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
         self._asking: dict[str, asyncio.Task[Principal | None]] = {}
@@ -121,19 +122,23 @@ class Directory:
         """
         if not digests:
             return {}
-        asked_s, asked_ms = self._monotonic(), self._now_ms()
+        # Redis's time from before the question, so that what is put there is never too new.
+        before_read = await self._get(())
+        asked_s = self._monotonic()
         try:
             principals = await self._ask_database(digests)
         except Exception:
             return await self._revalidate_from_store(digests)
         answer = {digest: principals.get(digest) for digest in digests}
-        changed: dict[str, Entry] = {}
+        changed: dict[str, Principal | None] = {}
         for digest, principal in answer.items():
             before = self._cache.get(digest)
             if before is None or before.principal != principal:
-                changed[digest] = Entry(principal, asked_ms)
+                changed[digest] = principal
             answer[digest] = self._remember(digest, principal, asked_s=asked_s)
-        await self._put(changed)
+        if before_read is not None:
+            now_ms = before_read.now_ms
+            await self._put({digest: Entry(found, now_ms) for digest, found in changed.items()})
         return answer
 
     async def aclose(self) -> None:
@@ -145,24 +150,29 @@ class Directory:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _ask(self, digest: str) -> Principal | None:
-        asked_s, asked_ms = self._monotonic(), self._now_ms()
-        entry = (await self._get([digest])).get(digest)
+        asked_s = self._monotonic()
+        found = await self._get([digest])
+        entry = found.entries.get(digest) if found else None
         if entry is not None and not _belongs(entry, digest):
             entry = None
         # "Opens nothing" is asked again: unknown keys are never in Redis, and a revoked one that
         # was answered from there, without the database, could be told from them by a clock.
-        if entry is not None and entry.principal is not None and entry.is_fresh(asked_ms):
-            metrics.lookups.labels("redis").inc()
-            return self._remember(digest, entry.principal, asked_s=asked_s)
+        if found and entry and entry.principal is not None and entry.is_fresh(found.now_ms):
+            read_s = asked_s - _age_s(entry, found)
+            before = self._cache.get(digest)
+            # A later answer that has run out, as "unknown" does after five seconds, is not undone.
+            if before is None or before.asked_s <= read_s:
+                metrics.lookups.labels("redis").inc()
+                return self._remember(digest, entry.principal, asked_s=read_s)
         # Asked anew, because waiting for Redis took time in which a revocation may have committed.
-        asked_s, asked_ms = self._monotonic(), self._now_ms()
+        asked_s = self._monotonic()
         try:
             principal = (await self._ask_database([digest])).get(digest)
         except Exception:
             return self._last_known(digest, entry)
         # Unknown keys stay out of Redis: anybody can invent as many as they like.
-        if principal is not None:
-            await self._put({digest: Entry(principal, asked_ms)})
+        if principal is not None and found is not None:
+            await self._put({digest: Entry(principal, found.now_ms)})
         return self._remember(digest, principal, asked_s=asked_s)
 
     def _last_known(self, digest: str, entry: Entry | None) -> Principal | None:
@@ -177,11 +187,14 @@ class Directory:
 
     async def _revalidate_from_store(self, digests: Collection[str]) -> dict[str, Principal | None]:
         asked_s = self._monotonic()
-        entries = await self._get(digests)
-        answer = {}
-        for digest, entry in entries.items():
+        found = await self._get(digests)
+        answer: dict[str, Principal | None] = {}
+        if found is None:
+            return answer
+        for digest, entry in found.entries.items():
             if _belongs(entry, digest):
-                answer[digest] = self._remember(digest, entry.principal, asked_s=asked_s)
+                read_s = asked_s - _age_s(entry, found)
+                answer[digest] = self._remember(digest, entry.principal, asked_s=read_s)
         return answer
 
     async def _ask_database(self, digests: Collection[str]) -> Mapping[str, Principal]:
@@ -194,15 +207,16 @@ class Directory:
             log.warning("admission_database_unreachable", error=type(error).__name__)
             raise
 
-    async def _get(self, digests: Collection[str]) -> dict[str, Entry]:
+    async def _get(self, digests: Collection[str]) -> Found | None:
+        """What the store says, None when it says nothing."""
         if self._store is None or self._monotonic() < self._store_pause_until_s:
-            return {}
+            return None
         try:
             async with asyncio.timeout(1.0):
                 return await self._store.get(digests)
         except Exception as error:
             self._pause_store(error)
-            return {}
+            return None
 
     async def _put(self, entries: Mapping[str, Entry]) -> None:
         if not entries or self._store is None or self._monotonic() < self._store_pause_until_s:
@@ -242,8 +256,10 @@ class Directory:
         if not task.cancelled():
             task.exception()  # looked at here, in case every caller hung up
 
-    def _now_ms(self) -> int:
-        return int(self._wall() * 1000)
+
+def _age_s(entry: Entry, found: Found) -> float:
+    """How long ago the database was asked for `entry`, by the store's clock alone."""
+    return max(0, found.now_ms - entry.read_at_ms) / 1000
 
 
 def _belongs(entry: Entry, digest: str) -> bool:

@@ -24,8 +24,9 @@ from tenants.admission.limiter import Rate
 from tenants.admission.principal import Limits, Principal
 from tenants.admission.quotas import Held
 
-#: After this long the database is asked again.
-FRESH_S = 300
+#: For this long after the database was asked its answer is believed, here and in the processes
+#: together: what a customer is promised for a revocation of which nobody heard.
+FRESH_S = 30
 #: An entry outlives its freshness so that known keys still work while the database is down.
 KEPT_S = 3_600
 #: What a process holds open is forgotten this long after it last said so.
@@ -34,30 +35,48 @@ OCCUPANCY_KEPT_S = 6
 _ENTRY = "relay:key:"
 _OCCUPANCY = "relay:occupancy"
 # 2 knows the lists of addresses and origins. What 1 wrote says nothing of them, so it is no answer:
-# a limited key would be open to everybody while a deployment rolls.
-_VERSION = 2
+# a limited key would be open to everybody while a deployment rolls. 3 is stamped by Redis's clock.
+_VERSION = 3
 _STAMP_DIGITS = 13
 
-# An entry is its read time (13 digits of ms) and its JSON. A slow reader that asked the database
-# before a revocation committed must not overwrite what the revocation wrote meanwhile, so the later
-# read time wins, in one step.
+# An entry is its read time (13 digits of ms, Redis's TIME from before the database was asked: the
+# clocks of hosts differ) and its JSON. A slow reader that asked the database before a revocation
+# committed must not overwrite what the revocation wrote meanwhile, so the later read time wins, in
+# one step. "Opens nothing" wins whatever the times: wrong, it costs a question to the database, and
+# the opposite mistake opens a revoked key.
 _PUT = """
-local old = redis.call('GET', KEYS[1])
-if old and string.sub(old, 1, 13) > string.sub(ARGV[1], 1, 13) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+local function opens(entry) return string.find(entry, '"key_id"', 14, true) ~= nil end
+local function read_at(entry) return tonumber(string.sub(entry, 1, 13)) or 0 end
+local old, new = redis.call('GET', KEYS[1]), ARGV[1]
+if old and opens(new) then
+  if read_at(old) > read_at(new) then return 0 end
+  if read_at(old) == read_at(new) and not opens(old) then return 0 end
+end
+redis.call('SET', KEYS[1], new, 'EX', ARGV[2])
 return 1
 """
 
 
 class Entry(NamedTuple):
-    """What the directory says about a digest: a principal, or None for "opens nothing"."""
+    """What the directory says about a digest: a principal, or None for "opens nothing".
+
+    `read_at_ms` is the store's own time at which the database had not yet been asked for it.
+    """
 
     principal: Principal | None
     read_at_ms: int
 
     def is_fresh(self, now_ms: int) -> bool:
-        """Whether it may be believed without asking the database."""
-        return now_ms - self.read_at_ms < FRESH_S * 1000
+        """Whether it may be believed without asking the database, at the store's time `now_ms`; not
+        if it is from the future, because then that clock has jumped."""
+        return 0 <= now_ms - self.read_at_ms < FRESH_S * 1000
+
+
+class Found(NamedTuple):
+    """The entries that a store has of some digests, and its own time."""
+
+    entries: dict[str, Entry]
+    now_ms: int
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -133,21 +152,25 @@ class RedisStore:
         )
         self._put = self._redis.register_script(_PUT)
 
-    async def get(self, digests: Collection[str]) -> dict[str, Entry]:
-        """The entries that exist among `digests`, fresh or not."""
+    async def get(self, digests: Collection[str]) -> Found:
+        """The entries that exist among `digests`, fresh or not; of none, the time alone."""
         wanted = list(digests)
-        if not wanted:
-            return {}
-        values = await self._redis.mget([_ENTRY + digest for digest in wanted])
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            if wanted:
+                pipeline.mget([_ENTRY + digest for digest in wanted])
+            pipeline.time()
+            *found, now = await pipeline.execute()
+        values = found[0] if found else []
         entries = {
             digest: decode_entry(value)
             for digest, value in zip(wanted, values, strict=True)
             if value
         }
-        return {digest: entry for digest, entry in entries.items() if entry is not None}
+        known = {digest: entry for digest, entry in entries.items() if entry is not None}
+        return Found(known, _in_ms(now))
 
     async def put(self, entries: Mapping[str, Entry]) -> None:
-        """Store `entries`, except where a later read is already stored."""
+        """Store `entries`; one that opens something, only where no later read is stored."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for digest, entry in entries.items():
                 await self._put(
@@ -194,12 +217,27 @@ class RedisStore:
 def put_entries(url: str, entries: Mapping[str, Entry]) -> None:
     """`RedisStore.put` for code without a loop: the services, after a commit. Raises
     redis.RedisError."""
-    client = redis.Redis.from_url(
-        url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 0)
-    )
-    with client:
+    with _client(url) as client:
         put = client.register_script(_PUT)
         with client.pipeline(transaction=False) as pipeline:
             for digest, entry in entries.items():
                 put(keys=[_ENTRY + digest], args=[encode_entry(entry), KEPT_S], client=pipeline)
             pipeline.execute()
+
+
+def time_ms(url: str) -> int:
+    """The time of the store, for what is read after this and then put. Raises redis.RedisError."""
+    with _client(url) as client:
+        return _in_ms(client.time())
+
+
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(
+        url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 0)
+    )
+
+
+def _in_ms(time_: tuple[int, int]) -> int:
+    """Redis's TIME (seconds, microseconds) in ms."""
+    seconds, microseconds = time_
+    return seconds * 1000 + microseconds // 1000

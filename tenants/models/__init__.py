@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tenants.models.admission import (
+    KEY_RIGHTS,
     MAX_LISTED,
     MAX_PER_MINUTE,
     Allowance,
@@ -39,6 +40,7 @@ from tenants.models.people import (
 )
 
 __all__ = [
+    "KEY_RIGHTS",
     "MAX_LISTED",
     "MAX_PER_MINUTE",
     "APIKey",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -19,6 +22,21 @@ from tenants.admission.principal import DEFAULT_SCOPES, Scope
 MAX_LISTED = 50
 #: 1,000 times what a door gives to everybody: beyond it a limit is none.
 MAX_PER_MINUTE = 1_200_000
+
+#: What a customer may change of a key, and what its successor takes over.
+KEY_RIGHTS = (
+    "name",
+    "scopes",
+    "allowed_networks",
+    "allowed_origins",
+    "rate_per_minute",
+    "rate_burst",
+    "daily_quota",
+    "monthly_quota",
+    "owner",
+    "note",
+    "expires_at",
+)
 
 
 class TenantQuerySet(models.QuerySet["Tenant"]):
@@ -405,6 +423,7 @@ class APIKey(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = APIKeyQuerySet.as_manager()
+    _opened_as = ""
 
     class Meta:
         verbose_name = "API key"
@@ -448,6 +467,33 @@ class APIKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.prefix}… ({self.name})"
+
+    @classmethod
+    def from_db(cls, *arguments: Any, **options: Any) -> Self:
+        """A row as Django makes it, with the rights it was read with: `opened_as`."""
+        key = super().from_db(*arguments, **options)
+        if not key.get_deferred_fields():
+            key._opened_as = key.rights_now()
+        return key
+
+    def refresh_from_db(
+        self, using: Any = None, fields: Any = None, from_queryset: Any = None
+    ) -> None:
+        """Read the row again; what was opened is what it says now."""
+        super().refresh_from_db(using, fields, from_queryset)
+        if fields is None:
+            self._opened_as = self.rights_now()
+
+    @property
+    def opened_as(self) -> str:
+        """The rights that this object was read with, as a short text; "" if it never was."""
+        return self._opened_as
+
+    def rights_now(self) -> str:
+        """The rights of this object as a short text: a digest, and the end."""
+        rights = [getattr(self, right) for right in KEY_RIGHTS if right != "expires_at"]
+        digest = hashlib.sha256(json.dumps(rights).encode()).hexdigest()[:16]
+        return f"{digest} {self.expires_at.isoformat() if self.expires_at else ''}"
 
     def clean(self) -> None:
         """Write the lists as the door compares them."""

@@ -41,7 +41,10 @@ def test_the_model_and_its_querysets_refuse(used: Cast, model: type[models.Model
             act()
 
 
-@pytest.mark.parametrize("act", ["UPDATE {} SET hour = hour", "DELETE FROM {}"])
+@pytest.mark.parametrize(
+    "act",
+    ["UPDATE {0} SET hour = hour", "DELETE FROM {0}", "REPLACE INTO {0} SELECT * FROM {0}"],
+)
 @pytest.mark.parametrize("model", TABLES)
 def test_the_database_refuses(used: Cast, model: type[models.Model], act: str) -> None:
     with (

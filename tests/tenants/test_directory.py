@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenants.admission import directory as directory_module
@@ -22,7 +24,14 @@ from tenants.admission.errors import Unavailable
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
 from tenants.admission.principal import Limits, Principal
-from tenants.admission.store import FRESH_S, Entry, RedisStore, decode_entry, encode_entry
+from tenants.admission.store import (
+    FRESH_S,
+    Entry,
+    Found,
+    RedisStore,
+    decode_entry,
+    encode_entry,
+)
 from tests.support.services import start_redis
 
 
@@ -76,7 +85,7 @@ class House:
     """A directory on fakes, and as many more of the same relay as a test wants."""
 
     def __init__(self, url: str | None) -> None:
-        self.clock, self.wall = FakeClock(), FakeClock()
+        self.clock = FakeClock()
         self.database = FakeDatabase()
         self.url = url
         self._open: list[Directory | RedisStore] = []
@@ -84,11 +93,16 @@ class House:
 
     def another(self, **options: Any) -> Directory:
         store = RedisStore(self.url) if self.url else None
-        made = Directory(
-            load=self.database, store=store, monotonic=self.clock, wall=self.wall, **options
-        )
+        made = Directory(load=self.database, store=store, monotonic=self.clock, **options)
         self._open += [made, store] if store else [made]
         return made
+
+    def age_entry(self, digest: str, age_s: float) -> None:
+        """What Redis holds of `digest` becomes older, as if its clock had gone on."""
+        client = redis.Redis.from_url(self.url or "")
+        data = client.get(f"relay:key:{digest}")
+        assert isinstance(data, bytes)
+        client.set(f"relay:key:{digest}", b"%013d" % (int(data[:13]) - age_s * 1000) + data[13:])
 
     async def aclose(self) -> None:
         for thing in self._open:
@@ -175,7 +189,46 @@ async def test_processes_share_through_redis(shared: House) -> None:
     assert await shared.another().find(DIGEST) == principal()
     assert shared.database.asked[DIGEST] == 1
 
-    shared.wall.s += FRESH_S
+    shared.age_entry(DIGEST, FRESH_S)
+    await shared.another().find(DIGEST)
+    assert shared.database.asked[DIGEST] == 2
+
+
+async def test_what_redis_said_is_believed_for_the_rest_of_its_time(shared: House) -> None:
+    shared.database.keys[DIGEST] = principal()
+    await shared.directory.find(DIGEST)
+    shared.age_entry(DIGEST, FRESH_S - 10)
+    other = shared.another()
+    await other.find(DIGEST)
+    shared.clock.s += 9
+    assert other.cached(DIGEST) == principal()
+    shared.clock.s += 1
+    assert other.cached(DIGEST) is None
+    assert shared.database.asked[DIGEST] == 1
+
+
+@pytest.mark.parametrize("ahead_s", [3_600, -3_600])
+async def test_no_hosts_clock_is_asked(
+    shared: House, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    """What a host an hour ahead wrote outranks no revocation, and is as old as it is."""
+    shared.database.keys[DIGEST] = principal()
+    real = time.time
+    with monkeypatch.context() as there:
+        there.setattr(time, "time", lambda: real() + ahead_s)
+        await shared.directory.find(DIGEST)
+    store = RedisStore(shared.url or "")
+    found = await store.get([DIGEST])
+    assert 0 <= found.now_ms - found.entries[DIGEST].read_at_ms < 5_000
+    await store.put({DIGEST: Entry(None, found.now_ms)})
+    assert (await store.get([DIGEST])).entries[DIGEST].principal is None
+    await store.aclose()
+
+
+async def test_an_entry_from_the_future_is_asked_again(shared: House) -> None:
+    shared.database.keys[DIGEST] = principal()
+    await shared.directory.find(DIGEST)
+    shared.age_entry(DIGEST, -60)
     await shared.another().find(DIGEST)
     assert shared.database.asked[DIGEST] == 2
 
@@ -220,7 +273,7 @@ async def test_with_the_database_down_known_keys_work_and_unknown_ones_are_told(
     await shared.directory.find(DIGEST)
     shared.database.is_down = True
     shared.clock.s += TTL_S
-    shared.wall.s += 2 * FRESH_S
+    shared.age_entry(DIGEST, 3_500)
 
     assert await shared.directory.find(DIGEST) == principal()
     assert await shared.another().find(DIGEST) == principal()
@@ -270,19 +323,99 @@ async def test_a_slow_old_answer_does_not_undo_a_revocation(alone: House) -> Non
 async def test_in_redis_the_later_read_wins(redis_url: str) -> None:
     redis.Redis.from_url(redis_url).flushdb()
     store = RedisStore(redis_url)
-    await store.put({DIGEST: Entry(None, 2_000)})
-    await store.put({DIGEST: Entry(principal(), 1_999)})
-    assert await store.get([DIGEST, "e" * 64]) == {DIGEST: Entry(None, 2_000)}
-    await store.put({DIGEST: Entry(principal(), 2_001)})
-    assert await store.get([DIGEST]) == {DIGEST: Entry(principal(), 2_001)}
+    held = TwinStore(FakeClock())
+    # And "opens nothing" wins against what is as new, or newer.
+    for entry in (
+        Entry(None, 2_000),
+        Entry(principal(), 1_999),
+        Entry(principal(), 2_000),
+        Entry(principal(), 2_001),
+        Entry(principal(plan_code="large"), 2_001),
+        Entry(principal(), 2_000),
+        Entry(None, 1_000),
+        Entry(principal(), 2_000),
+    ):
+        await store.put({DIGEST: entry})
+        await held.put({DIGEST: entry})
+        assert (await store.get([DIGEST, "e" * 64])).entries == held.entries
+    assert held.entries == {DIGEST: Entry(principal(), 2_000)}
     await store.aclose()
+
+
+class TwinStore:
+    """What Redis does with entries, on a clock that a test moves."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.entries: dict[str, Entry] = {}
+        self.is_down = False
+
+    async def get(self, digests: Collection[str]) -> Found:
+        if self.is_down:
+            raise OSError("Redis is down")
+        found = {digest: self.entries[digest] for digest in digests if digest in self.entries}
+        return Found(found, int(self.clock() * 1000))
+
+    async def put(self, entries: Mapping[str, Entry]) -> None:
+        if self.is_down:
+            raise OSError("Redis is down")
+        for digest, entry in entries.items():
+            old = self.entries.get(digest)
+            if old and entry.principal:
+                later = old.read_at_ms > entry.read_at_ms
+                tied = old.read_at_ms == entry.read_at_ms and old.principal is None
+                if later or tied:
+                    continue
+            self.entries[digest] = entry
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    redis_ahead_s=st.sampled_from([0.0, 3_600.0, -3_600.0]),
+    chance=st.randoms(use_true_random=False),
+    revoked_s=st.floats(0, 60),
+)
+def test_after_a_lost_announcement_a_key_opens_nothing_after_thirty_seconds(
+    redis_ahead_s: float, chance: random.Random, revoked_s: float
+) -> None:
+    """However processes hand on what they know: of Redis, of each other's clocks. Redis falters
+    when it is told of the revocation, and now and then."""
+
+    async def run() -> None:
+        clock = FakeClock()
+        begin_s = clock.s
+        database = FakeDatabase()
+        database.keys[DIGEST] = principal()
+        store = TwinStore(lambda: 10_000_000 + clock.s + redis_ahead_s)
+
+        def process(n: int) -> Directory:
+            # Monotonic clocks of hosts have nothing to do with each other.
+            return Directory(
+                load=database, store=store, monotonic=lambda: clock.s + 3_600 * (n - 2)
+            )
+
+        processes = [process(n) for n in range(4)]
+        try:
+            for at_s in sorted(chance.uniform(0, 130) for _ in range(150)):
+                clock.s = begin_s + at_s
+                if at_s >= revoked_s:
+                    database.keys.clear()
+                n, store.is_down = chance.randrange(4), chance.random() < 0.05
+                found = await processes[n].find(DIGEST)
+                # Redis's stamps are whole milliseconds.
+                assert found is None or at_s < revoked_s + 30.002, (n, at_s)
+                assert found is not None or at_s >= revoked_s
+        finally:
+            for directory in processes:
+                await directory.aclose()
+
+    asyncio.run(run())
 
 
 async def test_revalidation_repairs_what_redis_believes(shared: House) -> None:
     shared.database.keys[DIGEST] = principal()
     await shared.directory.find(DIGEST)
     del shared.database.keys[DIGEST]
-    shared.wall.s += 1
     await shared.directory.revalidate([DIGEST])
     assert await shared.another().find(DIGEST) is None
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
@@ -148,6 +149,48 @@ def test_rotate_asks_and_then_shows_the_successor_once(operator: Client, cast: C
     assert raw[keys.SHOWN_CHARS :] not in dump.getvalue()
 
 
+def test_what_was_issued_is_shown_whatever_fails_after_it(
+    operator: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [services.issue_key(tenant=cast.acme, name=f"bot {n}").key for n in range(3)]
+    rotate, calls = services.rotate_key, []
+
+    def falters(key: APIKey, **options: Any) -> services.IssuedKey:
+        calls.append(key)
+        if len(calls) == 2:
+            raise OperationalError(1213, "Deadlock found when trying to get lock")
+        return rotate(key, **options)
+
+    monkeypatch.setattr(services, "rotate_key", falters)
+    answer = operator.post(
+        LIST, pressed("rotate", *chosen, confirmed="yes", amount="0", unit="days")
+    )
+    assert answer.status_code == 200
+    shown = raw_keys(answer.content)
+    assert len(shown) == 2
+    assert {keys.digest(raw) for raw in shown} == set(
+        APIKey.objects.exclude(first_key=None).values_list("digest", flat=True)
+    )
+    told = answer.content.decode()
+    assert f"{calls[1].prefix}… could not be rotated just now" in told
+    assert "Deadlock" not in told
+    calls[1].refresh_from_db()
+    assert calls[1].rotated_at is None
+
+
+def test_a_second_press_says_what_the_first_one_did(operator: Client, cast: Cast) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot").key
+    asked = operator.get(page_of(key, "rotate")).content.decode()
+    assert "onsubmit" in asked
+    confirmed = pressed("rotate", key, confirmed="yes", amount="0", unit="days")
+    assert len(raw_keys(operator.post(LIST, confirmed).content)) == 1
+    again = operator.post(LIST, confirmed)
+    assert again.status_code == 200
+    assert raw_keys(again.content) == set()
+    assert "rotate the successor" in again.content.decode()
+    assert APIKey.objects.count() == 2
+
+
 @pytest.mark.parametrize(
     ("amount", "unit", "told"),
     [
@@ -222,6 +265,38 @@ def test_what_was_promised_cannot_be_posted(operator: Client, cast: Cast) -> Non
     assert operator.post(page_of(key), forged).status_code == 302
     key.refresh_from_db()
     assert {name: value for name, value in vars(key).items() if not name.startswith("_")} == before
+
+
+def test_two_staff_with_one_page_are_told(operator: Client, cast: Cast) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot", scopes=["ws", "info"]).key
+    opened = operator.get(page_of(key)).content.decode()
+    found = re.search(r'name="opened_as" value="([^"]+)"', opened)
+    assert found is not None
+    first = form_of(cast, opened_as=found[1], scopes=["info"], allowed_networks="192.0.2.7")
+    assert operator.post(page_of(key), first).status_code == 302
+    second = form_of(cast, opened_as=found[1], scopes=["ws", "info"], note="called")
+    answer = operator.post(page_of(key), second)
+    assert answer.status_code == 200
+    assert "changed since you opened it" in answer.content.decode()
+    key.refresh_from_db()
+    assert (key.scopes, key.allowed_networks, key.note) == (["info"], ["192.0.2.7/32"], "")
+
+
+def test_what_comes_between_the_form_and_the_write_is_told(
+    operator: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot").key
+    update = services.update_key
+
+    def late(mine: APIKey) -> APIKey:
+        APIKey.objects.filter(pk=key.pk).update(scopes=["info"])
+        return update(mine)
+
+    monkeypatch.setattr(services, "update_key", late)
+    answer = operator.post(page_of(key), form_of(cast, note="called"), follow=True)
+    assert "changed since you opened it" in answer.content.decode()
+    key.refresh_from_db()
+    assert key.note == ""
 
 
 def test_who_may_only_look_changes_nothing(operator: Client, cast: Cast) -> None:

@@ -14,7 +14,7 @@ import redis
 from django.db import connections
 from django.utils import timezone
 
-from tenants import services
+from tenants import selectors, services
 from tenants.admission import changes, keys
 from tenants.admission.access import NOBODY, Caller
 from tenants.admission.control import AdmissionControl
@@ -27,6 +27,7 @@ from tenants.admission.errors import (
 )
 from tenants.admission.principal import Limits, Principal
 from tenants.admission.quotas import Lease
+from tenants.admission.store import RedisStore
 from tenants.models import APIKey
 from tests.support.services import Service, start_redis
 from tests.tenants.cast import Cast
@@ -215,6 +216,35 @@ async def test_the_doorbell_is_heard_again_after_redis_came_back(
             await asyncio.to_thread(back.stop)
 
 
+async def test_an_announcement_that_met_a_dead_redis_is_made_when_it_is_back(
+    committed_cast: Cast, own_redis: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tenants.admission.control.REVALIDATE_EVERY_S", 3_600)
+    monkeypatch.setattr(changes, "RETRY_AFTER_S", 0.05)
+    monkeypatch.setattr(changes, "RETRY_AT_MOST_AFTER_S", 0.2)
+    issued = await issue(committed_cast)
+    port = int(own_redis.url.rsplit(":", 1)[1].split("/")[0])
+    async with running_edge() as edge:
+        edge.open(await edge.control.authenticate(issued.raw, scope="ws"))
+        own_redis.kill()
+        await in_thread(services.revoke_key, issued.key)
+        back = await asyncio.to_thread(start_redis, tmp_path / "back", port=port)
+        try:
+            store = RedisStore(back.url)
+            async with asyncio.timeout(15):
+                # Nobody presses the button again.
+                while not (entries := (await store.get([issued.key.digest])).entries):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert entries[issued.key.digest].principal is None
+            await store.aclose()
+            thread = changes._later._thread
+            if thread is not None:
+                await asyncio.to_thread(thread.join, 15)
+            assert changes._later._thread is None
+        finally:
+            await asyncio.to_thread(back.stop)
+
+
 async def test_suspending_a_tenant_closes_all_it_has_and_nobody_else(relay: Cast) -> None:
     acme = [await issue(relay), await issue(relay)]
     cleo = await in_thread(services.issue_key, tenant=relay.other, name="bot")
@@ -392,6 +422,23 @@ async def test_a_door_the_key_was_not_issued_for_stays_shut(relay: Cast) -> None
         refusal = await edge.refusal(issued.raw, scope="ws")
         assert isinstance(refusal, ScopeMissing)
         assert await edge.control.authenticate(issued.raw, scope="info")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"allowed_networks": ["192.0.2.7/24"]},
+        {"allowed_networks": "192.0.2.0/24"},
+        {"allowed_networks": {}},
+        {"allowed_networks": [7]},
+        {"allowed_origins": 7},
+        {"scopes": "ws"},
+    ],
+)
+def test_a_row_of_nonsense_refuses_its_own_key_alone(cast: Cast, wrong: dict[str, Any]) -> None:
+    broken, good = (services.issue_key(tenant=cast.acme, name="bot").key for _ in range(2))
+    APIKey.objects.filter(pk=broken.pk).update(**wrong)
+    assert set(selectors.principals_by_digest([broken.digest, good.digest])) == {good.digest}
 
 
 def test_revoking_twice_keeps_the_first_time(cast: Cast) -> None:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from tenants import selectors, services
 from tenants.admission.access import parse_network
 from tenants.admission.limiter import Rate
-from tenants.models import MAX_LISTED, MAX_PER_MINUTE, APIKey
+from tenants.models import KEY_RIGHTS, MAX_LISTED, MAX_PER_MINUTE, APIKey
 from tests.tenants.cast import Cast
 
 RIGHTS: dict[str, Any] = {
@@ -69,7 +69,7 @@ def test_a_successor_has_all_its_rights_and_is_of_the_family(cast: Cast) -> None
 
     for key in (new.key, newest.key):
         key.refresh_from_db()
-        rights = {name: getattr(key, name) for name in services.KEY_RIGHTS}
+        rights = {name: getattr(key, name) for name in KEY_RIGHTS}
         assert rights["expires_at"] is not None
     assert {n: v for n, v in rights.items() if n != "expires_at"} == {
         n: v for n, v in RIGHTS.items() if n != "expires_at"
@@ -103,6 +103,34 @@ def test_a_page_opened_before_the_rotation_does_not_undo_it(cast: Cast) -> None:
     assert old.name == "renamed"
     assert old.rotated_at is not None
     assert old.expires_at == old.rotated_at + SECOND
+
+
+@pytest.mark.parametrize(
+    "narrower",
+    [
+        {"allowed_networks": ["192.0.2.7/32"]},
+        {"scopes": ["info"]},
+        {"expires_at": timezone.now() + timedelta(days=1)},
+        {"rate_per_minute": 1, "rate_burst": 1},
+    ],
+)
+def test_an_older_copy_does_not_undo_a_restriction(cast: Cast, narrower: dict[str, Any]) -> None:
+    key = issue(cast, allowed_networks=["192.0.2.0/24"], scopes=["ws", "info"]).key
+    first, second = APIKey.objects.get(pk=key.pk), APIKey.objects.get(pk=key.pk)
+    for right, value in narrower.items():
+        setattr(first, right, value)
+    services.update_key(first)
+    second.note = "called"
+    with pytest.raises(ValidationError, match="changed since you opened it"):
+        services.update_key(second)
+    second.refresh_from_db()
+    assert {right: getattr(second, right) for right in narrower} == narrower
+    second.note = "called"
+    services.update_key(second)
+    services.update_key(second)
+    key.refresh_from_db()
+    assert key.note == "called"
+    assert {right: getattr(key, right) for right in narrower} == narrower
 
 
 def test_lists_are_kept_as_the_door_compares_them(cast: Cast) -> None:

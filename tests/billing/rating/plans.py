@@ -78,16 +78,23 @@ pricings: st.SearchStrategy[Pricing] = st.one_of(
 
 @st.composite
 def meters(draw: st.DrawFn, codes_: tuple[str, ...] = CODES) -> tuple[Meter, ...]:
-    """For each of some metrics a meter of all channels, or one of some and one of the rest."""
+    """For each of some metrics a meter of all channels, or one of some and one of the rest.
+
+    Their codes are the metrics' names, now and then another one's: a code says nothing.
+    """
     found = []
-    for code in draw(st.sets(st.sampled_from(codes_))):
+    metrics = draw(st.sets(st.sampled_from(codes_)))
+    others = draw(st.one_of(st.just(codes_), st.permutations(codes_)))
+    for code, metric in zip(codes_, others, strict=True):
+        if metric not in metrics:
+            continue
         named = draw(st.sets(st.sampled_from(CHANNELS), max_size=2))
         for channels in {tuple(sorted(named)), ()}:
             found.append(
                 Meter(
                     code=f"{code}-named" if channels else code,
                     name=code.title(),
-                    metric=Metric(code),
+                    metric=Metric(metric),
                     pricing=draw(pricings),
                     channels=channels,
                     weights=draw(

@@ -47,8 +47,20 @@ class Terms:
     @property
     def meters(self) -> dict[str, Any]:
         found = {} if self.own is None else {meter.code: meter for meter in self.own.meters}
+        # A meter of the tenant's own that names no channel and is not the plan's "all others" under
+        # the same code has the metric for itself.
+        alone = {
+            mine.metric
+            for mine in found.values()
+            if not mine.channels
+            and not any(
+                theirs.code == mine.code and theirs.metric == mine.metric and not theirs.channels
+                for theirs in self.plan.meters
+            )
+        }
         for meter in self.plan.meters:
-            found.setdefault(meter.code, meter)
+            if meter.metric not in alone:
+                found.setdefault(meter.code, meter)
         return found
 
     def included(self, code: str) -> int:
@@ -153,8 +165,8 @@ def rate_again(
     kinds["plan_fee"] = [cents(fee) for fee in plan_fees.values()]
     kinds["add_on_fee"] = [cents(fee) for fee in add_on_fees.values()]
 
-    for code in {code for term in terms for code in term.meters}:
-        kinds["usage"] += _meter_cents(code, terms, usage, full_s)
+    for code, metric in {(m.code, m.metric) for term in terms for m in term.meters.values()}:
+        kinds["usage"] += _meter_cents(code, metric, terms, usage, full_s)
 
     amounts = [amount for kind in kinds.values() for amount in kind]
     taxes = [cents(Fraction(amount, 100) * tax_percent / 100) for amount in amounts]
@@ -186,12 +198,39 @@ def discount_again(
     return base, min(Fraction(base, 100), full)
 
 
-def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: int) -> list[int]:
-    having = [term for term in terms if code in term.meters]
-    prorated = sum(
-        Fraction(term.included(code) * (term.end - term.start), full_s) for term in having
-    )
-    left = Fraction(-(-prorated // 1))
+def settle_again(
+    discounts: Sequence[Any],
+    period: Any,
+    lines: Sequence[tuple[str, str, int]],
+    tax_percent: Fraction,
+) -> tuple[int, int]:
+    """The cents without tax and of tax that discounts leave of lines of (kind, code, cents).
+
+    Each discount eats its cents out of its lines, one line after the other; each line is taxed on
+    the cents that nothing ate.
+    """
+    rest = list(lines)
+    for discount in discounts:
+        _, exact = discount_again(discount, period, rest)
+        wanted = discount.applies_to.split(":")
+        hunger = cents(exact)
+        for n, (kind, code, amount) in enumerate(rest):
+            if wanted == ["invoice"] or wanted in ([kind], [kind, code]):
+                bite = hunger if hunger < amount else amount
+                rest[n] = (kind, code, amount - bite)
+                hunger -= bite
+    taxes = [cents(Fraction(amount, 100) * tax_percent / 100) for *_, amount in rest]
+    return sum(amount for *_, amount in rest), sum(taxes)
+
+
+def _meter_cents(
+    code: str, metric: str, terms: list[Terms], usage: Sequence[Any], full_s: int
+) -> list[int]:
+    having = [t for t in terms if code in t.meters and t.meters[code].metric == metric]
+    left = {True: Fraction(0), False: Fraction(0)}
+    for term in having:
+        left[term.trial] += Fraction(term.included(code) * (term.end - term.start), full_s)
+    left = {trial: Fraction(-(-share // 1)) for trial, share in left.items()}
     # One entry for each set of prices, in the order they were first used.
     charged: list[tuple[Any, Fraction]] = []
     for term in having:
@@ -209,11 +248,10 @@ def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: in
         quantity = sum(
             (row.units * Fraction(meter.weights.get(row.channel, 1)) for row in rows), Fraction(0)
         )
-        free = min(quantity, left)
-        left -= free
-        overage = meter.overage and not term.trial
-        prices = (meter.pricing, meter.cap, overage)
-        beyond = quantity - free if overage else Fraction(0)
+        free = min(quantity, left[term.trial])
+        left[term.trial] -= free
+        prices = (meter.pricing, meter.cap, meter.overage, term.trial)
+        beyond = quantity - free if meter.overage and not term.trial else Fraction(0)
         for n, (known, before) in enumerate(charged):
             if known == prices:
                 charged[n] = (known, before + beyond)
@@ -221,17 +259,36 @@ def _meter_cents(code: str, terms: list[Terms], usage: Sequence[Any], full_s: in
         else:
             charged.append((prices, beyond))
     found, spent = [], Fraction(0)
-    for (pricing, cap, _), quantity in charged:
+    for (pricing, cap, *_), quantity in charged:
         cost = price_of(pricing, quantity)
         if cap is not None:
             cost = min(cost, max(Fraction(0), Fraction(cap) - spent))
-        spent += cost
         found.append(cents(cost))
+        spent += Fraction(found[-1], 100)
     return found
 
 
 def paying(hour: datetime, terms: list[Terms]) -> Terms | None:
-    """The last terms that hold at some time within the hour."""
+    """The earliest terms that hold at some time within the hour: of an hour of this period, those
+    at its beginning or the first that begin in it."""
     first, last = stamp(hour), stamp(hour + timedelta(hours=1))
     touching = [term for term in terms if term.start < last and term.end > first]
-    return touching[-1] if touching else None
+    return min(touching, key=lambda term: term.start, default=None)
+
+
+def period_of_hour(hour: datetime, all_periods: Sequence[Any], plans: Sequence[Any]) -> int:
+    """Which period an hour's usage is billed in, looked for second by second.
+
+    The one in which, within the hour, a plan is in force for the first time; in an hour without a
+    plan, the one at its beginning; before all of them, the first.
+    """
+    first = stamp(hour)
+    moments = {first, *(stamp(plan.start) for plan in plans)}
+    held = [
+        at
+        for at in sorted(moments)
+        if first <= at < first + 3_600 and any(within(at, plan.start, plan.end) for plan in plans)
+    ]
+    at = held[0] if held else first
+    inside = [n for n, p in enumerate(all_periods) if stamp(p.start) <= at < stamp(p.end)]
+    return inside[0] if inside else 0

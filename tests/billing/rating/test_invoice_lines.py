@@ -30,6 +30,7 @@ from billing.rating.prices import (
     Graduated,
     Interval,
     Meter,
+    Metric,
     Override,
     Package,
     PerUnit,
@@ -206,6 +207,17 @@ def test_a_cap_is_for_the_whole_period() -> None:
     assert [amount for *_, amount in amounts(rated)][2:] == ["30.00", "20.00"]
 
 
+def test_a_cap_is_of_what_is_invoiced() -> None:
+    """Half a cent became a whole one: 99 cents are left of the dollar, not 99.5, which are 1.00."""
+    old, new = (
+        make_plan(code, "0", replace(MESSAGES, pricing=PerUnit(Decimal(price)), cap=Decimal(1)))
+        for code, price in (("old", "0.005"), ("new", "0.007"))
+    )
+    spans = [PlanSpan(old, NOVEMBER.start, day(16)), PlanSpan(new, day(16))]
+    rated = november(spans, [used(day(2), 1), used(day(20), MILLION)])
+    assert [amount for *_, amount in amounts(rated)][2:] == ["0.01", "0.99"]
+
+
 # --- segments ---------------------------------------------------------------------------------
 
 
@@ -245,15 +257,62 @@ def test_what_is_included_is_rounded_up_to_a_whole_unit_once() -> None:
     assert shares(line) == [(Share.INCLUDED, 1, 0), (Share.TIER, 2, 2)]
 
 
-def test_an_hour_is_paid_by_the_terms_in_force_at_its_end() -> None:
+def test_an_hour_is_paid_by_the_terms_in_force_at_its_beginning() -> None:
     spans = [PlanSpan(FREE, NOVEMBER.start, day(10, 12, 30)), PlanSpan(STARTER, day(10, 12, 30))]
     found = segments(NOVEMBER, spans)
     by_hour = {
-        hour: rate(NOVEMBER, found, [used(day(10, hour), 10 * MILLION)]).total for hour in (11, 12)
+        hour: rate(NOVEMBER, found, [used(day(10, hour), 10 * MILLION)]).total for hour in (12, 13)
     }
     fee = rate(NOVEMBER, found, []).total
-    assert by_hour[11] == fee
-    assert by_hour[12] > fee
+    assert by_hour[12] == fee
+    assert by_hour[13] > fee
+
+
+@pytest.mark.parametrize("plan", ["free", "cheaper"])
+def test_a_second_on_another_plan_reprices_no_hour(plan: str) -> None:
+    other = replace(FREE if plan == "free" else GROWTH, fee=Decimal(0))
+    out, back = day(10, 10, 59) + timedelta(seconds=59), day(10, 11)
+    spans = [
+        PlanSpan(STARTER, NOVEMBER.start, out),
+        PlanSpan(other, out, back),
+        PlanSpan(STARTER, back),
+    ]
+    whole = november(on(STARTER), [used(day(10, 10), 101 * MILLION)])
+    assert november(spans, [used(day(10, 10), 101 * MILLION)]).total == whole.total
+    assert whole.total == Decimal("549.00")
+
+
+def test_one_code_of_two_metrics_is_two_lines() -> None:
+    """Each with what it includes and its own cap: bytes are no messages."""
+    pricing = PerUnit(Decimal(1), 1_000)
+    use = replace(MESSAGES, code="use", pricing=pricing, included=3_000, cap=Decimal(3))
+    one = make_plan("one", "0", use)
+    other = make_plan("other", "0", replace(use, metric=Metric.BYTES, included=0))
+    spans = [PlanSpan(one, NOVEMBER.start, day(11)), PlanSpan(other, day(11))]
+    rated = november(spans, [used(day(2), 4_000), Usage(day(20), "bytes", "", "", 5_000)])
+    assert [
+        (line.unit, line.quantity, f"{line.amount:f}")
+        for line in rated.lines
+        if line.kind is LineKind.USAGE
+    ] == [("messages", 4_000, "3.00"), ("bytes", 5_000, "3.00")]
+
+
+def test_the_first_hour_of_a_tenant_is_paid_by_what_begins_in_it() -> None:
+    begin = day(1, 10, 30)
+    period = period_at([Anchor(begin, Interval())], begin)
+    rated = rate(period, segments(period, [PlanSpan(STARTER, begin)]), [used(day(1, 10), MILLION)])
+    assert (rated.unmetered, only(rated, LineKind.USAGE).quantity) == ((), MILLION)
+
+
+def test_the_last_hour_of_a_tenant_is_in_its_last_period() -> None:
+    begin = day(1, 10, 30)
+    anchors = [Anchor(begin, Interval())]
+    last, after = period_at(anchors, begin), period_at(anchors, begin + timedelta(days=40))
+    spans = [PlanSpan(STARTER, begin, last.end)]
+    hour = used(last.end.replace(minute=0), 41 * MILLION)
+    assert rate(last, segments(last, spans), [hour]).total == Decimal("249.00")
+    with pytest.raises(ValueError, match="is not of the period"):
+        rate(after, segments(after, spans), [hour])
 
 
 def test_a_plan_that_ends_pays_for_its_last_hour() -> None:
@@ -290,6 +349,21 @@ def test_a_trial_is_free_and_charges_from_its_end() -> None:
     ]
 
 
+def test_what_is_used_in_a_trial_takes_nothing_from_the_paid_days() -> None:
+    """30 M in 14 free days, then exactly what 16 paid days of 30 M a month include."""
+    plan = make_plan("p", "49", replace(MESSAGES, pricing=FIVE_PER_MILLION, included=30 * MILLION))
+    spans = [begin_trial(replace(plan, trial=Trial(14)), NOVEMBER.start)]
+    rated = november(spans, [used(day(5), 30 * MILLION), used(day(20), 16 * MILLION)])
+    free, paid = (line for line in rated.lines if line.kind is LineKind.USAGE)
+    assert [(share, quantity) for share, quantity, _ in shares(free)] == [
+        (Share.INCLUDED, 14 * MILLION),
+        (Share.REFUSED, 16 * MILLION),
+    ]
+    assert shares(paid) == [(Share.INCLUDED, 16 * MILLION, 0)]
+    more = november(spans, [used(day(5), 1), used(day(20), 17 * MILLION)])
+    assert more.total - rated.total == 5
+
+
 def test_a_trial_that_does_not_convert_ends_the_plan() -> None:
     plan = replace(STARTER, trial=Trial(10, converts=False))
     rated = november([begin_trial(plan, NOVEMBER.start)], [])
@@ -308,6 +382,30 @@ def test_own_terms_replace_the_plans() -> None:
         ("plan_fee", "starter", "24.50"),
         ("plan_fee", "starter", "20.00"),
         ("usage", "messages", "2.00"),
+    ]
+
+
+def test_a_tenants_own_rate_wins_over_what_the_plan_names() -> None:
+    l4 = replace(MESSAGES, code="l4", channels=("l4Book",), pricing=PerUnit(Decimal(9)))
+    rest = replace(MESSAGES, pricing=PerUnit(Decimal(2)))
+    plan = make_plan("p", "0", l4, rest)
+    usage = [used(day(2), 1, "l4Book"), used(day(2), 1, "bbo")]
+
+    def cost(*meters: Meter) -> list[str]:
+        own = Override(plan="p", starts_at=day(1), meters=meters)
+        rated = rate(NOVEMBER, segments(NOVEMBER, on(plan), overrides=[own]), usage)
+        return [f"{line.code} {line.amount:f}" for line in rated.lines if line.sources]
+
+    one = PerUnit(Decimal(1))
+    assert cost() == ["l4 9.00", "messages 2.00"]
+    # A rate for everything is for everything.
+    assert cost(replace(rest, code="flat-rate", pricing=one)) == ["flat-rate 2.00"]
+    assert cost(replace(l4, channels=(), pricing=one)) == ["l4 2.00"]
+    # In place of the plan's meter of all others, it is for all others.
+    assert cost(replace(rest, pricing=one)) == ["messages 1.00", "l4 9.00"]
+    assert cost(replace(rest, code="books", channels=("l4Book",), pricing=one)) == [
+        "books 1.00",
+        "messages 2.00",
     ]
 
 
@@ -412,6 +510,19 @@ def test_tax_is_rounded_on_each_line() -> None:
     assert (rated.subtotal, rated.tax_total) == (Decimal("54.01"), Decimal("3.77"))
 
 
+def test_an_invoice_of_nothing_owes_no_tax() -> None:
+    """5 % of each 0.10 would be a cent, and of −0.30 two: a cent of tax on nothing."""
+    meters = [
+        replace(MESSAGES, code=metric, metric=metric, pricing=PerUnit(Decimal("0.10")))
+        for metric in (Metric.MESSAGES, Metric.BYTES, Metric.REQUESTS)
+    ]
+    usage = [Usage(day(2), metric, "", "", 1) for metric in ("messages", "bytes", "requests")]
+    free, vat = discount(percent=Decimal(100)), Tax("VAT", Decimal(5))
+    rated = november(on(make_plan("p", "0", *meters)), usage, discounts=[free], tax=vat)
+    assert (rated.subtotal, rated.tax_total, rated.total) == (0, 0, 0)
+    assert [line.net for line in rated.lines] == [0] * 5
+
+
 def test_reverse_charge_leaves_the_tax_to_the_customer() -> None:
     tax = Tax("VAT", Decimal(19), reverse_charge="Reverse charge, art. 196")
     rated = november(on(STARTER), [], tax=tax)
@@ -457,6 +568,11 @@ def test_what_does_not_fit_is_refused() -> None:
     yearly = make_plan("yearly", "500", interval=Interval(Unit.YEAR))
     with pytest.raises(ValueError, match="plan yearly is not billed by"):
         november(on(yearly), [])
+    with pytest.raises(ValueError, match="-1 of add-on order-book"):
+        november(on(STARTER), [], [AddOnSpan(BOOKS, day(1), quantity=-1)])
+    for percent in ("-5", "100.01"):
+        with pytest.raises(ValueError, match="is not within 0 and 100"):
+            rate(NOVEMBER, found, [], tax=Tax("VAT", Decimal(percent)))
     with pytest.raises(AmountTooLarge):
         november_with(PerUnit(Decimal(1_000)), 10**17)
 

@@ -12,14 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.rating.periods import (
+    HOUR,
     Anchor,
     boundary,
+    full_hour,
     period_at,
     periods,
     seconds_between,
     usage_hours,
 )
 from billing.rating.prices import Interval, Unit
+from billing.rating.segments import PlanSpan
+from tests.billing.rating.plans import make_plan
+from tests.billing.rating.second import period_of_hour
 
 MONTHLY = Interval(Unit.MONTH, 1)
 YEARLY = Interval(Unit.YEAR, 1)
@@ -102,12 +107,59 @@ def test_every_instant_is_in_exactly_one_period(
     assert holding == [period]
 
 
-@given(anchors())
-def test_every_hour_of_usage_is_in_exactly_one_period(found: list[Anchor]) -> None:
-    ranges = [usage_hours(period) for period in islice(periods(found), 20)]
+@st.composite
+def stays(draw: st.DrawFn, found: list[Anchor]) -> list[PlanSpan]:
+    """Plans one after the other, some with a time without one between; often around a boundary."""
+    near = [period.start for period in islice(periods(found), 4)]
+    edges = draw(
+        st.sets(
+            st.builds(
+                lambda at, seconds: at + timedelta(seconds=seconds),
+                st.sampled_from(near),
+                st.integers(-5_000, 5_000),
+            ),
+            max_size=6,
+        )
+    )
+    ends: list[datetime | None] = [*sorted(edges)[1:], None]
+    spans = zip(sorted(edges), ends, strict=True) if edges else []
+    return [
+        PlanSpan(make_plan("p", "0"), start, end) for start, end in spans if draw(st.booleans())
+    ]
+
+
+@given(anchors(), st.data())
+def test_every_hour_of_usage_is_in_exactly_one_period(
+    found: list[Anchor], data: st.DataObject
+) -> None:
+    plans = data.draw(st.one_of(st.just([]), stays(found)))
+    some = list(islice(periods(found), 5))
+    ranges = [usage_hours(period, plans) for period in some]
     for (_, end), (start, _) in pairwise(ranges):
         assert end == start
     assert ranges[0][0] <= found[0].at < ranges[0][0] + timedelta(hours=1)
+    # Around each boundary but the last, where the period after is not among them.
+    for near in (period.start for period in some[:-1]):
+        for hour in (full_hour(near) + n * HOUR for n in (-1, 0, 1)):
+            holding = [n for n, (first, end) in enumerate(ranges) if first <= hour < end]
+            is_before = hour < full_hour(found[0].at)
+            assert holding == ([] if is_before else [period_of_hour(hour, some, plans)])
+
+
+def test_the_hour_of_a_boundary_stays_with_the_period_that_ends() -> None:
+    first, second = islice(periods([Anchor(at_utc(2026, 11, 1, 10, 30), MONTHLY)]), 2)
+    assert usage_hours(first) == (at_utc(2026, 11, 1, 10), at_utc(2026, 12, 1, 11))
+    assert usage_hours(second)[0] == at_utc(2026, 12, 1, 11)
+    # Unless nothing was in force then, and the next period begins with a plan.
+    back = [PlanSpan(make_plan("p", "0"), at_utc(2026, 12, 1, 10, 40))]
+    assert usage_hours(first, back)[1] == usage_hours(second, back)[0] == at_utc(2026, 12, 1, 10)
+
+
+def test_a_period_is_the_first_however_it_is_found() -> None:
+    found = [Anchor(at_utc(2026, 11, 1), MONTHLY), Anchor(at_utc(2026, 12, 1), MONTHLY)]
+    listed = list(islice(periods(found), 3))
+    assert [period.is_first for period in listed] == [True, False, False]
+    assert [period_at(found, period.start) for period in listed] == listed
 
 
 @given(instants, st.integers(1, 13), st.integers(0, 60))

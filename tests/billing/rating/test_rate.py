@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from billing.rating import money
 from billing.rating.invoice import LineKind, Rated, Tax, Usage
-from billing.rating.periods import HOUR, Anchor, Period, period_at, usage_hours
+from billing.rating.periods import HOUR, Anchor, Period, period_at, periods, usage_hours
 from billing.rating.prices import (
     AddOnPrices,
     Discount,
@@ -32,7 +33,13 @@ from billing.rating.segments import AddOnSpan, PlanSpan, Segment, hours_paid, se
 from billing.rating.tiers import TierPart
 from tests.billing.rating import plans as random_plans
 from tests.billing.rating.plans import make_plan, november_with
-from tests.billing.rating.second import cents, discount_again, rate_again
+from tests.billing.rating.second import (
+    cents,
+    discount_again,
+    period_of_hour,
+    rate_again,
+    settle_again,
+)
 
 few = settings(max_examples=40)
 CHANNELS = (*random_plans.CHANNELS, "bbo")
@@ -120,11 +127,12 @@ def months(draw: st.DrawFn, pricing: st.SearchStrategy[Any] = random_plans.prici
                 meters=meters,
             )
         )
-    return Month(period, tuple(spans), tuple(add_ons), tuple(overrides), draw(usage_of(period)))
+    usage = draw(usage_of(period, spans))
+    return Month(period, tuple(spans), tuple(add_ons), tuple(overrides), usage)
 
 
-def usage_of(period: Period) -> st.SearchStrategy[list[Usage]]:
-    first, end = usage_hours(period)
+def usage_of(period: Period, spans: list[PlanSpan]) -> st.SearchStrategy[list[Usage]]:
+    first, end = usage_hours(period, spans)
     count = int((end - first) / HOUR)
     if not count:
         return st.just([])
@@ -221,10 +229,24 @@ def test_a_discount_takes_its_share_and_no_more(
 
 
 @few
+@given(months(), st.lists(random_plans.discounts, max_size=4), st.decimals(0, 30, places=2))
+def test_what_discounts_leave_is_taxed(
+    month: Month, discounts: list[Discount], percent: Decimal
+) -> None:
+    lines = [(line.kind.value, line.code, int(line.amount * 100)) for line in month.rated().lines]
+    rated = month.rated(discounts=discounts, tax=Tax("VAT", percent))
+    again = settle_again(discounts, month.period, lines, Fraction(percent))
+    assert (int(rated.subtotal * 100), int(rated.tax_total * 100)) == again
+    assert sum(line.net for line in rated.lines) == rated.subtotal
+    free = Discount(code="all", name="All", starts_at=month.period.start, percent=Decimal(100))
+    assert month.rated(discounts=[*discounts, free], tax=Tax("VAT", percent)).total == 0
+
+
+@few
 @given(months())
-def test_an_hour_is_paid_by_the_last_segment_in_it(month: Month) -> None:
+def test_an_hour_is_paid_by_the_first_segment_in_it(month: Month) -> None:
     ranges = hours_paid(month.period, month.segments)
-    hour, end = usage_hours(month.period)
+    hour, end = usage_hours(month.period, month.plans)
     for edge in sorted({at for s in month.segments for at in (s.start, s.end)}):
         for at in (edge.replace(minute=0, second=0) + n * HOUR for n in (-1, 0, 1)):
             if hour <= at < end:
@@ -232,7 +254,64 @@ def test_an_hour_is_paid_by_the_last_segment_in_it(month: Month) -> None:
                     n for n, s in enumerate(month.segments) if s.start < at + HOUR and s.end > at
                 ]
                 paying = [n for n, (first, until) in enumerate(ranges) if first <= at < until]
-                assert paying == within[-1:]
+                assert paying == within[:1]
+
+
+@few
+@given(st.data())
+def test_over_all_periods_nothing_is_left_out_and_nothing_twice(data: st.DataObject) -> None:
+    """The usage of an hour in which a plan held is on a line of one invoice, and of another hour
+    unmetered in one."""
+    daily = Interval(Unit.DAY)
+    at = random_plans.day(1) + timedelta(seconds=data.draw(st.integers(0, 7_200)))
+    anchors = [Anchor(at, daily)]
+    if data.draw(st.booleans()):
+        anchors.append(Anchor(at + timedelta(seconds=data.draw(st.integers(1, 200_000))), daily))
+    found = list(islice(periods(anchors), 4))
+    near_s = st.one_of(
+        st.integers(0, 300_000),
+        st.builds(
+            lambda period, s: int((period.start - at).total_seconds()) + s,
+            st.sampled_from(found),
+            st.integers(0, 4_000),
+        ),
+    )
+    edges = [at + timedelta(seconds=s) for s in sorted(data.draw(st.sets(near_s, max_size=6)))]
+    plans = [
+        make_plan(code, "0", random_plans.MESSAGES, interval=daily) for code in ("one", "other")
+    ]
+    spans = [
+        PlanSpan(data.draw(st.sampled_from(plans)), start, end)
+        for start, end in pairwise([at, *edges])
+        if start < end and data.draw(st.integers(0, 2))
+    ]
+    hours = [at.replace(minute=0, second=0) + n * HOUR for n in range(24 * 4)]
+    hours = [hour for hour in hours if hour + HOUR <= found[3].end]
+    hours = [hour for hour in hours if period_of_hour(hour, found, spans) < 3]
+    billed: Counter[int] = Counter()
+    unmetered: Counter[int] = Counter()
+    for period in found[:3]:
+        first, end = usage_hours(period, spans)
+        # Each hour has a bit of its own.
+        rows = [
+            random_plans.used(hour, 2**n) for n, hour in enumerate(hours) if first <= hour < end
+        ]
+        rated = rate(period, segments(period, spans), rows)
+        for line in rated.lines:
+            billed.update(bits(sum(source.units for source in line.sources)))
+        unmetered.update(bits(sum(source.units for source in rated.unmetered)))
+    held = {
+        n
+        for n, hour in enumerate(hours)
+        if any(s.start < hour + HOUR and hour < (s.end or hour) for s in spans)
+    }
+    assert billed == dict.fromkeys(held, 1)
+    assert unmetered == dict.fromkeys(set(range(len(hours))) - held, 1)
+
+
+def bits(number: int) -> list[int]:
+    """The powers of two in a sum of some."""
+    return [n for n in range(number.bit_length()) if number >> n & 1]
 
 
 @few
@@ -323,15 +402,11 @@ def test_a_cap_bounds_what_a_meter_costs_exactly(month: Month) -> None:
     uncapped = {meter.code for s in month.segments for meter in s.plan.meters if meter.cap is None}
     for code, cap in caps.items():
         if cap is not None and code not in uncapped:
-            with money.exact():
-                spent = sum(
-                    (
-                        line.exact
-                        for line in month.rated().lines
-                        if (line.kind, line.code) == (LineKind.USAGE, code)
-                    ),
-                    Decimal(0),
-                )
+            spent = sum(
+                line.amount
+                for line in month.rated().lines
+                if (line.kind, line.code) == (LineKind.USAGE, code)
+            )
             assert spent <= cap
 
 

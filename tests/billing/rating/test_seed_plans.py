@@ -12,7 +12,7 @@ from billing.rating.document import Catalogue, read_catalogue, write
 from billing.rating.estimate import Offer, Projection, cheapest, compare, estimate
 from billing.rating.invoice import Rated, Usage
 from billing.rating.periods import Anchor, period_at
-from billing.rating.prices import Interval, Unit
+from billing.rating.prices import Discount, Interval, Unit
 from billing.rating.rate import rate
 from billing.rating.seed import load
 from billing.rating.segments import AddOnSpan, PlanSpan, segments
@@ -145,6 +145,29 @@ def test_an_estimate_is_the_invoice_of_a_whole_period() -> None:
     assert starter.rated.total == november("starter", {("messages", "l2Book"): 54 * MILLION}).total
     yearly = estimate(Offer(SEED.plan("business-yearly", day(1))), use)
     assert yearly.rated.lines[1].quantity == 12 * 54 * MILLION
+
+
+@pytest.mark.parametrize(
+    ("begin", "total"),
+    [
+        (datetime(2026, 10, 1, tzinfo=UTC), "49.00"),
+        (datetime(2026, 11, 1, 10, 30, tzinfo=UTC), "24.50"),
+        (datetime(2027, 1, 1, tzinfo=UTC), "49.00"),
+    ],
+)
+def test_discounts_of_an_estimate_are_those_of_its_time(begin: datetime, total: str) -> None:
+    half = Discount(
+        code="half",
+        name="Half",
+        starts_at=datetime(2026, 11, 1, tzinfo=UTC),
+        ends_at=datetime(2027, 1, 1, tzinfo=UTC),
+        percent=Decimal(50),
+    )
+    starter = Offer(SEED.plan("starter", day(1)))
+    use = [Projection("messages", "bbo", 1)]
+    assert f"{estimate(starter, use, discounts=[half], at=begin).rated.total:f}" == total
+    with pytest.raises(ValueError, match="say `at`"):
+        estimate(starter, use, discounts=[half])
 
 
 def test_days_are_spread_over_months() -> None:
