@@ -52,6 +52,10 @@ RELAY_DRAIN_S = env.number(
 )
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
+#: How a plan of one month is billed: by calendar months, or from the day it was begun (anniversary).
+RELAY_BILLING_PERIODS = env.choice(
+    "RELAY_BILLING_PERIODS", of=("calendar", "anniversary"), default="calendar"
+)
 #: What customers are told to connect to, where that differs from the address we listen on.
 RELAY_PUBLIC_URL = env.text("RELAY_PUBLIC_URL").rstrip("/")
 #: The replay log: seconds and MiB of Redis for events (trades, fills, l2Diff, order updates …), and

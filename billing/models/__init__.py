@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from billing.models.catalogue import (
+    AddOn,
+    AddOnSubscription,
+    AddOnVersion,
+    AppliedTerms,
+    BillingAnchor,
+    BillingChoice,
+    DiscountGrant,
+    OwnTerms,
+    PlannedChange,
+    PlanVersion,
+    Wallet,
+    WalletEntry,
+)
 from billing.models.usage import (
     NO_SEAL,
     SUSPENSE,
@@ -21,13 +35,25 @@ __all__ = [
     "NO_SEAL",
     "SUSPENSE",
     "Account",
+    "AddOn",
+    "AddOnSubscription",
+    "AddOnVersion",
+    "AppliedTerms",
+    "BillingAnchor",
+    "BillingChoice",
     "DailyRollup",
+    "DiscountGrant",
     "LedgerEntry",
     "LedgerSeal",
     "Metric",
     "MonthlyRollup",
+    "OwnTerms",
+    "PlanVersion",
+    "PlannedChange",
     "QuarantinedBatch",
     "Rollup",
     "UsageBatch",
     "UsageRollup",
+    "Wallet",
+    "WalletEntry",
 ]
