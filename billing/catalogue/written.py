@@ -141,6 +141,7 @@ def _catch_up(tenant_id: int, now: datetime) -> None:
 def settle(tenant: Tenant, now: datetime) -> None:
     """Make the rows of a locked tenant what its terms say by `now`: planned changes that are due
     are carried out, and a trial that does not convert ends."""
+    before = current_plan_subscription(tenant)
     _adopt(tenant)
     for change in PlannedChange.objects.filter(tenant=tenant, is_pending=True, at__lte=now):
         carry_out(tenant, change)
@@ -149,6 +150,8 @@ def settle(tenant: Tenant, now: datetime) -> None:
         plan = terms.prices().plans.get((current.plan_id, current.version))
         if plan is not None and plan.trial is not None and not plan.trial.converts:
             tenants.end_plan(tenant, now=current.trial_ends_at)
+    if current_plan_subscription(tenant) != before:
+        write_down(tenant, now)
 
 
 def carry_out(tenant: Tenant, change: PlannedChange) -> None:

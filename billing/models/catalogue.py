@@ -215,8 +215,9 @@ class DiscountGrant(models.Model):
 
 
 class BillingChoice(AppendOnlyModel):
-    """What a tenant chose, from `since` (a full UTC hour) until its next choice: whether it may use
-    more than is included, and what that may cost in a period. Without any: not."""
+    """What a tenant chose, from `since` (a full UTC hour, or the beginning of a billing period)
+    until its next choice: whether it may use more than is included, and what that may cost in a
+    period. Without any: not."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="billing_choices")
     since = models.DateTimeField()
