@@ -205,7 +205,10 @@ def _apply_entitlements(tenant: Tenant, timeline: Timeline, now: datetime) -> bo
     current = current_plan_subscription(tenant)
     allowed_now = timeline.entitlements_at(now)
     if allowed_now is None and current is not None and not _is_priced(current, now):
-        return tenants.set_limits(tenant, None)  # the plan's own limits stand
+        # The plan's own limits stand, or those that an operator gave; only ours go.
+        applied = AppliedTerms.objects.filter(tenant=tenant).select_related("subscription").first()
+        was_ours = applied and applied.subscription and _is_priced(applied.subscription, now)
+        return tenants.set_limits(tenant, None) if was_ours else False
     quota = Quota.objects.filter(plan=current.plan).first() if current else None
     return tenants.set_limits(tenant, _limits(allowed_now or Entitlements(), quota))
 

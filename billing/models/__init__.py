@@ -13,6 +13,7 @@ from billing.models.catalogue import (
     OwnTerms,
     PlannedChange,
     PlanVersion,
+    TenantTerms,
     Wallet,
     WalletEntry,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "PlannedChange",
     "QuarantinedBatch",
     "Rollup",
+    "TenantTerms",
     "UsageBatch",
     "UsageRollup",
     "Wallet",

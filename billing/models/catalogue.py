@@ -272,6 +272,15 @@ class BillingAnchor(AppendOnlyModel):
         return f"every {self.every} {self.unit} from {self.at:%Y-%m-%d %H:%M}"
 
 
+class TenantTerms(Tenant):
+    """A tenant as billing sees it: its plan, its add-ons, what it chose. No table of its own."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "terms of a tenant"
+        verbose_name_plural = "terms of tenants"
+
+
 class PlannedChange(models.Model):
     """A change of plan, or without a `plan` the end of it, that is to happen at `at`.
 

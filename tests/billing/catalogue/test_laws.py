@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 from django.db import transaction
+from django.test import override_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -195,10 +196,11 @@ def check_written(tenant: Tenant, now: datetime) -> None:
         ),
         min_size=1,
         max_size=12,
-    )
+    ),
+    st.sampled_from(["calendar", "anniversary"]),
 )
-def test_any_changes(steps: list[tuple[str, str, int, int]]) -> None:
-    with transaction.atomic():
+def test_any_changes(steps: list[tuple[str, str, int, int]], periods: str) -> None:
+    with transaction.atomic(), override_settings(RELAY_BILLING_PERIODS=periods):
         world = World(publish_book(), make_tenant())
         services.publish_add_on_version(make_add_on(), now=START)
         now = in_utc(START + timedelta(hours=5))
