@@ -58,6 +58,10 @@ RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
 RELAY_WEBHOOKS_PRIVATE = env.switch("RELAY_WEBHOOKS_PRIVATE", default=False)
 #: How long the log of delivery attempts is kept.
 RELAY_NOTICES_LOG_DAYS = env.integer("RELAY_NOTICES_LOG_DAYS", default=30, least=1, most=3_650)
+#: How a plan of one month is billed: by calendar months, or from the day it began.
+RELAY_BILLING_PERIODS = env.choice(
+    "RELAY_BILLING_PERIODS", of=("calendar", "anniversary"), default="calendar"
+)
 #: What customers are told to connect to, where that differs from the address we listen on.
 RELAY_PUBLIC_URL = env.text("RELAY_PUBLIC_URL").rstrip("/")
 #: The replay log: seconds and MiB of Redis for events (trades, fills, l2Diff, order updates …), and
@@ -216,11 +220,21 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 3_600.0,
         "options": {"expires": 3_600.0},
     },
-}
-CELERY_BEAT_SCHEDULE["suspensions"] = {
-    "task": "tenants.tasks.suspend_due",
-    "schedule": 30.0,
-    "options": {"expires": 30.0},
+    "suspensions": {
+        "task": "tenants.tasks.suspend_due",
+        "schedule": 30.0,
+        "options": {"expires": 30.0},
+    },
+    "terms": {
+        "task": "billing.tasks.apply_terms",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
+    "spend-caps": {
+        "task": "billing.tasks.limit_spending",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+from billing.models.catalogue import (
+    AddOn,
+    AddOnSubscription,
+    AddOnVersion,
+    AppliedTerms,
+    BillingAnchor,
+    BillingChoice,
+    DiscountGrant,
+    OwnTerms,
+    PlannedChange,
+    PlanVersion,
+    TenantTerms,
+    Wallet,
+    WalletEntry,
+)
 from billing.models.usage import (
     NO_SEAL,
     SUSPENSE,
@@ -21,13 +36,26 @@ __all__ = [
     "NO_SEAL",
     "SUSPENSE",
     "Account",
+    "AddOn",
+    "AddOnSubscription",
+    "AddOnVersion",
+    "AppliedTerms",
+    "BillingAnchor",
+    "BillingChoice",
     "DailyRollup",
+    "DiscountGrant",
     "LedgerEntry",
     "LedgerSeal",
     "Metric",
     "MonthlyRollup",
+    "OwnTerms",
+    "PlanVersion",
+    "PlannedChange",
     "QuarantinedBatch",
     "Rollup",
+    "TenantTerms",
     "UsageBatch",
     "UsageRollup",
+    "Wallet",
+    "WalletEntry",
 ]

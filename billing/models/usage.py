@@ -27,6 +27,8 @@ class Metric(models.TextChoices):
     MESSAGES = "messages", "messages"
     BYTES = "bytes", "bytes"
     REQUESTS = "requests", "requests"
+    COIN_MINUTES = "coin_minutes", "coin-minutes"
+    ARCHIVE_BYTES = "archive_bytes", "bytes of archive"
 
 
 class UsageBatchQuerySet(AppendOnlyQuerySet["UsageBatch"]):

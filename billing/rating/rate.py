@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from billing.rating import money
 from billing.rating.invoice import (
@@ -174,17 +175,32 @@ class _Total:
 
 
 def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> Iterator[Line]:
+    for of_meter in _totals(period, segments, counted):
+        for _, line in _usage_lines(of_meter):
+            yield line
+
+
+class _OfMeter(NamedTuple):
+    """What one meter counted: the units included, in a trial and after it, and a total for each set
+    of prices."""
+
+    code: str
+    metric: str
+    included: dict[bool, int]
+    totals: list[_Total]
+
+
+def _totals(period: Period, segments: Sequence[Segment], counted: _Counted) -> Iterator[_OfMeter]:
     # By the metric as well: another plan may count something else under the same code.
     found = dict.fromkeys(
         (meter.code, meter.metric) for segment in segments for meter in segment.plan.meters
     )
     for code, metric in found:
         included = {
-            is_trial: _included(period, segments, code, metric, is_trial=is_trial)
+            is_trial: included_units(period, segments, code, metric, is_trial=is_trial)
             for is_trial in (True, False)
         }
         left = {is_trial: Decimal(units) for is_trial, units in included.items()}
-        spent = ZERO
         totals: list[_Total] = []
         for place, segment in enumerate(segments):
             meter, sources = segment.plan.meter(code), counted.charged.get((place, code))
@@ -192,15 +208,27 @@ def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> It
                 continue
             total = _total_of(totals, meter, is_trial=segment.is_trial)
             left[total.is_trial] -= total.add(sources, left[total.is_trial])
-        for total in totals:
-            line = _usage_line(total, included[total.is_trial], spent)
-            spent += line.amount
-            yield line
+        yield _OfMeter(code, metric, included, totals)
 
 
-def _included(
-    period: Period, segments: Sequence[Segment], code: str, metric: str, *, is_trial: bool
+def _usage_lines(of_meter: _OfMeter) -> Iterator[tuple[_Total, Line]]:
+    spent = ZERO
+    for total in of_meter.totals:
+        line = _usage_line(total, of_meter.included[total.is_trial], spent)
+        spent += line.amount
+        yield total, line
+
+
+def included_units(
+    period: Period,
+    segments: Sequence[Segment],
+    code: str,
+    metric: str,
+    *,
+    is_trial: bool = False,
 ) -> int:
+    """Units of a meter that the paid days of `period` include, or those of a trial in it: of each
+    segment by its seconds, rounded up once."""
     seconds = sum(
         segment.included(code) * segment.seconds
         for segment in segments
@@ -209,6 +237,40 @@ def _included(
         and meter.metric == metric
     )
     return -(-seconds // period.full_s)
+
+
+class MeterTotal(NamedTuple):
+    """What one meter counted under one set of prices: `quantity` weighted units, of them `included`
+    and `charged`, which cost `cost`; nothing in a trial."""
+
+    meter: Meter
+    is_trial: bool
+    quantity: Decimal
+    included: Decimal
+    charged: Decimal
+    cost: Decimal
+
+
+def meter_totals(
+    period: Period, segments: Sequence[Segment], usage: Iterable[Usage]
+) -> dict[tuple[str, str], tuple[MeterTotal, ...]]:
+    """What usage comes to before discounts, by the code and the metric of the meter. Raises as
+    `rate`."""
+    with money.exact():
+        return {
+            (of_meter.code, of_meter.metric): tuple(
+                MeterTotal(
+                    total.meter,
+                    total.is_trial,
+                    total.quantity,
+                    total.included,
+                    total.charged,
+                    line.exact,
+                )
+                for total, line in _usage_lines(of_meter)
+            )
+            for of_meter in _totals(period, segments, _count(period, segments, usage))
+        }
 
 
 def _total_of(totals: list[_Total], meter: Meter, *, is_trial: bool) -> _Total:
