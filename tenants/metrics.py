@@ -21,3 +21,11 @@ cached_keys = Gauge(
 open_keys = Gauge(
     "relay_admission_open_keys", "Keys with open connections.", multiprocess_mode="livesum"
 )
+unshared = Counter(
+    "relay_admission_unshared_total",
+    "Times that limits fell to this process's share, because Redis did not answer.",
+    ["what"],
+)
+wrong_keys = Counter(
+    "relay_admission_wrong_keys_throttled_total", "Wrong keys of addresses that sent too many."
+)
