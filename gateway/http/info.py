@@ -26,7 +26,7 @@ from tenants.admission.caps import BYTES, REQUESTS
 from tenants.admission.errors import Denied
 from tenants.admission.limiter import Rate
 from tenants.admission.presented import caller_of, presented_key, split_path
-from tenants.admission.principal import Scope
+from tenants.admission.principal import Principal, Scope
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -56,18 +56,40 @@ class Info:
         self._runtime = current
         self._origins = origins
 
-    async def info(self, payload: Any) -> bytes:
+    async def info(self, payload: Any, principal: Principal) -> bytes:
         """The body for a post over the socket. Raises posts.Refused with one line."""
         try:
-            answer = await self.answer(payload)
-        except HttpError as error:
+            answer, _ = await self.serve(payload, principal)
+        except (HttpError, Denied) as error:
             raise posts.Refused(str(error)) from error
-        except orjson.JSONEncodeError as error:
-            raise posts.Refused("The request is nested too deeply.") from error
         if answer.status != 200:
             text = answer.body[:200].decode("utf-8", "replace")
             raise posts.Refused(f"{answer.status} {text}")
         return answer.body
+
+    async def serve(
+        self, payload: Any, principal: Principal, *, problem: HttpError | None = None
+    ) -> tuple[Answer, Headers]:
+        """Charge, answer and count one request; with the header fields that say how the rates
+        stand. `problem` is why there is no payload: that costs, and is no use. Raises HttpError, or
+        a Denied."""
+        admission, meter = self._runtime.admission, self._runtime.meter
+        admission.check_quota(principal, REQUESTS, BYTES, channel=CHANNEL)
+        standing = await admission.charge(principal, weight_of(payload), default=DEFAULT_RATE)
+        try:
+            if problem is not None:
+                raise problem
+            answer = await self.answer(payload)
+        except orjson.JSONEncodeError as error:
+            nested = "The request is nested too deeply."
+            raise HttpError(400, "bad_json", nested, headers=standing) from error
+        except HttpError as error:
+            error.headers = [*error.headers, *standing]
+            raise
+        slot = meter.slot(principal.key_id, CHANNEL)
+        meter.add_requests(slot, 1)
+        meter.add(slot, 0, len(answer.body))
+        return answer, standing
 
     async def answer(self, payload: Any) -> Answer:
         """The answer to one request. Raises HttpError."""
@@ -182,25 +204,9 @@ class InfoEndpoint:
         principal = await current.admission.authenticate(
             raw_key, scope=Scope.INFO, caller=caller_of(scope)
         )
-        current.admission.check_quota(principal, REQUESTS, BYTES, channel=CHANNEL)
         # Read before it is charged: what it weighs is in it.
         payload, problem = await _payload(scope, receive)
-        standing = await current.admission.charge(
-            principal, weight_of(payload), default=DEFAULT_RATE
-        )
-        try:
-            if problem is not None:
-                raise problem
-            answer = await self._service().answer(payload)
-        except orjson.JSONEncodeError as error:
-            nested = "The body is nested too deeply."
-            raise HttpError(400, "bad_json", nested, headers=standing) from error
-        except HttpError as error:
-            error.headers = [*error.headers, *standing]
-            raise
-        slot = current.meter.slot(principal.key_id, CHANNEL)
-        current.meter.add_requests(slot, 1)
-        current.meter.add(slot, 0, len(answer.body))
+        answer, standing = await self._service().serve(payload, principal, problem=problem)
         headers = [(b"content-type", answer.content_type), *JSON_HEADERS[1:], *standing]
         return answer.status, headers, answer.body
 

@@ -237,7 +237,7 @@ class DataConsumer(AsyncConsumer):
 
     async def _answer(self, session: Session | RelaySession, post: official.Post) -> None:
         try:
-            answer = await posts.answer(post, self.runtime.posts)
+            answer = await posts.answer(post, self.runtime.posts, self.principal)
         except Exception:
             # Whoever asks gets an answer; what went wrong is ours to find in the log.
             log.exception("post_failed", kind=post.kind)

@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 
 import structlog
 from django.conf import settings
-from django.db import close_old_connections
 
 from tenants import metrics
-from tenants.admission import changes, keys
+from tenants.admission import changes, database, keys
 from tenants.admission.access import NOBODY, Caller, refusal
 from tenants.admission.allowances import Allowances, LoadUsed
 from tenants.admission.caps import Standing
@@ -102,14 +101,14 @@ class AdmissionControl:
         url = getattr(settings, "REDIS_CACHE_URL", "")
         store = RedisStore(url) if url else None
         return cls(
-            Directory(load=load_principals, store=store),
+            Directory(load=database.load_principals, store=store),
             Occupancy(),
             store=store,
             pepper=getattr(settings, "RELAY_KEY_PEPPER", ""),
-            note_use=note_use,
+            note_use=database.note_use,
             quota_url=getattr(settings, "REDIS_QUOTA_URL", ""),
             load_used=load_used,
-            warn=warn,
+            warn=database.warn,
             region=getattr(settings, "RELAY_REGION", ""),
         )
 
@@ -382,46 +381,3 @@ def _counted() -> Iterator[None]:
     except Denied as denied:
         metrics.admissions.labels(denied.code).inc()
         raise
-
-
-def note_use(key_ids: Collection[int]) -> None:
-    """Write down that keys were used just now; in a thread, as `load_principals`."""
-    from tenants.services import note_use as write
-
-    close_old_connections()
-    try:
-        write(key_ids, at=datetime.now(UTC))
-    finally:
-        close_old_connections()
-
-
-def warn(standings: Sequence[Standing]) -> None:
-    """Write down thresholds that were passed; in a thread, as `load_principals`."""
-    from tenants.quota_warnings import warn as write
-
-    close_old_connections()
-    try:
-        for standing in standings:
-            cap = standing.cap
-            write(
-                cap.tenant_id,
-                cap.code,
-                standing.threshold,
-                used=standing.used,
-                limit=cap.units,
-                resets_at=cap.ends_at,
-                period=cap.name,
-            )
-    finally:
-        close_old_connections()
-
-
-def load_principals(digests: Collection[str]) -> dict[str, Principal]:
-    """Ask the database, in a thread that may have slept through its connection's death."""
-    from tenants.selectors import principals_by_digest
-
-    close_old_connections()
-    try:
-        return principals_by_digest(digests)
-    finally:
-        close_old_connections()

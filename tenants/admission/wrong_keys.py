@@ -5,14 +5,14 @@ Guessing one is hopeless (190 random bits); what a flood of invented keys costs 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from ipaddress import IPv6Address, ip_network
 
 from tenants.admission.access import parse_address
-from tenants.admission.limiter import TokenBucket
+from tenants.admission.limiter import Buckets, Rate
 
 #: Wrong keys of one address in a process: a fleet of bots with a revoked key stays far below.
 WRONG_PER_MINUTE, WRONG_BURST = 60, 100
+WRONG_RATE = Rate(WRONG_PER_MINUTE, WRONG_BURST)
 #: About 0.3 KB each; beyond it the address that was quiet for longest begins anew.
 MAX_ADDRESSES = 10_000
 
@@ -21,31 +21,20 @@ class WrongKeys:
     """Counts wrong keys by address; IPv6 by network of 64 bits, of which anybody has one whole."""
 
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
-        self._max_addresses = max_addresses
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._buckets = Buckets(max_addresses)
 
     def count(self, address: str, *, now_s: float) -> float:
         """One more from there. Answers 0.0, or in how many seconds the address may be wrong again.
 
         An address that is none (a unix socket) is not counted.
         """
-        if not (place := _place(address)):
-            return 0.0
-        bucket = self._buckets.get(place)
-        if bucket is None:
-            bucket = self._buckets[place] = TokenBucket(
-                capacity=WRONG_BURST, refill_per_s=WRONG_PER_MINUTE / 60, now_s=now_s
-            )
-            if len(self._buckets) > self._max_addresses:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(place)
-        return bucket.take(1, now_s=now_s)
+        place = _place(address)
+        return self._buckets.take(place, WRONG_RATE, 1, now_s=now_s) if place else 0.0
 
     def is_flooding(self, address: str, *, now_s: float) -> bool:
-        """Whether the next wrong key from there is one too many. Spends nothing."""
-        bucket = self._buckets.get(_place(address)) if self._buckets else None
-        return bucket is not None and bucket.take(0, now_s=now_s) == 0.0 and bucket.level < 1
+        """Whether the next wrong key from there is one too many."""
+        # Who never was wrong costs no parsing.
+        return len(self) > 0 and self._buckets.is_empty(_place(address), now_s=now_s)
 
     def __len__(self) -> int:
         return len(self._buckets)
