@@ -170,7 +170,7 @@ def update_tenant(tenant: Tenant) -> Tenant:
     """Save a tenant's name, slug or kind. Raises ValidationError."""
     tenant.full_clean()
     tenant.save(update_fields=["name", "slug", "kind"])
-    _announce_tenant(tenant)
+    announce_tenant(tenant)
     return tenant
 
 
@@ -181,7 +181,7 @@ def suspend_tenant(tenant: Tenant, *, reason: str, now: datetime | None = None) 
         tenant.suspended_at = now or timezone.now()
     tenant.suspension_reason = reason[:200]
     tenant.save(update_fields=["suspended_at", "suspension_reason"])
-    _announce_tenant(tenant)
+    announce_tenant(tenant)
     return tenant
 
 
@@ -190,7 +190,7 @@ def resume_tenant(tenant: Tenant) -> Tenant:
     """Let a suspended tenant's keys work again."""
     tenant.suspended_at, tenant.suspension_reason = None, ""
     tenant.save(update_fields=["suspended_at", "suspension_reason"])
-    _announce_tenant(tenant)
+    announce_tenant(tenant)
     return tenant
 
 
@@ -209,7 +209,7 @@ def change_plan(tenant: Tenant, *, plan: Plan, now: datetime | None = None) -> P
         current.is_current, current.ended_at = None, max(at, current.started_at)
         current.save(update_fields=["is_current", "ended_at"])
     subscription = PlanSubscription.objects.create(tenant=tenant, plan=plan, started_at=at)
-    _announce_tenant(tenant)
+    announce_tenant(tenant)
     return subscription
 
 
@@ -229,5 +229,7 @@ def note_use(key_ids: Iterable[int], *, at: datetime) -> int:
     )
 
 
-def _announce_tenant(tenant: Tenant) -> None:
+def announce_tenant(tenant: Tenant) -> None:
+    """Tell every process that the limits or allowances of `tenant` changed, once the current
+    transaction commits."""
     changes.announce_on_commit(selectors.digests_of_tenant(tenant.pk))

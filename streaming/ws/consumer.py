@@ -237,7 +237,7 @@ class DataConsumer(AsyncConsumer):
 
     async def _answer(self, session: Session | RelaySession, post: official.Post) -> None:
         try:
-            answer = await posts.answer(post, self.runtime.posts, self.principal)
+            answer = await posts.answer(post, self.runtime.posts, self._now_as())
         except Exception:
             # Whoever asks gets an answer; what went wrong is ours to find in the log.
             log.exception("post_failed", kind=post.kind)
@@ -245,6 +245,10 @@ class DataConsumer(AsyncConsumer):
         if not session.is_closed:
             session.say(answer)
             self.runtime.hub.flush()
+
+    def _now_as(self) -> Principal:
+        """The key as it is now; its plan may have changed since the handshake."""
+        return self.lease.principal if self.lease is not None else self.principal
 
     # --- what operators see ---
 
