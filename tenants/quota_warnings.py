@@ -46,5 +46,6 @@ def warn(
 
 
 def _notify(tenant_id: int, kind: str, payload: dict[str, Any], *, dedupe: str) -> None:
-    """The one place from which mail and webhooks of it leave."""
+    """The one place from which mail and webhooks of it leave; called once, inside the transaction
+    that remembers it."""
     log.info("quota_warning", tenant=tenant_id, kind=kind, dedupe=dedupe, **payload)

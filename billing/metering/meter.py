@@ -21,8 +21,9 @@ log = structlog.get_logger(__name__)
 
 #: 64 MiB of slots. What comes after counts as key 0: seen and never lost, but on nobody's bill.
 MAX_SLOTS = 500_000
-#: Compared with what they were in one turn of the loop: 0.2 ms where little has changed.
-SLOTS_AT_A_TIME = 4_096
+#: Compared with what they were in one turn of the loop: 7 µs where nothing has changed, 1 ms where
+#: all have.
+SLOTS_AT_A_TIME = 256
 #: The key id that usage falls to when it has no slot of its own.
 OVERFLOW_KEY_ID = 0
 

@@ -63,23 +63,18 @@ class Cap(NamedTuple):
         """Whether it counts every channel: used up, nothing is left to open."""
         return not self.channels and not self.others
 
+    def factors(self, channel: str) -> tuple[int, int, int]:
+        """How many millionths of it a message, a byte and a request on `channel` take."""
+        weight = dict(self.weights).get(channel, MICRO) if self.covers(channel) else 0
+        message, byte, request = (
+            weight if metric in self.metrics else 0 for metric in (MESSAGES, BYTES, REQUESTS)
+        )
+        return message, byte, request
+
     def micros(self, usage: Usage) -> int:
         """How much of it a use takes, in millionths."""
-        if not self.covers(usage.channel):
-            return 0
-        units = sum(_amount(usage, metric) for metric in self.metrics)
-        return units * dict(self.weights).get(usage.channel, MICRO)
-
-
-def _amount(usage: Usage, metric: str) -> int:
-    match metric:
-        case "messages":
-            return usage.messages
-        case "bytes":
-            return usage.payload_bytes
-        case "requests":
-            return usage.requests
-    return 0
+        message, byte, request = self.factors(usage.channel)
+        return usage.messages * message + usage.payload_bytes * byte + usage.requests * request
 
 
 class Standing(NamedTuple):
