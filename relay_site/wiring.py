@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from billing.metering.meter import Meter
 from billing.metering.spool import Shipper
+from billing.metering.used import load_used
 from tenants.admission.control import AdmissionControl
 
 
 def admission() -> AdmissionControl:
     """The process's door."""
-    return AdmissionControl.from_settings()
+    return AdmissionControl.from_settings(load_used)
 
 
 def meter() -> tuple[Meter, Callable[[], None]]:

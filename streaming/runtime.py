@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +33,7 @@ from streaming.core.hub import Hub
 from streaming.sessions import SessionRegistry
 from streaming.ws.close_codes import STALL_LIMIT_S, CloseCode
 from streaming.ws.drain import let_go
+from tenants.admission.caps import Usage
 from tenants.admission.control import AdmissionControl
 from tenants.wire.cancellation import stop_if_cancelled
 
@@ -75,6 +76,9 @@ class MeterPort(Protocol):
     def add_requests(self, slot: int, requests: int) -> None:
         """Count HTTP requests."""
 
+    def used_since(self) -> Iterable[Iterable[Usage]]:
+        """What was counted since this was asked before, in pieces. On the loop's thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -108,6 +112,7 @@ class Runtime:
         self.feeder = Feeder(url=config.bus_url, edge=self.edge, hub=self.hub)
         self.admission = config.admission()
         self.meter, self._stop_meter = config.meter()
+        self.admission.allowances.meter = self.meter.used_since
         self.posts = config.posts(self) if config.posts else None
         self.connections: set[DataConsumer] = set()
         self.sessions = SessionRegistry(

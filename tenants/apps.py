@@ -10,8 +10,13 @@ class TenantsConfig(AppConfig):
     verbose_name = "Tenants"
 
     def ready(self) -> None:
-        """Keep an audit trail of who changed what; never of a key's digest."""
+        """Keep an audit trail of who changed what, never of a key's digest; mail notices to those
+        whose business they are."""
         if apps.is_installed("auditlog"):
             from tenants import audit
 
             audit.register()
+        from tenants.notices import recipients
+        from tenants.people.recipients import recipients as members
+
+        recipients.plug(members)

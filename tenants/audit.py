@@ -28,6 +28,7 @@ EXCLUDED = {
 #: Models without entries, and why.
 UNAUDITED = {
     "TermsAcceptance": "append-only: each row is itself the entry, with who, when and from where",
+    "QuotaWarning": "what the relay tells, written once",
     "Notice": "what the relay tells, written once",
     "Delivery": "its attempts are its log",
     "DeliveryAttempt": "append-only: the log itself",

@@ -26,3 +26,11 @@ delivery_attempts = Counter(
     "Notices sent to endpoints and mailboxes, by what came of it.",
     ["channel", "result"],
 )
+unshared = Counter(
+    "relay_admission_unshared_total",
+    "Times that limits fell to this process's share, because Redis did not answer.",
+    ["what"],
+)
+wrong_keys = Counter(
+    "relay_admission_wrong_keys_throttled_total", "Wrong keys of addresses that sent too many."
+)

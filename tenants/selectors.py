@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from ipaddress import ip_network
@@ -13,8 +14,23 @@ from django.utils import timezone
 
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
-from tenants.admission.principal import DEFAULT_MAX_LAG_S, NO_LIMITS, Limits, Network, Principal
-from tenants.models import APIKey, APIKeyQuerySet, PlanSubscription, Tenant
+from tenants.admission.principal import (
+    DEFAULT_MAX_LAG_S,
+    NO_LIMITS,
+    Allowed,
+    Limits,
+    Network,
+    Principal,
+)
+from tenants.models import (
+    Allowance,
+    APIKey,
+    APIKeyQuerySet,
+    PlanSubscription,
+    QuotaFields,
+    QuotaOverride,
+    Tenant,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -29,19 +45,20 @@ def principals_by_digest(
 ) -> dict[str, Principal]:
     """The usable keys among `digests`. A digest that is missing from the answer opens nothing.
 
-    Two queries for each 500 digests, however many tenants they belong to.
+    Four queries for each 500 digests, however many tenants they belong to.
     """
     at = now or timezone.now()
     found: dict[str, Principal] = {}
     for chunk in chunks(sorted(set(digests))):
         keys = list(APIKey.objects.usable(at).filter(digest__in=chunk).select_related("tenant"))
-        plans = _plans_of({key.tenant_id for key in keys})
+        tenant_ids = {key.tenant_id for key in keys}
+        limits_of, allowances_of = _limits_of(tenant_ids), _allowances_of(tenant_ids, at)
         for key in keys:
             lists = _lists_of(key)
             if lists is None:
                 continue
             scopes, networks, origins = lists
-            plan_code, limits = plans.get(key.tenant_id, ("", NO_LIMITS))
+            plan_code, limits = limits_of.get(key.tenant_id, ("", NO_LIMITS))
             found[key.digest] = Principal(
                 tenant_id=key.tenant_id,
                 tenant_slug=key.tenant.slug,
@@ -61,6 +78,9 @@ def principals_by_digest(
                     if key.rate_per_minute
                     else None
                 ),
+                daily_quota=key.daily_quota,
+                monthly_quota=key.monthly_quota,
+                allowances=allowances_of.get(key.tenant_id, ()),
             )
     return found
 
@@ -117,29 +137,59 @@ def current_plan_subscription(tenant: Tenant | int) -> PlanSubscription | None:
     return PlanSubscription.objects.for_tenant(tenant).current().select_related("plan").first()
 
 
-def _plans_of(tenant_ids: Collection[int]) -> dict[int, tuple[str, Limits]]:
-    rows = (
-        PlanSubscription.objects.current()
-        .filter(tenant__in=tenant_ids)
-        .values_list(
-            "tenant_id",
-            "plan__code",
-            "plan__quota__max_connections",
-            "plan__quota__max_subscriptions",
-            "plan__quota__max_lag_s",
-        )
+def _limits_of(tenant_ids: Collection[int]) -> dict[int, tuple[str, Limits]]:
+    """The code of each tenant's plan, and its limits: its own, else the plan's."""
+    found = {}
+    current = PlanSubscription.objects.current().filter(tenant__in=tenant_ids)
+    for subscription in current.select_related("plan__quota"):
+        quota = getattr(subscription.plan, "quota", None)
+        limits = NO_LIMITS if quota is None else _limits(quota)
+        found[subscription.tenant_id] = (subscription.plan.code, limits)
+    for override in QuotaOverride.objects.filter(tenant__in=tenant_ids):
+        code, _ = found.get(override.tenant_id, ("", NO_LIMITS))
+        found[override.tenant_id] = (code, _limits(override))
+    return found
+
+
+def _limits(quota: QuotaFields) -> Limits:
+    rate = None
+    if quota.requests_per_s:
+        rate = Rate(60 * quota.requests_per_s, quota.burst or quota.requests_per_s)
+    return Limits(
+        max_connections=quota.max_connections,
+        max_subscriptions=quota.max_subscriptions,
+        max_lag_s=float(quota.max_lag_s or DEFAULT_MAX_LAG_S),
+        max_coins=quota.max_coins,
+        max_users=quota.max_users,
+        rate=rate,
+        retention_hours=quota.retention_hours,
+        products=_words(quota.products),
+        channels=_words(quota.channels),
+        regions=_words(quota.regions),
     )
-    return {
-        tenant_id: (
-            code,
-            Limits(
-                max_connections=connections or 0,
-                max_subscriptions=subscriptions or 0,
-                max_lag_s=float(max_lag_s or DEFAULT_MAX_LAG_S),
-            ),
+
+
+def _words(words: list[str] | None) -> frozenset[str] | None:
+    return None if words is None else frozenset(words)
+
+
+def _allowances_of(tenant_ids: Collection[int], now: datetime) -> dict[int, tuple[Allowed, ...]]:
+    found: dict[int, list[Allowed]] = defaultdict(list)
+    rows = Allowance.objects.filter(tenant__in=tenant_ids, ends_at__gt=now)
+    for row in rows.order_by("tenant", "starts_at", "code"):
+        found[row.tenant_id].append(
+            Allowed(
+                code=row.code,
+                metric=row.metric,
+                starts_at=row.starts_at,
+                ends_at=row.ends_at,
+                units=row.units,
+                is_hard=row.is_hard,
+                channels=tuple(row.channels),
+                weights=tuple(sorted((name, str(weight)) for name, weight in row.weights.items())),
+            )
         )
-        for tenant_id, code, connections, subscriptions, max_lag_s in rows
-    }
+    return {tenant_id: tuple(allowances) for tenant_id, allowances in found.items()}
 
 
 def chunks(items: list[Item]) -> Iterable[list[Item]]:

@@ -184,7 +184,7 @@ def update_tenant(tenant: Tenant) -> Tenant:
     tenant.save(
         update_fields=["name", "slug", "kind", "support_name", "support_email", "support_phone"]
     )
-    _announce_tenant(tenant)
+    announce_tenant(tenant)
     return tenant
 
 
@@ -195,7 +195,7 @@ def suspend_tenant(tenant: Tenant, *, reason: str, now: datetime | None = None) 
     locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
     at = locked.suspended_at or now or timezone.now()
     _save_suspension(tenant, locked, suspended_at=at, suspension_reason=reason[:200])
-    _announce_tenant(locked)
+    announce_tenant(locked)
     return tenant
 
 
@@ -248,7 +248,7 @@ def resume_tenant(tenant: Tenant) -> Tenant:
     """Let a suspended tenant's keys work again, and call off a suspension that is announced."""
     locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
     _save_suspension(tenant, locked)
-    _announce_tenant(locked)
+    announce_tenant(locked)
     return tenant
 
 
@@ -300,7 +300,7 @@ def change_plan(
         started_at=at,
         trial_ends_at=trial_ends_at,
     )
-    _announce_tenant(tenant)
+    announce_tenant(tenant)
     return subscription
 
 
@@ -311,7 +311,7 @@ def end_plan(tenant: Tenant, *, now: datetime | None = None) -> PlanSubscription
     current = selectors.current_plan_subscription(tenant)
     if current is not None:
         _end_subscription(current, now or timezone.now())
-        _announce_tenant(tenant)
+        announce_tenant(tenant)
     return current
 
 
@@ -338,7 +338,7 @@ def set_limits(tenant: Tenant, limits: Mapping[str, Any] | None) -> bool:
         own.save()
     if before is None and limits is None:
         return False
-    _announce_tenant(tenant)
+    announce_tenant(tenant)
     return True
 
 
@@ -370,7 +370,7 @@ def set_allowances(tenant: Tenant, wanted: Iterable[Allowance], *, since: dateti
             row.delete()
         has_changed = True
     if has_changed:
-        _announce_tenant(tenant)
+        announce_tenant(tenant)
     return has_changed
 
 
@@ -390,5 +390,7 @@ def note_use(key_ids: Iterable[int], *, at: datetime) -> int:
     )
 
 
-def _announce_tenant(tenant: Tenant) -> None:
+def announce_tenant(tenant: Tenant) -> None:
+    """Tell every process that the limits or allowances of `tenant` changed, once the current
+    transaction commits."""
     changes.announce_on_commit(selectors.digests_of_tenant(tenant.pk))

@@ -6,6 +6,7 @@ the shipper's thread.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -13,12 +14,16 @@ import structlog
 
 from billing import metrics
 from billing.metering.batch import CHANNEL_BYTES, Batch
-from billing.metering.slots import TOTALS, MeterFile, Seal
+from billing.metering.slots import HEADER_WORDS, METRICS, SLOT_WORDS, TOTALS, MeterFile, Seal
+from tenants.admission.caps import Usage
 
 log = structlog.get_logger(__name__)
 
 #: 64 MiB of slots. What comes after counts as key 0: seen and never lost, but on nobody's bill.
 MAX_SLOTS = 500_000
+#: Compared with what they were in one turn of the loop: 7 µs where nothing has changed, 1 ms where
+#: all have.
+SLOTS_AT_A_TIME = 256
 #: The key id that usage falls to when it has no slot of its own.
 OVERFLOW_KEY_ID = 0
 
@@ -32,6 +37,8 @@ class Meter:
         self._max_slots = max_slots
         self._slots: dict[tuple[int, str], int] = {}
         self._words = file.words
+        self._names: list[tuple[int, str]] = []  # of the slots, in their order
+        self._read: list[list[int]] = [[] for _ in range(METRICS)]
         self._overflow = self._allocate(OVERFLOW_KEY_ID, "overflow")
 
     @classmethod
@@ -95,10 +102,39 @@ class Meter:
         messages, payload_bytes, requests = self._words[slot : slot + 3]
         return messages, payload_bytes, requests
 
+    def used_since(self) -> Iterator[list[Usage]]:
+        """What was counted in each slot since this was asked before, in pieces between which others
+        may run. On the counting thread.
+
+        Reads the counters where they are: nothing is added to a count.
+        """
+        for start in range(0, len(self._names), SLOTS_AT_A_TIME):
+            names = self._names[start : start + SLOTS_AT_A_TIME]
+            columns = [self._changes(metric, start, len(names)) for metric in range(METRICS)]
+            changed = sorted(set().union(*columns))
+            yield [
+                Usage(*names[number], *(column.get(number, 0) for column in columns))
+                for number in changed
+            ]
+
+    def _changes(self, metric: int, start: int, count: int) -> dict[int, int]:
+        """By how much the slots that have changed did; by their numbers from `start`."""
+        first = HEADER_WORDS + start * SLOT_WORDS + TOTALS + metric
+        now = self._words[first : first + (count - 1) * SLOT_WORDS + 1 : SLOT_WORDS].tolist()
+        read = self._read[metric]
+        before = read[start : start + count]
+        before += [0] * (count - len(before))
+        if now == before:
+            return {}
+        read[start : start + count] = now
+        pairs = enumerate(zip(now, before, strict=True))
+        return {number: value - was for number, (value, was) in pairs if value != was}
+
     def _allocate(self, key_id: int, channel: str) -> int:
         offset = self.file.new_slot(key_id, channel.encode("ascii"))
         self._words = self.file.words  # the file may have grown, and with it moved
         self._slots[key_id, channel] = offset + TOTALS
+        self._names.append((key_id, channel))
         metrics.slots.set(self.file.slot_count)
         return offset + TOTALS
 

@@ -12,6 +12,7 @@ Headers = list[tuple[bytes, bytes]]
 JSON_HEADERS: Headers = [
     (b"content-type", b"application/json"),
     (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"ratelimit-policy, ratelimit, retry-after"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),  # the path may hold a key
 ]

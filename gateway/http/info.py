@@ -13,6 +13,7 @@ import orjson
 from gateway.http import metrics
 from gateway.http.errors import JSON_HEADERS, Headers, HttpError
 from gateway.http.origin import Answer, Origins
+from gateway.http.weights import weight_of
 from streaming import runtime
 from streaming.core.dialects.official import (
     BadSubscription,
@@ -21,10 +22,11 @@ from streaming.core.dialects.official import (
 )
 from streaming.core.hub import Feed
 from streaming.ws import posts
+from tenants.admission.caps import BYTES, REQUESTS
 from tenants.admission.errors import Denied
 from tenants.admission.limiter import Rate
 from tenants.admission.presented import caller_of, presented_key, split_path
-from tenants.admission.principal import Scope
+from tenants.admission.principal import Principal, Scope
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -35,11 +37,12 @@ MAX_BODY_BYTES = 64 * 1024
 #: How long to wait for the first frame of a topic nobody followed until now. It takes 1–2 ms from
 #: an own node.
 FIRST_FRAME_S = 1.0
-#: Requests a minute of a key without a rate of its own, as the exchange allows an address at
-#: weight 1.
-PER_MINUTE, BURST = 1_200, 100
+#: Weight a minute of a key without a rate of its own, and at once, as the exchange allows an
+#: address.
+PER_MINUTE, BURST = 1_200, 1_200
 DEFAULT_RATE = Rate(PER_MINUTE, BURST)
-INFO_WEIGHT = 1
+#: The channel its use is counted on.
+CHANNEL = "info"
 #: What a node does with these is not a read: it writes files where the request says.
 NOT_FOR_CUSTOMERS = frozenset({"fileSnapshot", "referrerStates"})
 
@@ -53,18 +56,40 @@ class Info:
         self._runtime = current
         self._origins = origins
 
-    async def info(self, payload: Any) -> bytes:
+    async def info(self, payload: Any, principal: Principal) -> bytes:
         """The body for a post over the socket. Raises posts.Refused with one line."""
         try:
-            answer = await self.answer(payload)
-        except HttpError as error:
+            answer, _ = await self.serve(payload, principal)
+        except (HttpError, Denied) as error:
             raise posts.Refused(str(error)) from error
-        except orjson.JSONEncodeError as error:
-            raise posts.Refused("The request is nested too deeply.") from error
         if answer.status != 200:
             text = answer.body[:200].decode("utf-8", "replace")
             raise posts.Refused(f"{answer.status} {text}")
         return answer.body
+
+    async def serve(
+        self, payload: Any, principal: Principal, *, problem: HttpError | None = None
+    ) -> tuple[Answer, Headers]:
+        """Charge, answer and count one request; with the header fields that say how the rates
+        stand. `problem` is why there is no payload: that costs, and is no use. Raises HttpError, or
+        a Denied."""
+        admission, meter = self._runtime.admission, self._runtime.meter
+        admission.check_quota(principal, REQUESTS, BYTES, channel=CHANNEL)
+        standing = await admission.charge(principal, weight_of(payload), default=DEFAULT_RATE)
+        try:
+            if problem is not None:
+                raise problem
+            answer = await self.answer(payload)
+        except orjson.JSONEncodeError as error:
+            nested = "The request is nested too deeply."
+            raise HttpError(400, "bad_json", nested, headers=standing) from error
+        except HttpError as error:
+            error.headers = [*error.headers, *standing]
+            raise
+        slot = meter.slot(principal.key_id, CHANNEL)
+        meter.add_requests(slot, 1)
+        meter.add(slot, 0, len(answer.body))
+        return answer, standing
 
     async def answer(self, payload: Any) -> Answer:
         """The answer to one request. Raises HttpError."""
@@ -179,21 +204,21 @@ class InfoEndpoint:
         principal = await current.admission.authenticate(
             raw_key, scope=Scope.INFO, caller=caller_of(scope)
         )
-        current.admission.charge(principal, INFO_WEIGHT, default=DEFAULT_RATE)
-        body = await _read(scope, receive)
-        try:
-            payload = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise HttpError(400, "bad_json", f"The body is not JSON: {error}.") from error
-        try:
-            answer = await self._service().answer(payload)
-        except orjson.JSONEncodeError as error:
-            raise HttpError(400, "bad_json", "The body is nested too deeply.") from error
-        slot = current.meter.slot(principal.key_id, "info")
-        current.meter.add_requests(slot, 1)
-        current.meter.add(slot, 0, len(answer.body))
-        headers = [(b"content-type", answer.content_type), *JSON_HEADERS[1:]]
+        # Read before it is charged: what it weighs is in it.
+        payload, problem = await _payload(scope, receive)
+        answer, standing = await self._service().serve(payload, principal, problem=problem)
+        headers = [(b"content-type", answer.content_type), *JSON_HEADERS[1:], *standing]
         return answer.status, headers, answer.body
+
+
+async def _payload(scope: Message, receive: Receive) -> tuple[Any, HttpError | None]:
+    """The request in a body, or why there is none: that is charged as well."""
+    try:
+        return orjson.loads(await _read(scope, receive)), None
+    except orjson.JSONDecodeError as error:
+        return None, HttpError(400, "bad_json", f"The body is not JSON: {error}.")
+    except HttpError as error:
+        return None, error
 
 
 async def _read(scope: Message, receive: Receive) -> bytes:

@@ -42,6 +42,7 @@ class Freshness:
         self._workers: dict[str, _Worker] = {}
         self._gone: dict[str, _Worker] = {}  # the last few that fell silent
         self.tip_height = 0
+        self.tip_ms = 0  # its own time, since 1970
         self._tip_s: float | None = None  # when the tip last rose
         self._tip_age_ns = 0  # how old the tip was then
         self._least_age_ns: int | None = None
@@ -73,6 +74,7 @@ class Freshness:
         state.tip_height = max(state.tip_height, tip_height)
         if tip_height > self.tip_height:
             self.tip_height = tip_height
+            self.tip_ms = tip_ns // 1_000_000
             self._tip_s = now_s
             self._tip_age_ns = age_ns = now_ns - tip_ns
             if self._least_age_ns is None or age_ns < self._least_age_ns:

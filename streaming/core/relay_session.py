@@ -18,10 +18,12 @@ from streaming.core.topic import Topic
 
 if TYPE_CHECKING:
     from streaming.core.hub import Hub
-    from streaming.core.session import CatalogueSource, Sink, SubscriptionLease
+    from streaming.core.session import CatalogueSource, Shortage, Sink, SubscriptionLease
 
 #: Frames in a row that were not JSON, after which the connection is ended.
 MAX_BAD_FRAMES = 10
+#: The chain makes 14 blocks a second.
+BLOCK_S = 0.07
 
 
 class RelaySession:
@@ -140,6 +142,10 @@ class RelaySession:
         if not subscription.streams:
             self.subscriptions.pop(subscription.id_json, None)
 
+    def allowance(self, code: str, msg: str, **fields: object) -> None:
+        """Tell the customer how an allowance stands."""
+        self.say(relay.allowance_notice(code, msg, **fields))
+
     def going_away(self, in_ms: int) -> None:
         """Tell the customer that this process will end."""
         self.say(relay.going_away(in_ms))
@@ -193,6 +199,7 @@ class RelaySession:
     def _subscribe(self, request: relay.Subscribe) -> None:
         self._refuse_repeated(request)
         starts = self._starts(request)
+        self._check_retention(request, starts)
         self._take_leases(request)
         id_json = request.id_json or self._next_id()
         subscription = Subscription(
@@ -272,21 +279,52 @@ class RelaySession:
         return starts
 
     def _take_leases(self, request: relay.Subscribe) -> None:
-        for taken in range(len(request.topics)):
-            limit = self._lease.subscribe()
-            if limit is not None:
-                for _ in range(taken):
-                    self._lease.unsubscribe()
-                used = len(self.topics)
-                raise Refusal(
-                    "limit",
-                    f"The plan allows {limit} subscriptions, this connection uses {used}, and"
-                    f" {len(request.topics)} more were asked for: none is made.",
-                    limit=limit,
-                    used=used,
-                    asked=len(request.topics),
-                    **_id(request.id_json),
-                )
+        for taken, topic in enumerate(request.topics):
+            shortage = self._lease.subscribe(topic)
+            if shortage is not None:
+                for earlier in request.topics[:taken]:
+                    self._lease.unsubscribe(earlier)
+                raise self._refusal(shortage, request)
+
+    def _refusal(self, shortage: Shortage, request: relay.Subscribe) -> Refusal:
+        fields: dict[str, object] = {}
+        msg = f"{shortage.msg} None is made."
+        if shortage.code == "limit":
+            used, asked = len(self.topics), len(request.topics)
+            msg = (
+                f"The plan allows {shortage.limit} subscriptions, this connection uses {used}, and"
+                f" {asked} more were asked for: none is made."
+            )
+            fields |= {"limit": shortage.limit, "used": used, "asked": asked}
+        elif shortage.limit is not None:
+            fields |= {"limit": shortage.limit, "used": shortage.used}
+        if shortage.has is not None:
+            fields["has"] = list(shortage.has)
+        return Refusal(shortage.code, msg, **fields, **_id(request.id_json))
+
+    def _check_retention(self, request: relay.Subscribe, starts: dict[Topic, Position]) -> None:
+        """Raises Refusal where `from` lies before what the plan keeps. Of a place in the chain its
+        age is reckoned at the pace of blocks."""
+        kept_s = self._lease.retention_s
+        if kept_s is None or request.start is None:
+            return
+        freshness = self._hub.freshness
+        age_s = 0.0
+        if request.start.since_ms is not None and freshness.tip_ms:
+            age_s = (freshness.tip_ms - request.start.since_ms) / 1000
+        elif request.start.cursor is not None and request.start.cursor.source == cursors.NODE:
+            oldest = min((place.height for place in starts.values()), default=0)
+            if oldest and freshness.tip_height:
+                age_s = (freshness.tip_height - oldest) * BLOCK_S
+        if age_s > kept_s:
+            raise Refusal(
+                "beyond_retention",
+                f"The plan goes {kept_s / 3600:g} h back, and from is {age_s / 3600:.1f} h old:"
+                " begin later.",
+                field="from",
+                limit=int(kept_s),
+                **_id(request.id_json),
+            )
 
     def _next_id(self) -> bytes:
         while True:
@@ -318,7 +356,7 @@ class RelaySession:
 
     def _end(self, stream: Stream) -> None:
         self._hub.relays.leave(stream, now_s=self._now_s)
-        self._lease.unsubscribe()
+        self._lease.unsubscribe(stream.topic)
 
 
 def _cursor(subscription: Subscription) -> str:

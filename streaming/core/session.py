@@ -4,7 +4,7 @@ no loop."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from streaming.core.batch import Batch, NumberedBatch
 from streaming.core.catalogue import Catalogue
@@ -28,13 +28,29 @@ class Sink(Protocol):
         """Call `callback` once, when nothing waits any more."""
 
 
+class Shortage(NamedTuple):
+    """Why a topic cannot be followed. `code` is stable, `msg` one line for people; `limit` and
+    `used` where something is counted; `official` is the text the exchange has for it."""
+
+    code: str
+    msg: str
+    official: str
+    limit: int | None = None
+    used: int | None = None
+    has: tuple[str, ...] | None = None
+
+
 class SubscriptionLease(Protocol):
     """The tenant's allowance of subscriptions, shared by all its sessions."""
 
-    def subscribe(self) -> int | None:
-        """Take one and return None; return the plan's limit, and take none, when none is left."""
+    @property
+    def retention_s(self) -> float | None:
+        """How far back a resume may begin; None: as far as is kept."""
 
-    def unsubscribe(self) -> None:
+    def subscribe(self, topic: Topic) -> Shortage | None:
+        """Take one and return None; say what there is none left of, and take none, else."""
+
+    def unsubscribe(self, topic: Topic) -> None:
         """Give one back."""
 
 
@@ -111,7 +127,7 @@ class Session:
         self.pending.clear()
         for topic in self._echoes:
             self._hub.unfollow(self, topic, now_s=now_s)
-            self._lease.unsubscribe()
+            self._lease.unsubscribe(topic)
         self._echoes.clear()
 
     def _subscribe(self, topic: Topic, echo: str) -> None:
@@ -123,9 +139,9 @@ class Session:
             self._admit(topic, echo)
 
     def _admit(self, topic: Topic, echo: str) -> None:
-        limit = self._lease.subscribe()
-        if limit is not None:
-            self.say(official.error(official.TOO_MANY_SUBSCRIPTIONS.format(limit=limit)))
+        shortage = self._lease.subscribe(topic)
+        if shortage is not None:
+            self.say(official.error(shortage.official))
             return
         self._echoes[topic] = echo
         self.say(official.acknowledged("subscribe", echo))
@@ -136,7 +152,7 @@ class Session:
             self.say(official.error(f"Already unsubscribed: {echo}"))
             return
         self._hub.unfollow(self, topic, now_s=now_s)
-        self._lease.unsubscribe()
+        self._lease.unsubscribe(topic)
         self.say(official.acknowledged("unsubscribe", echo))
 
 

@@ -45,3 +45,4 @@ class CloseCode(IntEnum):
     SLOW = 4008
     MUTE = 4408  # nothing was asked for within `RELAY_MUTE_S`; in the relay dialect alone
     UNREADABLE = 4400  # in the relay dialect alone
+    QUOTA = 4429  # likewise; 1008 in the official one

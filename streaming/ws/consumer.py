@@ -26,8 +26,10 @@ from streaming.core.session import Session
 from streaming.sessions import MAX_TOPICS_TOLD, SessionRow
 from streaming.ws import close_codes, metrics, posts
 from streaming.ws.close_codes import CloseCode
+from streaming.ws.plan import PlanLease, allowance_fields, follows
 from streaming.ws.server import EXTENSION
-from tenants.admission.errors import Denied, Draining, TooManySubscriptions
+from tenants.admission.caps import BYTES, MESSAGES, Standing
+from tenants.admission.errors import Denied, Draining
 from tenants.admission.limiter import TokenBucket
 from tenants.admission.presented import caller_of, presented_key, split_path
 from tenants.admission.principal import Principal, Scope
@@ -57,27 +59,6 @@ class KeyAccount:
             if slot is None:
                 slot = self._slots[channel] = self._meter.slot(self._key_id, channel)
             self._meter.add(slot, messages, size)
-
-
-class PlanLease:
-    """The tenant's subscriptions as a session sees them."""
-
-    __slots__ = ("_lease",)
-
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
-
-    def subscribe(self) -> int | None:
-        """Take one, or say the limit."""
-        try:
-            self._lease.subscribe()
-        except TooManySubscriptions as denied:
-            return denied.limit
-        return None
-
-    def unsubscribe(self) -> None:
-        """Give one back."""
-        self._lease.unsubscribe()
 
 
 class DataConsumer(AsyncConsumer):
@@ -152,7 +133,7 @@ class DataConsumer(AsyncConsumer):
         self.session = (RelaySession if is_relay else Session)(
             hub=self.runtime.hub,
             sink=sink,
-            lease=PlanLease(lease),
+            lease=PlanLease(lease, self.runtime.admission),
             catalogue=self.runtime.catalogue,
             tenant_id=self.principal.tenant_id,
         )
@@ -182,14 +163,35 @@ class DataConsumer(AsyncConsumer):
         self.principal = await admission.authenticate(raw_key, scope=Scope.WS, caller=caller)
         # Only of a rate of its own: clients of one key reconnect by the hundred at once, and the
         # plan's connections bound them.
-        admission.charge(self.principal, HANDSHAKE_WEIGHT)
+        await admission.charge(self.principal, HANDSHAKE_WEIGHT)
+        admission.check_quota(self.principal, MESSAGES, BYTES)
         self.lease = admission.open_connection(
-            self.principal, scope=Scope.WS, caller=caller, on_refused=self._refused
+            self.principal,
+            scope=Scope.WS,
+            caller=caller,
+            on_refused=self._refused,
+            on_used=self._used,
         )
         return self.lease
 
     def _refused(self, denied: Denied) -> None:
         self.end(CloseCode.POLICY, str(denied))
+
+    def _used(self, standing: Standing) -> None:
+        """An allowance of ours passed a threshold, or is used up: then a connection that follows
+        what it counts ends, because one that only falls silent looks like a quiet market."""
+        session = self.session
+        if session is None or self.is_ended:
+            return
+        is_relay = isinstance(session, RelaySession)
+        is_over = standing.is_exhausted and follows(session.topics, standing.cap)
+        if isinstance(session, RelaySession) and (is_over or not standing.is_exhausted):
+            session.allowance(**allowance_fields(standing))
+            self.runtime.hub.flush()
+        if is_over:
+            reason = f"quota exhausted: {standing.cap.code} begins anew at"
+            reason += f" {standing.cap.ends_at:%Y-%m-%dT%H:%M:%SZ}"
+            self.end(CloseCode.QUOTA if is_relay else CloseCode.POLICY, reason)
 
     # --- inbound ---
 
@@ -239,7 +241,7 @@ class DataConsumer(AsyncConsumer):
 
     async def _answer(self, session: Session | RelaySession, post: official.Post) -> None:
         try:
-            answer = await posts.answer(post, self.runtime.posts)
+            answer = await posts.answer(post, self.runtime.posts, self._now_as())
         except Exception:
             # Whoever asks gets an answer; what went wrong is ours to find in the log.
             log.exception("post_failed", kind=post.kind)
@@ -247,6 +249,10 @@ class DataConsumer(AsyncConsumer):
         if not session.is_closed:
             session.say(answer)
             self.runtime.hub.flush()
+
+    def _now_as(self) -> Principal:
+        """The key as it is now; its plan may have changed since the handshake."""
+        return self.lease.principal if self.lease is not None else self.principal
 
     # --- what operators see ---
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import orjson
 
 from streaming.core.dialects import official
+from tenants.admission.principal import Principal
 
 
 class Refused(Exception):
@@ -16,11 +17,12 @@ class Refused(Exception):
 class Posts(Protocol):
     """Answers posts."""
 
-    async def info(self, payload: Any) -> bytes:
-        """The body `/info` would give for `payload`, as JSON bytes. Raises Refused."""
+    async def info(self, payload: Any, principal: Principal) -> bytes:
+        """The body `/info` would give for `payload`, as JSON bytes; it costs and counts as there.
+        Raises Refused."""
 
 
-async def answer(post: official.Post, posts: Posts | None) -> bytes:
+async def answer(post: official.Post, posts: Posts | None, principal: Principal) -> bytes:
     """The whole answer frame of a post. Source: protocol of `post` requests (info: type and data;
     error: a string)."""
     try:
@@ -30,7 +32,7 @@ async def answer(post: official.Post, posts: Posts | None) -> bytes:
             )
         if posts is None:
             raise Refused("info requests are not served here")
-        body = await posts.info(post.payload)
+        body = await posts.info(post.payload, principal)
     except Refused as refused:
         return official.post_answer(post.post_id, "error", orjson.dumps(str(refused)))
     asked = post.payload.get("type") if isinstance(post.payload, dict) else None

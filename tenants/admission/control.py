@@ -6,22 +6,35 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import structlog
 from django.conf import settings
-from django.db import close_old_connections
 
 from tenants import metrics
-from tenants.admission import changes, keys
+from tenants.admission import changes, database, keys
 from tenants.admission.access import NOBODY, Caller, refusal
+from tenants.admission.allowances import Allowances, LoadUsed
+from tenants.admission.caps import Standing
 from tenants.admission.directory import Directory
-from tenants.admission.errors import Denied, InvalidKey, MissingKey, RateLimited
-from tenants.admission.limiter import Buckets, Rate
+from tenants.admission.errors import (
+    Denied,
+    InvalidKey,
+    MissingKey,
+    NotInPlan,
+    RateLimited,
+    TooManyWrongKeys,
+)
+from tenants.admission.limiter import Rate
 from tenants.admission.principal import Principal
 from tenants.admission.quotas import Lease, Occupancy
+from tenants.admission.rate_headers import Headers, rate_headers
+from tenants.admission.rate_store import RateStore
+from tenants.admission.rates import Rates
 from tenants.admission.store import RedisStore
+from tenants.admission.used_store import UsedStore
+from tenants.admission.wrong_keys import WrongKeys
 from tenants.wire.cancellation import stop_if_cancelled
 
 log = structlog.get_logger(__name__)
@@ -31,6 +44,9 @@ log = structlog.get_logger(__name__)
 REVALIDATE_EVERY_S = 2.0
 #: One statement per process and minute for all keys that were used, whatever they did.
 NOTE_USE_EVERY_S = 60.0
+#: An unknown key from an address that floods us waits its turn this long: one is looked up at a
+#: time.
+WRONG_KEY_WAIT_S = 2.0
 
 
 class AdmissionControl:
@@ -45,9 +61,15 @@ class AdmissionControl:
         store: RedisStore | None = None,
         pepper: str = "",
         note_use: Callable[[Collection[int]], None] | None = None,
+        quota_url: str = "",
+        load_used: LoadUsed | None = None,
+        warn: Callable[[Sequence[Standing]], None] | None = None,
+        region: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`quota_url` is the Redis of rates and allowances; without one each process counts alone.
+        `region` is where this process stands, "" where that says nothing."""
         self.directory = directory
         self.occupancy = occupancy
         self._store = store
@@ -56,21 +78,43 @@ class AdmissionControl:
         self._now = now
         self._monotonic = monotonic
         self._process = uuid.uuid4().hex
-        self._buckets = Buckets()
+        self._region = region
         self._used: set[int] = set()
+        self._wrong_keys = WrongKeys()
+        self._unknown_turn = asyncio.Semaphore(1)
+        self._used_store = UsedStore(quota_url, process=self._process) if quota_url else None
+        self._rate_store = RateStore(quota_url, process=self._process) if quota_url else None
+        self.rates = Rates(self._rate_store, processes=self.processes, monotonic=monotonic)
+        self.allowances = Allowances(
+            self._used_store,
+            load_used=load_used,
+            processes=self.processes,
+            on_standing=self._tell,
+            warn=warn,
+            now=now,
+        )
 
     @classmethod
-    def from_settings(cls) -> AdmissionControl:
-        """The door as Django's settings describe it (REDIS_CACHE_URL, RELAY_KEY_PEPPER)."""
+    def from_settings(cls, load_used: LoadUsed | None = None) -> AdmissionControl:
+        """The door as Django's settings describe it (REDIS_CACHE_URL, REDIS_QUOTA_URL,
+        RELAY_KEY_PEPPER, RELAY_REGION)."""
         url = getattr(settings, "REDIS_CACHE_URL", "")
         store = RedisStore(url) if url else None
         return cls(
-            Directory(load=load_principals, store=store),
+            Directory(load=database.load_principals, store=store),
             Occupancy(),
             store=store,
             pepper=getattr(settings, "RELAY_KEY_PEPPER", ""),
-            note_use=note_use,
+            note_use=database.note_use,
+            quota_url=getattr(settings, "REDIS_QUOTA_URL", ""),
+            load_used=load_used,
+            warn=database.warn,
+            region=getattr(settings, "RELAY_REGION", ""),
         )
+
+    def processes(self) -> int:
+        """How many processes share the limits, this one included, as last heard."""
+        return self._store.processes if self._store is not None else 1
 
     def known(self, raw_key: str) -> Principal | None:
         """The principal if this process can tell at once; None means "ask `authenticate`", never
@@ -85,30 +129,59 @@ class AdmissionControl:
     ) -> Principal:
         """Who this key is, if it opens the door `scope` to `caller`.
 
-        Raises MissingKey, InvalidKey, AddressNotAllowed, OriginNotAllowed, ScopeMissing or
-        Unavailable.
+        Raises MissingKey, InvalidKey, TooManyWrongKeys, AddressNotAllowed, OriginNotAllowed,
+        ScopeMissing, NotInPlan or Unavailable.
         """
         with _counted():
             principal = await self._authenticate(raw_key, scope, caller)
+            self._check_plan(principal, scope)
+        self.allowances.know(principal)
+        await self.allowances.learn(principal)
         metrics.admissions.labels("admitted").inc()
         self._used.add(principal.key_id)
         return principal
 
-    def charge(self, principal: Principal, weight: float, *, default: Rate | None = None) -> None:
-        """Spend `weight` of the key's rate, or of `default` where it has none of its own; without
-        either it is free. Raises RateLimited.
+    async def charge(
+        self, principal: Principal, weight: float, *, default: Rate | None = None
+    ) -> Headers:
+        """Spend `weight` of the key's rate, or of `default` where it has none of its own, and of
+        the tenant's; without any it is free. Answers the header fields that say how these stand.
+        Raises RateLimited, and has spent nothing then.
 
-        Keys of one family share a bucket, so a rotation doubles no rate. Each process has its own
-        buckets: nobody waits for a server here.
+        Keys of one family share a bucket, so a rotation doubles no rate.
         """
-        rate = principal.rate or default
-        if rate is None:
-            return
         family_id = principal.family_id or principal.key_id
-        wait_s = self._buckets.take(family_id, rate, weight, now_s=self._monotonic())
+        buckets = [
+            (name, bucket, rate)
+            for name, bucket, rate in (
+                ("default", f"key:{family_id}", principal.rate or default),
+                ("plan", f"tenant:{principal.tenant_id}", principal.limits.rate),
+            )
+            if rate is not None
+        ]
+        wait_s = 0.0
+        for taken, (_, bucket, rate) in enumerate(buckets):
+            wait_s = await self.rates.take(bucket, rate, weight)
+            if wait_s:
+                for _, before, _ in buckets[:taken]:
+                    self.rates.give_back(before, weight)
+                break
+        levels = [(name, self.rates.level(bucket, rate)) for name, bucket, rate in buckets]
+        headers = rate_headers(levels)
         if wait_s:
             with _counted():
-                raise RateLimited(retry_after_s=wait_s)
+                raise RateLimited(retry_after_s=wait_s, standing=headers)
+        return headers
+
+    def check_quota(
+        self, principal: Principal, *metrics_used: str, channel: str | None = None
+    ) -> None:
+        """Raises QuotaExhausted when an allowance of one of these metrics on `channel` (None: of
+        all channels) is used up."""
+        denied = self.allowances.refusal(principal, *metrics_used, channel=channel)
+        if denied is not None:
+            with _counted():
+                raise denied
 
     def open_connection(
         self,
@@ -117,15 +190,19 @@ class AdmissionControl:
         scope: str,
         caller: Caller,
         on_refused: Callable[[Denied], None],
+        on_used: Callable[[Standing], None] | None = None,
     ) -> Lease:
         """Count one more connection. Raises TooManyConnections. Whoever opened it closes the lease.
 
         `on_refused` is called in the loop when the same key would not be let in any more: revoked,
         expired, suspended, or with lists or scopes that no longer fit. It is called again every two
-        seconds while the lease stays open, so one missed close is not for ever.
+        seconds while the lease stays open, so one missed close is not for ever. `on_used` is called
+        when an allowance passed a threshold, and each second while one is used up.
         """
         with _counted():
-            return self.occupancy.open(principal, scope=scope, caller=caller, on_refused=on_refused)
+            return self.occupancy.open(
+                principal, scope=scope, caller=caller, on_refused=on_refused, on_used=on_used
+            )
 
     async def run(self) -> None:
         """Watch for revoked keys and trade occupancy until cancelled."""
@@ -135,6 +212,8 @@ class AdmissionControl:
                 tasks.create_task(self._revalidate_forever())
                 tasks.create_task(self._trade_forever())
                 tasks.create_task(self._note_use_forever())
+                tasks.create_task(self.rates.run())
+                tasks.create_task(self.allowances.run())
         finally:
             if self._store is not None:
                 with contextlib.suppress(Exception):
@@ -144,8 +223,9 @@ class AdmissionControl:
     async def aclose(self) -> None:
         """Let go of threads and connections, after `run` has been cancelled and awaited."""
         await self.directory.aclose()
-        if self._store is not None:
-            await self._store.aclose()
+        for store in (self._store, self._used_store, self._rate_store):
+            if store is not None:
+                await store.aclose()
 
     async def revalidate(self, digests: Collection[str] | None = None) -> None:
         """Ask again about `digests`, or about every key with open connections, and end those that
@@ -167,6 +247,7 @@ class AdmissionControl:
             current = answers.get(held.digest, held)
             if current is not None and current is not held:
                 self.occupancy.refresh(current)
+                self.allowances.know(current)
             is_over = current is None or current.is_expired(now)
             if is_over:
                 metrics.revocations.inc()
@@ -184,15 +265,53 @@ class AdmissionControl:
     async def _authenticate(self, raw_key: str | None, scope: str, caller: Caller) -> Principal:
         if not raw_key:
             raise MissingKey
-        if not keys.is_well_formed(raw_key):
-            raise InvalidKey
-        principal = await self.directory.find(keys.digest(raw_key, self._pepper))
+        principal = None
+        if keys.is_well_formed(raw_key):
+            principal = await self._find(keys.digest(raw_key, self._pepper), caller)
         if principal is None:
+            wait_s = self._wrong_keys.count(caller.address, now_s=self._monotonic())
+            if wait_s:
+                metrics.wrong_keys.inc()
+                raise TooManyWrongKeys(retry_after_s=wait_s)
             raise InvalidKey
         denied = refusal(principal, caller, scope=scope, now=self._now())
         if denied is not None:
             raise denied
         return principal
+
+    async def _find(self, digest: str, caller: Caller) -> Principal | None:
+        """Of an address that sends one wrong key after the other, what this process does not know
+        is looked up one at a time; a good key from there only waits for its turn."""
+        is_flooding = self._wrong_keys.is_flooding(caller.address, now_s=self._monotonic())
+        if not is_flooding or self.directory.holds(digest):
+            return await self.directory.find(digest)
+        try:
+            async with asyncio.timeout(WRONG_KEY_WAIT_S):
+                async with self._unknown_turn:
+                    return await self.directory.find(digest)
+        except TimeoutError:
+            metrics.wrong_keys.inc()
+            raise TooManyWrongKeys(retry_after_s=WRONG_KEY_WAIT_S) from None
+
+    def _check_plan(self, principal: Principal, scope: str) -> None:
+        """What a plan has not is not opened; what is open stays when a plan gets smaller."""
+        limits = principal.limits
+        if limits.products is not None and scope not in limits.products:
+            raise NotInPlan("product", scope, limits.products)
+        if limits.regions is not None and self._region and self._region not in limits.regions:
+            raise NotInPlan("region", self._region, limits.regions)
+
+    def _tell(self, standing: Standing) -> None:
+        """To the connections that a cap is of."""
+        cap = standing.cap
+        for held in self.occupancy.principals():
+            family_id = held.family_id or held.key_id
+            if held.tenant_id == cap.tenant_id and cap.family_id in (0, family_id):
+                for lease in self.occupancy.leases(held.digest):
+                    try:
+                        lease.tell(standing)
+                    except Exception as error:
+                        log.error("standing_callback_failed", error=type(error).__name__)
 
     async def _changed(self, digests: list[str]) -> None:
         # Most announcements are about keys this process has never seen.
@@ -262,25 +381,3 @@ def _counted() -> Iterator[None]:
     except Denied as denied:
         metrics.admissions.labels(denied.code).inc()
         raise
-
-
-def note_use(key_ids: Collection[int]) -> None:
-    """Write down that keys were used just now; in a thread, as `load_principals`."""
-    from tenants.services import note_use as write
-
-    close_old_connections()
-    try:
-        write(key_ids, at=datetime.now(UTC))
-    finally:
-        close_old_connections()
-
-
-def load_principals(digests: Collection[str]) -> dict[str, Principal]:
-    """Ask the database, in a thread that may have slept through its connection's death."""
-    from tenants.selectors import principals_by_digest
-
-    close_old_connections()
-    try:
-        return principals_by_digest(digests)
-    finally:
-        close_old_connections()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import ClassVar
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, ClassVar
 
 
 class Denied(Exception):
@@ -17,7 +19,12 @@ class Denied(Exception):
     @property
     def body(self) -> bytes:
         """The JSON body of a refusal over HTTP or at a handshake."""
-        return json.dumps({"code": self.code, "msg": str(self)}).encode()
+        return json.dumps({"code": self.code, "msg": str(self), **self.fields}).encode()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a program reads of it, beside `code` and `msg`."""
+        return {}
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -115,14 +122,106 @@ class TooManySubscriptions(Denied):
         self.used, self.limit = used, limit
 
 
+class TooManyCoins(Denied):
+    """The tenant's plan allows no further coin; those it follows stay."""
+
+    code = "too_many_coins"
+    http_status = 429
+
+    def __init__(self, *, used: int, limit: int) -> None:
+        super().__init__(
+            f"Too many coins: {used} of {limit} in use. Unsubscribe one or change the plan."
+        )
+        self.used, self.limit = used, limit
+
+
+class TooManyUsers(Denied):
+    """The tenant's plan allows no further user; those it follows stay."""
+
+    code = "too_many_users"
+    http_status = 429
+
+    def __init__(self, *, used: int, limit: int) -> None:
+        super().__init__(
+            f"Too many users: {used} of {limit} in use. Unsubscribe one or change the plan."
+        )
+        self.used, self.limit = used, limit
+
+
+class NotInPlan(Denied):
+    """A door, a region or a channel that the tenant's plan has not. Names what it has."""
+
+    code = "not_in_plan"
+    http_status = 403
+
+    def __init__(self, what: str, name: str, has: Collection[str]) -> None:
+        self.has = sorted(has)
+        named = ", ".join(self.has[:30]) + (", …" if len(self.has) > 30 else "")
+        super().__init__(f"The {what} '{name}' is not in your plan, which has {named or 'none'}.")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The names the plan has."""
+        return {"has": self.has}
+
+
+class QuotaExhausted(Denied):
+    """An allowance, or a key's own quota, is used up until `resets_at`."""
+
+    code = "quota_exhausted"
+    http_status = 429
+
+    def __init__(
+        self, *, allowance: str, used: int, limit: int, resets_at: datetime, retry_after_s: float
+    ) -> None:
+        super().__init__(
+            f"The allowance '{allowance}' is used up: {used:,} of {limit:,}. "
+            f"It begins anew at {resets_at:%Y-%m-%dT%H:%M:%SZ}; a larger plan is had at once."
+        )
+        self.allowance, self.used, self.limit, self.resets_at = allowance, used, limit, resets_at
+        self.retry_after_s = retry_after_s
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Which allowance, how much of it, and when it begins anew."""
+        return {
+            "allowance": self.allowance,
+            "used": self.used,
+            "limit": self.limit,
+            "resets_at": f"{self.resets_at:%Y-%m-%dT%H:%M:%SZ}",
+        }
+
+
 class RateLimited(Denied):
-    """Too fast. `retry_after_s` says when the same request would have been served."""
+    """Too fast. `retry_after_s` says when the same request would have been served; `standing` are
+    the header fields that say how the rates stand."""
 
     code = "rate_limited"
     http_status = 429
 
-    def __init__(self, *, retry_after_s: float) -> None:
+    def __init__(
+        self, *, retry_after_s: float, standing: Collection[tuple[bytes, bytes]] = ()
+    ) -> None:
         super().__init__(f"Too many requests. Try again in {retry_after_s:.1f} s.")
+        self.retry_after_s = retry_after_s
+        self.standing = standing
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """With how the rates stand."""
+        return [*super().headers, *self.standing]
+
+
+class TooManyWrongKeys(Denied):
+    """This address sent too many keys that are none. Good keys work on, from there too."""
+
+    code = "too_many_wrong_keys"
+    http_status = 429
+
+    def __init__(self, *, retry_after_s: float) -> None:
+        super().__init__(
+            "Too many wrong API keys from your address. Check the key, then try again."
+        )
         self.retry_after_s = retry_after_s
 
 
@@ -157,7 +256,12 @@ KINDS: tuple[type[Denied], ...] = (
     OriginNotAllowed,
     TooManyConnections,
     TooManySubscriptions,
+    TooManyCoins,
+    TooManyUsers,
+    NotInPlan,
+    QuotaExhausted,
     RateLimited,
+    TooManyWrongKeys,
     Unavailable,
     Draining,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import NamedTuple
 
 #: About 0.2 KB each. Only keys we issued get one; the bound is that of the directory's cache.
@@ -68,9 +69,17 @@ class Buckets:
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._max_buckets = max_buckets
-        self._buckets: OrderedDict[int, TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
-    def take(self, bucket_id: int, rate: Rate, weight: float, *, now_s: float) -> float:
+    def is_empty(self, bucket_id: Hashable, *, now_s: float) -> bool:
+        """Whether it would not give a whole unit. Spends nothing."""
+        bucket = self._buckets.get(bucket_id)
+        if bucket is None:
+            return False
+        bucket.take(0, now_s=now_s)
+        return bucket.level < 1
+
+    def take(self, bucket_id: Hashable, rate: Rate, weight: float, *, now_s: float) -> float:
         """Spend `weight` of `bucket_id` at `rate` and return 0.0, or spend nothing and return the
         seconds to wait.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
@@ -32,12 +33,41 @@ DEFAULT_SCOPES = (Scope.WS, Scope.INFO, Scope.GRPC)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the tenant's plan allows at one time, over all its keys; `max_lag_s` is of each
-    connection: how far behind a reader of `l4Book` and raw streams may fall."""
+    """What the tenant may do at one time, over all its keys. None in a limit is no limit, and in a
+    set all there are.
+
+    `max_lag_s` is of each connection: how far behind a reader of `l4Book` and raw streams may fall.
+    `products` are the doors, by the names of `Scope`; `channels` the types of subscriptions;
+    `retention_hours` how far back a resume may begin.
+    """
 
     max_connections: int
     max_subscriptions: int
     max_lag_s: float = DEFAULT_MAX_LAG_S
+    max_coins: int | None = None
+    max_users: int | None = None
+    rate: Rate | None = None
+    retention_hours: int | None = None
+    products: frozenset[str] | None = None
+    channels: frozenset[str] | None = None
+    regions: frozenset[str] | None = None
+
+
+class Allowed(NamedTuple):
+    """How many weighted units of a metric the tenant may use in `[starts_at, ends_at)`.
+
+    Of its `channels`; without any, of all that no other allowance of the metric names at that time.
+    `weights` are decimal texts by channel; a channel without one has 1.
+    """
+
+    code: str
+    metric: str
+    starts_at: datetime
+    ends_at: datetime
+    units: int
+    is_hard: bool
+    channels: tuple[str, ...] = ()
+    weights: tuple[tuple[str, str], ...] = ()
 
 
 #: A tenant without a current plan may authenticate but hold nothing open.
@@ -67,6 +97,11 @@ class Principal:
     """The web pages it may be used from, as `access.parse_origin` writes them; none: anywhere."""
     rate: Rate | None = None
     """Its own rate; None: what a door gives to everybody."""
+    daily_quota: int | None = None
+    monthly_quota: int | None = None
+    """Messages and requests a UTC day and month, of all keys of its rotations together."""
+    allowances: tuple[Allowed, ...] = ()
+    """The tenant's, those of now and of later."""
 
     def is_expired(self, now: datetime) -> bool:
         """Whether the key's last moment has passed; at `expires_at` itself it is over."""

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tenants.admission.access import NOBODY, Caller
-from tenants.admission.errors import Denied, TooManyConnections, TooManySubscriptions
+from tenants.admission.caps import Standing
+from tenants.admission.errors import (
+    Denied,
+    TooManyCoins,
+    TooManyConnections,
+    TooManySubscriptions,
+    TooManyUsers,
+)
 from tenants.admission.principal import Limits, Principal
 
 
 class Held(NamedTuple):
-    """Connections and subscriptions open at one moment."""
+    """Connections and subscriptions open at one moment, and the distinct coins and users that these
+    name."""
 
     connections: int = 0
     subscriptions: int = 0
+    coins: int = 0
+    users: int = 0
 
 
 class _Tenancy:
     """The counters of one tenant in this process, and the limits its plan has now."""
 
-    __slots__ = ("connections", "limits", "subscriptions")
+    __slots__ = ("coins", "connections", "limits", "subscriptions", "users")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.connections = 0
         self.subscriptions = 0
+        self.coins: Counter[str] = Counter()
+        self.users: Counter[str] = Counter()
 
 
 class Occupancy:
@@ -33,8 +46,9 @@ class Occupancy:
     other processes.
 
     What the others hold arrives from outside (`set_elsewhere`), about every two seconds, so tenants
-    with several processes can overshoot by what they open elsewhere within that time. Nothing here
-    waits for a server.
+    with several processes can overshoot by what they open elsewhere within that time. Distinct
+    coins and users are counted in each process and added up: one that is followed in two processes
+    counts twice. Nothing here waits for a server.
     """
 
     def __init__(self) -> None:
@@ -50,6 +64,7 @@ class Occupancy:
         scope: str = "",
         caller: Caller = NOBODY,
         on_refused: Callable[[Denied], None] | None = None,
+        on_used: Callable[[Standing], None] | None = None,
     ) -> Lease:
         """Take one connection. Raises TooManyConnections and changes nothing when the plan has none
         left."""
@@ -63,7 +78,15 @@ class Occupancy:
         tenancy.limits = principal.limits
         tenancy.connections += 1
         self._principals[principal.digest] = principal
-        lease = Lease(self, tenancy, principal, scope=scope, caller=caller, on_refused=on_refused)
+        lease = Lease(
+            self,
+            tenancy,
+            principal,
+            scope=scope,
+            caller=caller,
+            on_refused=on_refused,
+            on_used=on_used,
+        )
         self._leases_of.setdefault(principal.digest, set()).add(lease)
         return lease
 
@@ -82,7 +105,10 @@ class Occupancy:
     def held(self, tenant_id: int) -> Held:
         """What the tenant has open in this process."""
         tenancy = self._tenancies.get(tenant_id)
-        return Held(tenancy.connections, tenancy.subscriptions) if tenancy else Held()
+        if tenancy is None:
+            return Held()
+        counts = (len(tenancy.coins), len(tenancy.users))
+        return Held(tenancy.connections, tenancy.subscriptions, *counts)
 
     def all_held(self) -> dict[int, Held]:
         """What every tenant has open in this process, for telling the others."""
@@ -96,15 +122,29 @@ class Occupancy:
         """The connections open here with one key."""
         return list(self._leases_of.get(digest, ()))
 
-    def _subscribe(self, tenancy: _Tenancy, tenant_id: int) -> None:
-        used = tenancy.subscriptions + self._elsewhere.get(tenant_id, Held()).subscriptions
-        if used >= tenancy.limits.max_subscriptions:
-            raise TooManySubscriptions(used=used, limit=tenancy.limits.max_subscriptions)
+    def _subscribe(self, tenancy: _Tenancy, tenant_id: int, coin: str, user: str) -> None:
+        limits, elsewhere = tenancy.limits, self._elsewhere.get(tenant_id, Held())
+        used = tenancy.subscriptions + elsewhere.subscriptions
+        if used >= limits.max_subscriptions:
+            raise TooManySubscriptions(used=used, limit=limits.max_subscriptions)
+        if coin and coin not in tenancy.coins and limits.max_coins is not None:
+            used = len(tenancy.coins) + elsewhere.coins
+            if used >= limits.max_coins:
+                raise TooManyCoins(used=used, limit=limits.max_coins)
+        if user and user not in tenancy.users and limits.max_users is not None:
+            used = len(tenancy.users) + elsewhere.users
+            if used >= limits.max_users:
+                raise TooManyUsers(used=used, limit=limits.max_users)
         tenancy.subscriptions += 1
+        if coin:
+            tenancy.coins[coin] += 1
+        if user:
+            tenancy.users[user] += 1
 
     def _close(self, lease: Lease, tenancy: _Tenancy) -> None:
         tenancy.connections -= 1
-        tenancy.subscriptions -= lease.subscriptions
+        for named in [*lease.named.elements()]:
+            lease.unsubscribe(*named)
         if tenancy.connections == 0:
             self._tenancies.pop(lease.principal.tenant_id, None)
         digest = lease.principal.digest
@@ -122,8 +162,10 @@ class Lease:
         "_is_open",
         "_occupancy",
         "_on_refused",
+        "_on_used",
         "_tenancy",
         "caller",
+        "named",
         "principal",
         "scope",
         "subscriptions",
@@ -138,14 +180,18 @@ class Lease:
         scope: str,
         caller: Caller,
         on_refused: Callable[[Denied], None] | None,
+        on_used: Callable[[Standing], None] | None,
     ) -> None:
         self._occupancy = occupancy
         self._tenancy = tenancy
         self._on_refused = on_refused
+        self._on_used = on_used
         self.principal = principal
         self.scope = scope
         self.caller = caller
         self.subscriptions = 0
+        #: The coins and users its subscriptions name, with how many do.
+        self.named: Counter[tuple[str, str]] = Counter()
         self._is_open = True
 
     def refuse(self, denied: Denied) -> None:
@@ -154,27 +200,47 @@ class Lease:
         if self._on_refused is not None:
             self._on_refused(denied)
 
-    def subscribe(self) -> None:
-        """Take one subscription. Raises TooManySubscriptions and changes nothing when the plan has
-        none left."""
+    def tell(self, standing: Standing) -> None:
+        """Tell whoever holds it that an allowance passed a threshold, or is used up."""
+        if self._on_used is not None:
+            self._on_used(standing)
+
+    def subscribe(self, coin: str = "", user: str = "") -> None:
+        """Take one subscription. Raises TooManySubscriptions, TooManyCoins or TooManyUsers and
+        changes nothing when the plan has none left."""
         if not self._is_open:
             raise RuntimeError("subscribe on a closed lease")
-        self._occupancy._subscribe(self._tenancy, self.principal.tenant_id)
+        self._occupancy._subscribe(self._tenancy, self.principal.tenant_id, coin, user)
         self.subscriptions += 1
+        self.named[coin, user] += 1
 
-    def unsubscribe(self) -> None:
+    def unsubscribe(self, coin: str = "", user: str = "") -> None:
         """Give one subscription back. Raises RuntimeError when none is held: a bug that would free
         others' room."""
-        if not self._is_open or self.subscriptions == 0:
+        if self.named[coin, user] == 0:
             raise RuntimeError("unsubscribe without a subscription")
         self.subscriptions -= 1
         self._tenancy.subscriptions -= 1
+        _give_back(self.named, (coin, user))
+        if coin:
+            _give_back(self._tenancy.coins, coin)
+        if user:
+            _give_back(self._tenancy.users, user)
 
     def close(self) -> None:
         """Give everything back. Closing again does nothing, so every way out of a session may call
         it."""
         if self._is_open:
             self._is_open = False
-            self._on_refused = None  # it leads back to us: a cycle, which waits for the collector
+            # They lead back to us: a cycle, which waits for the collector.
+            self._on_refused = self._on_used = None
             self._occupancy._close(self, self._tenancy)
-            self.subscriptions = 0
+
+
+Name = TypeVar("Name")
+
+
+def _give_back(counts: Counter[Name], name: Name) -> None:
+    counts[name] -= 1
+    if counts[name] <= 0:
+        del counts[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from ipaddress import ip_network
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from redis.retry import Retry
 
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
-from tenants.admission.principal import Limits, Principal
+from tenants.admission.principal import Allowed, Limits, Principal
 from tenants.admission.quotas import Held
 
 #: For this long after the database was asked its answer is believed, here and in the processes
@@ -36,8 +37,10 @@ _ENTRY = "relay:key:"
 _OCCUPANCY = "relay:occupancy"
 # 2 knows the lists of addresses and origins. What 1 wrote says nothing of them, so it is no answer:
 # a limited key would be open to everybody while a deployment rolls. 3 is stamped by Redis's clock.
-_VERSION = 3
+# 4 knows allowances and all limits: what 3 wrote would let tenants at what their plan has not.
+_VERSION = 4
 _STAMP_DIGITS = 13
+_SETS = ("products", "channels", "regions")
 
 # An entry is its read time (13 digits of ms, Redis's TIME from before the database was asked: the
 # clocks of hosts differ) and its JSON. A slow reader that asked the database before a revocation
@@ -91,15 +94,16 @@ def encode_entry(entry: Entry) -> bytes:
             "environment": str(principal.environment),
             "plan_code": principal.plan_code,
             "scopes": sorted(principal.scopes),
-            "max_connections": principal.limits.max_connections,
-            "max_subscriptions": principal.limits.max_subscriptions,
-            "max_lag_s": principal.limits.max_lag_s,
+            "limits": _limits_body(principal.limits),
             "expires_at": principal.expires_at.isoformat() if principal.expires_at else None,
             "digest": principal.digest,
             "family_id": principal.family_id,
             "networks": [str(network) for network in principal.networks],
             "origins": sorted(principal.origins),
             "rate": list(principal.rate) if principal.rate else None,  # orjson refuses subclasses
+            "daily_quota": principal.daily_quota,
+            "monthly_quota": principal.monthly_quota,
+            "allowances": [list(allowed) for allowed in principal.allowances],
         }
     return b"%0*d" % (_STAMP_DIGITS, entry.read_at_ms) + orjson.dumps(body)
 
@@ -123,21 +127,57 @@ def decode_entry(data: bytes | str) -> Entry | None:
             environment=Environment(body["environment"]),
             plan_code=body["plan_code"],
             scopes=frozenset(body["scopes"]),
-            limits=Limits(
-                body["max_connections"],
-                body["max_subscriptions"],
-                float(body["max_lag_s"]),
-            ),
+            limits=_limits(body["limits"]),
             expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
             digest=body["digest"],
             family_id=body["family_id"],
             networks=tuple(ip_network(text) for text in body["networks"]),
             origins=frozenset(body["origins"]),
             rate=Rate(*body["rate"]) if body["rate"] else None,
+            daily_quota=body["daily_quota"],
+            monthly_quota=body["monthly_quota"],
+            allowances=tuple(_allowed(*row) for row in body["allowances"]),
         )
     except (ValueError, KeyError, TypeError):
         return None
     return Entry(principal, read_at_ms)
+
+
+def _limits_body(limits: Limits) -> dict[str, Any]:
+    body = asdict(limits)
+    body["rate"] = list(limits.rate) if limits.rate else None
+    return body | {
+        name: None if (words := getattr(limits, name)) is None else sorted(words) for name in _SETS
+    }
+
+
+def _limits(body: dict[str, Any]) -> Limits:
+    sets = {
+        name: None if (words := body[name]) is None else frozenset[str](words) for name in _SETS
+    }
+    return Limits(**body | sets | {"rate": Rate(*body["rate"]) if body["rate"] else None})
+
+
+def _allowed(
+    code: str,
+    metric: str,
+    starts_at: str,
+    ends_at: str,
+    units: int,
+    is_hard: bool,
+    channels: list[str],
+    weights: list[list[str]],
+) -> Allowed:
+    return Allowed(
+        code,
+        metric,
+        datetime.fromisoformat(starts_at),
+        datetime.fromisoformat(ends_at),
+        units,
+        is_hard,
+        tuple(channels),
+        tuple((channel, weight) for channel, weight in weights),
+    )
 
 
 class RedisStore:
@@ -151,6 +191,8 @@ class RedisStore:
             url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)
         )
         self._put = self._redis.register_script(_PUT)
+        #: How many processes shared what they hold when they were last asked, this one included.
+        self.processes = 1
 
     async def get(self, digests: Collection[str]) -> Found:
         """The entries that exist among `digests`, fresh or not; of none, the time alone."""
@@ -193,15 +235,18 @@ class RedisStore:
             *_, members = await pipeline.execute()
         others = [name for member in members if (name := member.decode()) != process]
         elsewhere: dict[int, Held] = {}
+        processes = 1
         values = (
             await self._redis.mget([f"{_OCCUPANCY}:{name}" for name in others]) if others else []
         )
         for value in values:
-            for tenant_id, connections, subscriptions in orjson.loads(value) if value else ():
+            processes += value is not None
+            for tenant_id, *counts in orjson.loads(value) if value else ():
                 before = elsewhere.get(tenant_id, Held())
                 elsewhere[tenant_id] = Held(
-                    before.connections + connections, before.subscriptions + subscriptions
+                    *(mine + more for mine, more in zip(before, Held(*counts), strict=True))
                 )
+        self.processes = processes
         return elsewhere
 
     async def leave(self, process: str) -> None:

@@ -241,6 +241,42 @@ class Allowance(models.Model):
         return f"{self.units} {self.metric} until {self.ends_at:%Y-%m-%d %H:%M}"
 
 
+class QuotaWarningQuerySet(models.QuerySet["QuotaWarning"]):
+    """Warnings, by tenant."""
+
+    def for_tenant(self, tenant: Tenant | int) -> QuotaWarningQuerySet:
+        """Those of one tenant."""
+        return self.filter(tenant=tenant)
+
+
+class QuotaWarning(models.Model):
+    """That a tenant was told how much of an allowance is used: once for each threshold of a
+    period."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="quota_warnings")
+    code = models.CharField(max_length=40, help_text="Of the allowance, or of a key's own quota.")
+    period = models.CharField(max_length=80, help_text="Which of them, and since when.")
+    threshold = models.PositiveSmallIntegerField(help_text="Percent.")
+    used = models.PositiveBigIntegerField()
+    limit = models.PositiveBigIntegerField()
+    resets_at = models.DateTimeField()
+    at = models.DateTimeField(default=timezone.now)
+
+    objects = QuotaWarningQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "period", "threshold"], name="quota_warning_once"
+            ),
+            models.CheckConstraint(condition=Q(threshold__gte=1), name="quota_warning_percent"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.threshold} %"
+
+
 class PlanSubscriptionQuerySet(models.QuerySet["PlanSubscription"]):
     """Plan subscriptions, by tenant and time."""
 
@@ -393,15 +429,15 @@ class APIKey(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="Messages and requests a UTC day; none: the plan's. "
-        "Nothing counts against it yet.",
+        help_text="Messages and requests a UTC day, of all keys of its rotations; "
+        "none: the plan's.",
     )
     monthly_quota = models.PositiveBigIntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="Messages and requests a UTC month; none: the plan's. "
-        "Nothing counts against it yet.",
+        help_text="Messages and requests a UTC month, of all keys of its rotations; "
+        "none: the plan's.",
     )
     owner = models.CharField(
         max_length=120, blank=True, help_text="Whom to ask about it: a person, a team."

@@ -18,8 +18,8 @@ WEBHOOK_DISABLED = "webhook.disabled"
 #: The fields that each kind's mail speaks of; a payload may hold more. Amounts are decimal text,
 #: times ISO 8601 in UTC.
 KINDS: dict[str, tuple[str, ...]] = {
-    "quota.warning": ("metric", "used", "limit", "percent", "period"),
-    "quota.reached": ("metric", "used", "limit", "period"),
+    "quota.warning": ("allowance", "used", "limit", "percent", "resets_at"),
+    "quota.reached": ("allowance", "used", "limit", "percent", "resets_at"),
     "invoice.sent": ("number", "total", "currency", "due_on"),
     "invoice.overdue": ("number", "total", "currency", "due_on"),
     "key.rotated": ("prefix", "ends_at"),

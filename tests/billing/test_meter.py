@@ -209,3 +209,36 @@ def test_a_batch_is_checked_in_every_field(old: bytes, new: bytes) -> None:
 def test_anything_else_is_malformed(data: bytes | str) -> None:
     with pytest.raises(MalformedBatch):
         decode(data)
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=8), max_size=6))
+def test_what_was_used_since_is_told_once_and_takes_nothing_from_a_batch(
+    tmp_path_factory: pytest.TempPathFactory, rounds: list[list[tuple[int, int]]]
+) -> None:
+    meter = make_meter(tmp_path_factory.mktemp("meter"))
+    told: Counter[tuple[int, str]] = Counter()
+    counted: Counter[tuple[int, str]] = Counter()
+    for counts in rounds:
+        for key_id, messages in counts:
+            meter.add(meter.slot(key_id, "bbo"), messages, 100 * messages)
+            meter.add_requests(meter.slot(key_id, "info"), 1)
+            counted[key_id, "bbo"] += messages
+            counted[key_id, "info"] += 1
+        if len(counts) % 2:
+            seal(meter, NOON)  # a seal in between changes nothing
+        for use in (use for piece in meter.used_since() for use in piece):
+            assert use.payload_bytes == 100 * use.messages
+            told[use.key_id, use.channel] += use.messages + use.requests
+        assert told == +counted
+
+
+def test_many_slots_are_told_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("billing.metering.meter.SLOTS_AT_A_TIME", 3)
+    meter = make_meter(tmp_path)
+    for key_id in range(1, 8):
+        meter.add(meter.slot(key_id, "bbo"), key_id, 0)
+    pieces = [[use.key_id for use in piece] for piece in meter.used_since()]
+    assert pieces == [[1, 2], [3, 4, 5], [6, 7]]  # the first is the overflow's
+    assert not any(meter.used_since())
+    meter.add(meter.slot(8, "bbo"), 1, 0)
+    assert [use.key_id for piece in meter.used_since() for use in piece] == [8]

@@ -19,6 +19,7 @@ from streaming.core.hub import Hub
 from streaming.core.outbox import Frame, Outbox
 from streaming.core.relay_session import RelaySession
 from streaming.core.replays import Question, Replay
+from streaming.core.session import Shortage
 from streaming.core.topic import Kind, Topic
 from streaming.core.versions import one_version
 
@@ -39,16 +40,19 @@ def check(text: str | bytes) -> dict[str, Any]:
 
 
 class Lease:
+    retention_s: float | None = None
+
     def __init__(self, limit: int = 100) -> None:
         self.limit, self.used = limit, 0
 
-    def subscribe(self) -> int | None:
+    def subscribe(self, topic: Topic) -> Shortage | None:
         if self.used == self.limit:
-            return self.limit
+            text = f"Cannot subscribe to more than {self.limit} channels."
+            return Shortage("limit", text, text, self.limit, self.used)
         self.used += 1
         return None
 
-    def unsubscribe(self) -> None:
+    def unsubscribe(self, topic: Topic) -> None:
         self.used -= 1
 
 

@@ -8,7 +8,7 @@ from streaming.core.batch import Batch
 from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role
 from streaming.core.hub import LINGER_S, Hub
-from streaming.core.session import Session
+from streaming.core.session import Session, Shortage
 from streaming.core.topic import Kind, Topic
 
 BBO = Topic(Kind.BBO, "BTC")
@@ -31,16 +31,19 @@ class Wishes:
 
 
 class Lease:
+    retention_s: float | None = None
+
     def __init__(self, limit: int = 100) -> None:
         self.limit, self.used = limit, 0
 
-    def subscribe(self) -> int | None:
+    def subscribe(self, topic: Topic) -> Shortage | None:
         if self.used == self.limit:
-            return self.limit
+            text = f"Cannot subscribe to more than {self.limit} channels."
+            return Shortage("limit", text, text, self.limit, self.used)
         self.used += 1
         return None
 
-    def unsubscribe(self) -> None:
+    def unsubscribe(self, topic: Topic) -> None:
         self.used -= 1
 
 

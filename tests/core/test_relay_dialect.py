@@ -162,6 +162,45 @@ def test_a_cursor_from_the_future_is_refused() -> None:
     assert desk.lease.used == 0
 
 
+@pytest.mark.parametrize(
+    ("start", "is_kept"),
+    [
+        ({"height": 100_000 - 51_000}, True),  # at 70 ms a block
+        ({"height": 100_000 - 52_000}, False),
+        ({"ms": (100_000 - 3_600) * 1_000}, True),
+        ({"ms": (100_000 - 3_601) * 1_000}, False),
+        (cursors.encode(Cursor("n", Position(99_000))), True),
+        (cursors.encode(Cursor("n", Position(9_000))), False),
+    ],
+)
+def test_nothing_begins_before_what_the_plan_keeps(start: Any, is_kept: bool) -> None:
+    world = World()
+    desk = world.desk()
+    desk.lease.retention_s = 3_600.0
+    world.hear("A", 100_000)  # a block a second, by its times
+    answer, *_ = desk.subscribe(coin="BTC", from_=start, id=1)
+    if is_kept:
+        assert answer["channel"] == "subscriptionResponse"
+    else:
+        error = the_error([answer])
+        assert (error["code"], error["field"], error["limit"]) == (
+            "beyond_retention",
+            "from",
+            3_600,
+        )
+        assert desk.lease.used == 0
+
+
+def test_how_an_allowance_stands_is_a_frame_of_the_schema(desk: Desk) -> None:
+    fields = {"allowance": "messages", "percent": 80, "used": 80, "limit": 100}
+    for code in ("allowance_used", "quota_exhausted"):
+        desk.session.allowance(code, "80 % are used.", **fields, resetsAt="2026-12-01T00:00:00Z")
+    desk.world.hub.flush()
+    told = [frame["data"] for frame in desk.take()]
+    assert [data["code"] for data in told] == ["allowance_used", "quota_exhausted"]
+    assert all(data["type"] == "notice" and data["limit"] == 100 for data in told)
+
+
 def test_a_height_from_the_future_is_refused() -> None:
     world = World()
     desk = world.desk()

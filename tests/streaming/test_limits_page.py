@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 
-from gateway.http.info import DEFAULT_RATE, INFO_WEIGHT
+from gateway.http.info import DEFAULT_RATE
+from gateway.http.weights import DEFAULT_WEIGHT, LEAST_WEIGHT, WEIGHTS
 from streaming.core.outbox import MAX_LAG_S
 from streaming.ws import close_codes
 from streaming.ws.close_codes import CloseCode
 from streaming.ws.consumer import HANDSHAKE_WEIGHT
 from tenants.admission import errors
+from tenants.admission.allowances import SETTLE_EVERY_S
+from tenants.admission.caps import THRESHOLDS
 from tenants.admission.principal import DEFAULT_MAX_LAG_S
+from tenants.admission.wrong_keys import WRONG_BURST, WRONG_PER_MINUTE
 from tenants.models import MAX_LISTED
 from tenants.services import MAX_OVERLAP
 from tests.support.edge import ROOT
@@ -35,13 +39,28 @@ def test_every_refusal_of_a_handshake_is_there() -> None:
     rows = re.findall(r"^\| (\d{3}) \| (`.*?`) \|", PAGE, flags=re.MULTILINE)
     told = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
     # An answer to something asked over an open connection.
-    elsewhere = {errors.TooManySubscriptions}
+    elsewhere = {errors.TooManySubscriptions, errors.TooManyCoins, errors.TooManyUsers}
     assert told == {(k.http_status, k.code) for k in errors.KINDS if k not in elsewhere}
 
 
 def test_what_a_key_may_is_there() -> None:
     assert f"up to {MAX_LISTED} networks" in PAGE
     assert f"up to {MAX_LISTED} web pages" in PAGE
-    assert f"{DEFAULT_RATE.per_minute:,} a minute and a burst of {DEFAULT_RATE.burst}" in PAGE
-    assert INFO_WEIGHT == HANDSHAKE_WEIGHT == 1
+    assert f"{DEFAULT_RATE.per_minute:,} a minute and a burst of {DEFAULT_RATE.burst:,}" in PAGE
     assert f"0 seconds to {MAX_OVERLAP.days} days" in PAGE
+
+
+def test_every_weight_is_there() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|$", PAGE, flags=re.MULTILINE)
+    told = {kind: int(weight) for weight, kinds in rows for kind in re.findall(r"`(\w+)`", kinds)}
+    assert {kind: told[kind] for kind in WEIGHTS} == WEIGHTS
+    assert f"| {DEFAULT_WEIGHT} | every other type" in PAGE
+    assert HANDSHAKE_WEIGHT == LEAST_WEIGHT == 1
+    assert "| 1 | a handshake; a body that is no request |" in PAGE
+
+
+def test_how_allowances_are_told_and_end_is_there() -> None:
+    *most, last = map(str, THRESHOLDS)
+    assert f"{', '.join(most)} and {last} %" in PAGE
+    assert f"`SETTLE_EVERY_S` ({SETTLE_EVERY_S:g} second)" in PAGE
+    assert f"more than {WRONG_BURST} wrong keys, and {WRONG_PER_MINUTE} a minute more" in PAGE

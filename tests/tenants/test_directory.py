@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tenants.admission.directory import NEGATIVE_TTL_S, TTL_S, Directory
 from tenants.admission.errors import Unavailable
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
-from tenants.admission.principal import Limits, Principal
+from tenants.admission.principal import Allowed, Limits, Principal
 from tenants.admission.store import (
     FRESH_S,
     Entry,
@@ -49,6 +50,9 @@ def principal(digest: str = "d" * 64, **changes: Any) -> Principal:
         digest=digest,
     )
     return replace(made, **changes)
+
+
+WORDS = st.none() | st.frozensets(st.text(), max_size=3)
 
 
 class FakeClock:
@@ -432,7 +436,35 @@ async def test_revalidation_repairs_what_redis_believes(shared: House) -> None:
             ).map(tuple),
             "origins": st.frozensets(st.sampled_from(["https://a.example", "https://b.example"])),
             "rate": st.none() | st.builds(Rate, st.integers(1, 10**6), st.integers(1, 10**6)),
-            "limits": st.builds(Limits, st.integers(0, 9), st.integers(0, 9), st.floats(1, 60)),
+            "limits": st.builds(
+                Limits,
+                st.integers(0, 9),
+                st.integers(0, 9),
+                st.floats(1, 60),
+                max_coins=st.none() | st.integers(0, 9),
+                max_users=st.none() | st.integers(0, 9),
+                rate=st.none() | st.builds(Rate, st.integers(1, 10**6), st.integers(1, 10**6)),
+                retention_hours=st.none() | st.integers(0, 9),
+                products=WORDS,
+                channels=WORDS,
+                regions=WORDS,
+            ),
+            "daily_quota": st.none() | st.integers(1, 10**12),
+            "monthly_quota": st.none() | st.integers(1, 10**12),
+            "allowances": st.lists(
+                st.builds(
+                    Allowed,
+                    st.text(),
+                    st.just("messages"),
+                    st.datetimes(timezones=st.just(UTC)),
+                    st.datetimes(timezones=st.just(UTC)),
+                    st.integers(0, 10**15),
+                    st.booleans(),
+                    st.lists(st.text()).map(tuple),
+                    st.lists(st.tuples(st.text(), st.just("0.25"))).map(tuple),
+                ),
+                max_size=3,
+            ).map(tuple),
         }
     ),
 )

@@ -8,11 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tenants.admission.errors import KINDS, Denied, TooManyConnections, TooManySubscriptions
-from tenants.admission.limiter import TokenBucket
+from tenants.admission.control import AdmissionControl
+from tenants.admission.directory import Directory
+from tenants.admission.errors import (
+    KINDS,
+    Denied,
+    RateLimited,
+    TooManyCoins,
+    TooManyConnections,
+    TooManySubscriptions,
+    TooManyUsers,
+)
+from tenants.admission.limiter import Rate, TokenBucket
 from tenants.admission.principal import Limits, Principal
 from tenants.admission.quotas import Held, Lease, Occupancy
 from tenants.admission.store import RedisStore
+from tenants.admission.wrong_keys import WRONG_BURST, WRONG_PER_MINUTE, WrongKeys
 from tests.tenants.test_directory import principal
 
 
@@ -192,3 +203,56 @@ TestOccupancyLaws = OccupancyLaws.TestCase
 def test_every_refusal_has_a_code_of_its_own() -> None:
     assert len({kind.code for kind in KINDS}) == len(KINDS) == len(Denied.__subclasses__())
     assert {kind.http_status for kind in KINDS} == {401, 403, 429, 503}
+
+
+def test_distinct_coins_and_users_are_counted_over_all_connections() -> None:
+    occupancy = Occupancy()
+    limited = principal(limits=Limits(9, 90, max_coins=2, max_users=1))
+    one, two = occupancy.open(limited), occupancy.open(limited)
+    one.subscribe("BTC", "")
+    two.subscribe("BTC", "")
+    two.subscribe("ETH", "0xada")
+    one.subscribe("", "")  # names none
+    with pytest.raises(TooManyCoins) as coins:
+        one.subscribe("SOL", "")
+    with pytest.raises(TooManyUsers) as users:
+        one.subscribe("ETH", "0xben")
+    assert (coins.value.used, coins.value.limit) == (2, 2)
+    assert (users.value.used, users.value.limit) == (1, 1)
+    assert occupancy.held(1) == Held(2, 4, 2, 1)
+    two.close()
+    one.subscribe("SOL", "0xben")
+    assert occupancy.held(1) == Held(1, 3, 2, 1)
+    one.unsubscribe("BTC", "")
+    with pytest.raises(RuntimeError):
+        one.unsubscribe("BTC", "")
+    occupancy.set_elsewhere({1: Held(coins=2)})
+    with pytest.raises(TooManyCoins):
+        one.subscribe("BTC", "")
+    one.subscribe("SOL", "")
+
+
+async def test_a_request_that_one_rate_refuses_costs_the_other_nothing() -> None:
+    control = AdmissionControl(Directory(load=lambda _: {}), Occupancy(), monotonic=lambda: 1_000.0)
+    key = principal(rate=Rate(60, 10), limits=Limits(1, 1, rate=Rate(60, 4)))
+    assert await control.charge(key, 4)
+    with pytest.raises(RateLimited) as refused:
+        await control.charge(key, 2)
+    assert refused.value.retry_after_s == pytest.approx(2.0)
+    assert dict(refused.value.headers)[b"ratelimit"] == b'"default";r=6;t=4, "plan";r=0;t=4'
+    await control.aclose()
+
+
+def test_wrong_keys_are_counted_by_address_in_bounded_memory() -> None:
+    wrong = WrongKeys(max_addresses=10)
+    assert not wrong.is_flooding("192.0.2.1", now_s=0)
+    for number in range(WRONG_BURST):
+        place = f"2001:db8::{number:x}"  # one network
+        assert wrong.count(place, now_s=0) == 0.0
+    assert wrong.is_flooding("2001:db8::ffff", now_s=0)
+    assert wrong.count("2001:db8::1:1", now_s=0) == pytest.approx(60 / WRONG_PER_MINUTE)
+    assert not wrong.is_flooding("2001:db8::ffff", now_s=2)
+    assert wrong.count("", now_s=0) == 0.0
+    for number in range(100):
+        wrong.count(f"192.0.2.{number}", now_s=2)
+    assert len(wrong) == 10

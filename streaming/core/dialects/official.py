@@ -68,6 +68,9 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 PONG = b'{"channel":"pong"}'
 TOO_MANY_MESSAGES = "Cannot send more than {limit} messages per minute."
 TOO_MANY_SUBSCRIPTIONS = "Cannot subscribe to more than {limit} channels."
+TOO_MANY_USERS = "Cannot track more than {limit} total users."
+#: The exchange has no such limit; in the manner of its own.
+TOO_MANY_COINS = "Cannot track more than {limit} total coins."
 
 
 @dataclass(frozen=True, slots=True)

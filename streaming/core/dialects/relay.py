@@ -440,6 +440,11 @@ def notice(code: str, msg: str, id_json: bytes = b"") -> bytes:
     return event("notice", id_json, code=code, msg=msg)
 
 
+def allowance_notice(code: str, msg: str, **fields: Any) -> bytes:
+    """How an allowance stands: `allowance_used` at a threshold, `quota_exhausted` at its end."""
+    return event("notice", code=code, msg=msg, **fields)
+
+
 def gap(
     id_json: bytes,
     topic: Topic,
