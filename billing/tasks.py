@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 from celery import shared_task
 from django.db import OperationalError
 from django.utils import timezone
 
-from billing.metering import chain, ingest
+from billing.metering import chain, coins, ingest, retention
 from billing.metering.batch import BatchId
 from billing.metering.doorbell import acknowledge
+
+#: What a turn of the retention may take; a task is ended at 240 s.
+RETENTION_S = 180.0
 
 
 # A deadlock between two batches or a database that is restarting is tried again here; anything
@@ -31,3 +36,16 @@ def seal_ledger() -> None:
     """Make the seals of the last hour that has ended. Beat's next turn goes on where one was
     stopped."""
     chain.seal_ledger(chain.ended_hour(timezone.now()))
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def fold_coins() -> None:
+    """Keep the 50 coins of each key and ended day by name."""
+    coins.fold_coins(timezone.now().date())
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def delete_expired_usage() -> None:
+    """Delete usage in detail that is older than it is kept, as much as a turn has time for."""
+    end_s = time.monotonic() + RETENTION_S
+    retention.delete_expired(timezone.now(), is_time=lambda: time.monotonic() > end_s)

@@ -33,6 +33,7 @@ from streaming.core.hub import Hub
 from streaming.sessions import SessionRegistry
 from streaming.ws.close_codes import STALL_LIMIT_S, CloseCode
 from streaming.ws.drain import let_go
+from streaming.ws.following import Following
 from tenants.admission.control import AdmissionControl
 from tenants.wire.cancellation import stop_if_cancelled
 
@@ -66,14 +67,18 @@ def bus_client(url: str) -> redis.asyncio.Redis:
 class MeterPort(Protocol):
     """What the data path needs of the meter."""
 
-    def slot(self, key_id: int, channel: str) -> int:
-        """The slot that counts this key's deliveries on this channel."""
+    def slot(self, key_id: int, channel: str, coin: str = "", reason: str = "") -> int:
+        """The slot that counts this key's deliveries on this channel, of this coin, that are free
+        for this reason ("": they are not)."""
 
     def add(self, slot: int, messages: int, payload_bytes: int) -> None:
         """Count a delivery."""
 
     def add_requests(self, slot: int, requests: int) -> None:
         """Count HTTP requests."""
+
+    def mark(self, key_id: int, coin: str, minute: int) -> None:
+        """The key followed the coin in this minute, counted from 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ class Runtime:
         self.feeder = Feeder(url=config.bus_url, edge=self.edge, hub=self.hub)
         self.admission = config.admission()
         self.meter, self._stop_meter = config.meter()
+        self.following = Following(self.meter)
         self.posts = config.posts(self) if config.posts else None
         self.connections: set[DataConsumer] = set()
         self.sessions = SessionRegistry(
@@ -123,6 +129,7 @@ class Runtime:
                 ("leases", self.leases.run),
                 ("admission", self.admission.run),
                 ("sweep", self._sweep),
+                ("minutes", self._mark_minutes),
                 ("tick", self._tick),
                 ("replayer", self.replayer.run),
                 ("gap_reports", self.gap_reports.run),
@@ -209,6 +216,11 @@ class Runtime:
                 since_s = connection.mute_since_s
                 if since_s is not None and now_s - since_s > self._mute_s:
                     connection.end(CloseCode.MUTE, f"nothing asked for within {self._mute_s:g} s")
+
+    async def _mark_minutes(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await self.following.tick()
 
     async def _tick(self) -> None:
         """Holes and ages; everything else moves with what comes in."""

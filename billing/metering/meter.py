@@ -12,60 +12,109 @@ from pathlib import Path
 import structlog
 
 from billing import metrics
-from billing.metering.batch import CHANNEL_BYTES, Batch
-from billing.metering.slots import TOTALS, MeterFile, Seal
+from billing.metering.batch import (
+    CHANNEL_BYTES,
+    COIN_BYTES,
+    MINUTES_AN_HOUR,
+    REASON_BYTES,
+    REGION_BYTES,
+    Batch,
+)
+from billing.metering.slots import NEWEST, TOTALS, MeterFile, Seal
 
 log = structlog.get_logger(__name__)
 
-#: 64 MiB of slots. What comes after counts as key 0: seen and never lost, but on nobody's bill.
+#: 80 MB of slots. What comes after counts as key 0: seen and never lost, but on nobody's bill.
 MAX_SLOTS = 500_000
+#: Coins that one key's messages are counted by in this process, and all keys' coins together as a
+#: part of the slots; the others count as `other`. The 50 that are kept by name are among the first
+#: 500 to bring anything.
+MAX_COINS = 500
+COINS_PART = 0.8
+#: Coins of one key whose minutes are counted: more than a plan allows subscriptions.
+MAX_FOLLOWED = 5_000
+OTHER_COINS = "other"
 #: The key id that usage falls to when it has no slot of its own.
 OVERFLOW_KEY_ID = 0
 
 
 class Meter:
-    """Counters of messages, payload bytes and requests for each key and channel, in a file of this
-    process."""
+    """Counters of messages, payload bytes and requests for each key, channel, coin and reason, and
+    of the minutes in which a key followed a coin, in a file of this process."""
 
-    def __init__(self, file: MeterFile, *, max_slots: int = MAX_SLOTS) -> None:
+    def __init__(
+        self, file: MeterFile, *, max_slots: int = MAX_SLOTS, max_coins: int = MAX_COINS
+    ) -> None:
         self.file = file
         self._max_slots = max_slots
-        self._slots: dict[tuple[int, str], int] = {}
+        self._max_coins = max_coins
+        self._slots: dict[tuple[int, str, str, str], int] = {}
+        self._coins: dict[int, set[str]] = {}
+        # Of each key and coin the slots of minutes, the one used last first.
+        self._hours: dict[int, dict[str, list[int]]] = {}
         self._words = file.words
-        self._overflow = self._allocate(OVERFLOW_KEY_ID, "overflow")
+        self._overflow = self._allocate((OVERFLOW_KEY_ID, "overflow", "", ""))
 
     @classmethod
-    def create(cls, folder: Path, *, now: datetime, max_slots: int = MAX_SLOTS) -> Meter:
+    def create(
+        cls,
+        folder: Path,
+        *,
+        now: datetime,
+        region: str = "",
+        max_slots: int = MAX_SLOTS,
+        max_coins: int = MAX_COINS,
+    ) -> Meter:
         """A meter with a new file in `folder` (made if missing). Raises OSError when it cannot be
         created."""
+        _check(region=(region, 0, REGION_BYTES))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return cls(MeterFile.create(folder, now=now), max_slots=max_slots)
+        file = MeterFile.create(folder, now=now, region=region)
+        return cls(file, max_slots=max_slots, max_coins=max_coins)
 
     @property
     def worker(self) -> str:
         """This process's name in batch ids: a UUID in hex, never used again."""
         return self.file.worker
 
-    def slot(self, key_id: int, channel: str) -> int:
-        """Where `key_id`'s deliveries on `channel` (1–32 visible ASCII characters) are counted;
-        keep the answer.
+    def slot(self, key_id: int, channel: str, coin: str = "", reason: str = "") -> int:
+        """Where `key_id`'s deliveries on `channel` (1–32 visible ASCII characters), of `coin` and
+        free for `reason` (at most 16 each), are counted; keep the answer.
 
-        Allocates at the first call. When there is no room (disk full, too many keys) the slot is
-        that of key 0.
+        Allocates at the first call. A coin for which there is no room counts as `other`; when there
+        is none at all (disk full, too many keys) the slot is that of key 0.
         """
-        found = self._slots.get((key_id, channel))
+        place = (key_id, channel, coin, reason)
+        found = self._slots.get(place)
         if found is not None:
             return found
-        _check(key_id, channel)
+        _check_key(key_id)
+        _check(
+            channel=(channel, 1, CHANNEL_BYTES),
+            coin=(coin, 0, COIN_BYTES),
+            reason=(reason, 0, REASON_BYTES),
+        )
+        if coin and not self._has_room(key_id, coin):
+            return self.slot(key_id, channel, OTHER_COINS, reason)
         try:
-            if self.file.slot_count >= self._max_slots:
-                raise OSError(f"{self._max_slots} slots are in use")
-            return self._allocate(key_id, channel)
+            return self._allocate(place)
         except OSError as error:
             # Not remembered: the next session asks again, perhaps with room.
             metrics.overflowed.inc()
             log.error("usage_slot_overflow", key_id=key_id, channel=channel, error=str(error))
             return self._overflow
+
+    def mark(self, key_id: int, coin: str, minute: int) -> None:
+        """Count that `key_id` followed `coin` in this minute, counted from 1970. Again changes
+        nothing. Not counted where there is no room."""
+        hour, bit = divmod(minute, MINUTES_AN_HOUR)
+        coins = self._hours.get(key_id)
+        slots = coins.get(coin) if coins is not None else None
+        if slots is None or self._words[slots[0] + _TO_HOUR] != hour:
+            slots = self._open_hour(key_id, coin, hour)
+            if slots is None:
+                return
+        self._words[slots[0]] |= 1 << bit
 
     def add(self, slot: int, messages: int, payload_bytes: int) -> None:
         """Count `messages` handed to a writable transport, of `payload_bytes` together."""
@@ -95,21 +144,67 @@ class Meter:
         messages, payload_bytes, requests = self._words[slot : slot + 3]
         return messages, payload_bytes, requests
 
-    def _allocate(self, key_id: int, channel: str) -> int:
-        offset = self.file.new_slot(key_id, channel.encode("ascii"))
+    def _has_room(self, key_id: int, coin: str) -> bool:
+        """Whether a coin of a key is counted by its name."""
+        if coin == OTHER_COINS:
+            return True
+        named = self._coins.setdefault(key_id, set())
+        is_crowded = self.file.slot_count >= self._max_slots * COINS_PART
+        if is_crowded or (coin not in named and len(named) >= self._max_coins):
+            return False
+        named.add(coin)
+        return True
+
+    def _open_hour(self, key_id: int, coin: str, hour: int) -> list[int] | None:
+        """The slots of a coin, the first of them of this hour; None without room for one."""
+        coins = self._hours.setdefault(key_id, {})
+        if coin not in coins:
+            _check_key(key_id)
+            _check(coin=(coin, 1, COIN_BYTES))
+            if len(coins) >= MAX_FOLLOWED:
+                coin = OTHER_COINS
+        slots = coins.get(coin, [])
+        for number, at in enumerate(slots):
+            if self._words[at + _TO_HOUR] == hour or self.file.reopen(at - TOTALS, hour):
+                slots.insert(0, slots.pop(number))
+                return slots
+        try:
+            at = self._new_slot(key_id, "", coin=coin, hour=hour)
+        except OSError as error:
+            metrics.overflowed.inc()
+            log.error("usage_minutes_lost", key_id=key_id, coin=coin, error=str(error))
+            return None
+        slots.insert(0, at)
+        coins[coin] = slots
+        return slots
+
+    def _allocate(self, place: tuple[int, str, str, str]) -> int:
+        key_id, channel, coin, reason = place
+        at = self._slots[place] = self._new_slot(key_id, channel, coin=coin, reason=reason)
+        return at
+
+    def _new_slot(
+        self, key_id: int, channel: str, *, coin: str = "", reason: str = "", hour: int = 0
+    ) -> int:
+        if self.file.slot_count >= self._max_slots:
+            raise OSError(f"{self._max_slots} slots are in use")
+        offset = self.file.new_slot(key_id, channel, coin=coin, reason=reason, hour=hour)
         self._words = self.file.words  # the file may have grown, and with it moved
-        self._slots[key_id, channel] = offset + TOTALS
         metrics.slots.set(self.file.slot_count)
         return offset + TOTALS
 
 
-def _check(key_id: int, channel: str) -> None:
+_TO_HOUR = NEWEST.hour - TOTALS
+
+
+def _check_key(key_id: int) -> None:
     if not 0 <= key_id < 2**63:
         raise ValueError(f"key_id {key_id} is outside 0…2**63")
-    if not (
-        1 <= len(channel) <= CHANNEL_BYTES
-        and channel.isascii()
-        and channel.isprintable()
-        and " " not in channel
-    ):
-        raise ValueError(f"channel {channel!r} is not 1–{CHANNEL_BYTES} visible ASCII characters")
+
+
+def _check(**names: tuple[str, int, int]) -> None:
+    """Raises ValueError for a name that is not within its lengths of visible ASCII characters."""
+    for what, (name, least, most) in names.items():
+        is_plain = name.isascii() and name.isprintable() and " " not in name
+        if not (least <= len(name) <= most and is_plain):
+            raise ValueError(f"{what} {name!r} is not {least}–{most} visible ASCII characters")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from billing.models.coins import CoinHour, CoinRollup
 from billing.models.usage import (
     NO_SEAL,
+    OTHER_COINS,
     SUSPENSE,
     Account,
     DailyRollup,
@@ -19,8 +21,11 @@ from billing.models.usage import (
 
 __all__ = [
     "NO_SEAL",
+    "OTHER_COINS",
     "SUSPENSE",
     "Account",
+    "CoinHour",
+    "CoinRollup",
     "DailyRollup",
     "LedgerEntry",
     "LedgerSeal",

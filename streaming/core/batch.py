@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from streaming.core.counted import Counted
 from streaming.core.outbox import Frame
 from streaming.core.streams import Era, Item, RelayFrame, Stream
 
 __all__ = ["Batch", "NumberedBatch", "Tally", "tally"]
 
-#: (channel, messages, payload bytes) of what is billed.
-Tally = list[tuple[str, int, int]]
+#: (what it counts as, messages, payload bytes) of what counts.
+Tally = list[tuple[Counted, int, int]]
 
 
 class Batch:
@@ -29,13 +30,14 @@ class Batch:
 
 
 def tally(frames: Iterable[Frame]) -> Tally:
-    """What `frames` add to the meter, without the unbilled ones."""
-    sums: dict[str, tuple[int, int]] = {}
+    """What `frames` add to the meter, without those that never count."""
+    sums: dict[Counted, tuple[int, int]] = {}
     for frame in frames:
-        if frame.channel:
-            messages, size = sums.get(frame.channel, (0, 0))
-            sums[frame.channel] = (messages + 1, size + frame.text_bytes)
-    return [(channel, messages, size) for channel, (messages, size) in sums.items()]
+        counted = frame.counted
+        if counted is not None:
+            messages, size = sums.get(counted, (0, 0))
+            sums[counted] = (messages + 1, size + frame.text_bytes)
+    return [(counted, messages, size) for counted, (messages, size) in sums.items()]
 
 
 class NumberedBatch:
@@ -85,11 +87,13 @@ class NumberedBatch:
             size = len(number)
             begin = parts.begins.get(size) or parts.begin(size)
             self._wire = b"".join((begin, number, parts.rest))
-            self.tally = [(stream.channel, 1, parts.size + size)]
+            self.tally = [(stream.counted, 1, parts.size + size)]
             return
         pieces: list[bytes] = []
-        sums: dict[str, tuple[int, int]] = {}
-        last, messages, size = "", 0, 0
+        sums: dict[Counted | None, tuple[int, int]] = {}
+        last: Counted | None = None
+        counted: Counted | None
+        messages = size = 0
         for item in self._items:
             if isinstance(item, tuple):
                 stream, parts, _, era = item
@@ -97,21 +101,21 @@ class NumberedBatch:
                 of_number = len(number)
                 begin = parts.begins.get(of_number) or parts.begin(of_number)
                 pieces += (begin, number, parts.rest)
-                channel, text_bytes = stream.channel, parts.size + of_number
+                counted, text_bytes = stream.counted, parts.size + of_number
             else:
                 pieces.append(item.wire)
-                channel, text_bytes = item.channel, item.text_bytes
-            if channel == last:
+                counted, text_bytes = item.counted, item.text_bytes
+            if counted is last:
                 messages += 1
                 size += text_bytes
                 continue
             sums[last] = messages, size
-            before = sums.get(channel, (0, 0))
-            last, messages, size = channel, before[0] + 1, before[1] + text_bytes
+            before = sums.get(counted, (0, 0))
+            last, messages, size = counted, before[0] + 1, before[1] + text_bytes
         sums[last] = messages, size
-        sums.pop("", None)
+        sums.pop(None, None)
         self._wire = b"".join(pieces)
-        self.tally = [(channel, *of_it) for channel, of_it in sums.items()]
+        self.tally = [(counted, *of_it) for counted, of_it in sums.items() if counted is not None]
 
     def _next(self, stream: Stream, era: Era) -> bytes:
         """The next number of the era, in its fields."""

@@ -17,15 +17,18 @@ from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 
 from streaming import runtime
-from streaming.core.batch import Batch, NumberedBatch
+from streaming.core.batch import Batch, NumberedBatch, Tally
+from streaming.core.counted import Counted, coin_of
 from streaming.core.dialects import official
 from streaming.core.dialects.relay import SUBPROTOCOL
 from streaming.core.outbox import Fate, Outbox
 from streaming.core.relay_session import RelaySession
 from streaming.core.session import Session
+from streaming.core.topic import Topic
 from streaming.sessions import MAX_TOPICS_TOLD, SessionRow
 from streaming.ws import close_codes, metrics, posts
 from streaming.ws.close_codes import CloseCode
+from streaming.ws.following import Following
 from streaming.ws.server import EXTENSION
 from tenants.admission.errors import Denied, Draining, TooManySubscriptions
 from tenants.admission.limiter import TokenBucket
@@ -41,31 +44,37 @@ HANDSHAKE_WEIGHT = 1
 
 
 class KeyAccount:
-    """Counts what one key is delivered: a slot per channel, looked up once."""
+    """Counts what one key is delivered: a slot for each channel, coin and reason, looked up
+    once."""
 
     __slots__ = ("_key_id", "_meter", "_slots")
 
     def __init__(self, meter: runtime.MeterPort, key_id: int) -> None:
         self._meter = meter
         self._key_id = key_id
-        self._slots: dict[str, int] = {}
+        self._slots: dict[Counted, int] = {}
 
-    def delivered(self, tally: list[tuple[str, int, int]]) -> None:
-        """Add (channel, messages, payload bytes)."""
-        for channel, messages, size in tally:
-            slot = self._slots.get(channel)
-            if slot is None:
-                slot = self._slots[channel] = self._meter.slot(self._key_id, channel)
-            self._meter.add(slot, messages, size)
+    def delivered(self, tally: Tally) -> None:
+        """Add (what it counts as, messages, payload bytes)."""
+        slots, add = self._slots, self._meter.add
+        for counted, messages, size in tally:
+            slot = slots.get(counted)
+            add(self._slot(counted) if slot is None else slot, messages, size)
+
+    def _slot(self, of: Counted) -> int:
+        slot = self._slots[of] = self._meter.slot(self._key_id, of.channel, of.coin, of.reason)
+        return slot
 
 
 class PlanLease:
     """The tenant's subscriptions as a session sees them."""
 
-    __slots__ = ("_lease",)
+    __slots__ = ("_following", "_key_id", "_lease")
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, *, following: Following, key_id: int) -> None:
         self._lease = lease
+        self._following = following
+        self._key_id = key_id
 
     def subscribe(self) -> int | None:
         """Take one, or say the limit."""
@@ -78,6 +87,14 @@ class PlanLease:
     def unsubscribe(self) -> None:
         """Give one back."""
         self._lease.unsubscribe()
+
+    def follow(self, topic: Topic) -> None:
+        """Count its coin by the minute."""
+        self._following.begin(self._key_id, coin_of(topic))
+
+    def unfollow(self, topic: Topic) -> None:
+        """No more."""
+        self._following.end(self._key_id, coin_of(topic))
 
 
 class DataConsumer(AsyncConsumer):
@@ -152,7 +169,7 @@ class DataConsumer(AsyncConsumer):
         self.session = (RelaySession if is_relay else Session)(
             hub=self.runtime.hub,
             sink=sink,
-            lease=PlanLease(lease),
+            lease=PlanLease(lease, following=self.runtime.following, key_id=self.principal.key_id),
             catalogue=self.runtime.catalogue,
             tenant_id=self.principal.tenant_id,
         )
@@ -385,8 +402,8 @@ class AsgiSink:
                 await self._send({"type": "websocket.send", "text": frame.payload.decode()})
                 self.stalled_since_s = None
                 self.sent += 1
-                if frame.channel:
-                    self._account.delivered([(frame.channel, 1, frame.text_bytes)])
+                if frame.counted is not None:
+                    self._account.delivered([(frame.counted, 1, frame.text_bytes)])
             if self._on_ready and self.is_ready:
                 waiting, self._on_ready = self._on_ready, []
                 for callback in waiting:

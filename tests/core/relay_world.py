@@ -4,6 +4,7 @@ every frame is checked against the published schema."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def check(text: str | bytes) -> dict[str, Any]:
 class Lease:
     def __init__(self, limit: int = 100) -> None:
         self.limit, self.used = limit, 0
+        self.followed: Counter[Topic] = Counter()
 
     def subscribe(self) -> int | None:
         if self.used == self.limit:
@@ -50,6 +52,12 @@ class Lease:
 
     def unsubscribe(self) -> None:
         self.used -= 1
+
+    def follow(self, topic: Topic) -> None:
+        self.followed[topic] += 1
+
+    def unfollow(self, topic: Topic) -> None:
+        self.followed[topic] -= 1
 
 
 class Log:

@@ -1,5 +1,7 @@
 """Topic → sessions: who gets what, in which order, and what happens around holes and restarts."""
 
+from collections import Counter
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,7 @@ class Wishes:
 class Lease:
     def __init__(self, limit: int = 100) -> None:
         self.limit, self.used = limit, 0
+        self.followed: Counter[Topic] = Counter()
 
     def subscribe(self) -> int | None:
         if self.used == self.limit:
@@ -42,6 +45,12 @@ class Lease:
 
     def unsubscribe(self) -> None:
         self.used -= 1
+
+    def follow(self, topic: Topic) -> None:
+        self.followed[topic] += 1
+
+    def unfollow(self, topic: Topic) -> None:
+        self.followed[topic] -= 1
 
 
 class Socket:
