@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -73,6 +73,9 @@ class MeterPort(Protocol):
 
     def add(self, slot: int, messages: int, payload_bytes: int) -> None:
         """Count a delivery."""
+
+    def add_each(self, slots: Mapping[Any, int], tally: Sequence[tuple[Any, int, int]]) -> None:
+        """Count deliveries of one tick, by what they count as."""
 
     def add_requests(self, slot: int, requests: int) -> None:
         """Count HTTP requests."""

@@ -80,6 +80,8 @@ SLOT_WORDS, TOTALS = NEWEST.slot_words, NEWEST.totals
 #: 1,024 slots of 160 bytes: 160 KiB, enough for about 20 keys of 50 coins, and grown by as much
 #: again.
 GROW_SLOTS = 1_024
+#: Slots that are looked at at once for anything to seal.
+PIECE_SLOTS = 4_096
 
 
 class NotAMeterFile(ValueError):
@@ -216,7 +218,7 @@ class MeterFile:
             words[_OPEN_HOUR] = hour_of(now)
             return None
         for metric in range(METRICS):
-            # Strided slices: one C loop for each metric, about 1 ms for 100,000 slots.
+            # Strided slices: one C loop for each metric, under 10 ms for 100,000 slots.
             totals, sealing, _ = self._columns(metric)
             words[sealing] = words[totals]
         words[_SEALING_HOUR] = words[_OPEN_HOUR]
@@ -322,10 +324,15 @@ class MeterFile:
         words = self.words
         for metric in range(METRICS):
             totals, _, sealed = self._columns(metric)
-            # As bytes: as lists of numbers it takes seven times as long, on the thread that
-            # delivers.
-            if words[totals].tobytes() != words[sealed].tobytes():
-                return True
+            # A piece at a time: where anything is delivered, the first tells.
+            size = PIECE_SLOTS * totals.step
+            for start in range(0, totals.stop - totals.start, size):
+                piece, kept = (
+                    words[slice(of.start + start, min(of.start + start + size, of.stop), of.step)]
+                    for of in (totals, sealed)
+                )
+                if piece.tolist() != kept.tolist():
+                    return True
         return False
 
     def _read(self, offset: int, size_bytes: int, *, empty: str = "") -> str:

@@ -1,7 +1,7 @@
 """What a delivered frame counts as: one object for each (channel, coin, reason), so that a tick's
 frames are summed by identity.
 
-Measured over a tick of 100 frames of 50 coins: summing by these takes 9 µs, by tuples 16.
+Measured over a tick of 100 frames of 50 coins: summing by these takes 12 µs, by tuples 16.
 """
 
 from __future__ import annotations

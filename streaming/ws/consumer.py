@@ -47,22 +47,27 @@ class KeyAccount:
     """Counts what one key is delivered: a slot for each channel, coin and reason, looked up
     once."""
 
-    __slots__ = ("_key_id", "_meter", "_slots")
+    __slots__ = ("_add_each", "_slots")
 
     def __init__(self, meter: runtime.MeterPort, key_id: int) -> None:
-        self._meter = meter
-        self._key_id = key_id
-        self._slots: dict[Counted, int] = {}
+        self._add_each = meter.add_each
+        self._slots = _Slots(meter, key_id)
 
     def delivered(self, tally: Tally) -> None:
         """Add (what it counts as, messages, payload bytes)."""
-        slots, add = self._slots, self._meter.add
-        for counted, messages, size in tally:
-            slot = slots.get(counted)
-            add(self._slot(counted) if slot is None else slot, messages, size)
+        self._add_each(self._slots, tally)
 
-    def _slot(self, of: Counted) -> int:
-        slot = self._slots[of] = self._meter.slot(self._key_id, of.channel, of.coin, of.reason)
+
+class _Slots(dict[Counted, int]):
+    """Slots of one key; one that is asked for the first time is allocated."""
+
+    def __init__(self, meter: runtime.MeterPort, key_id: int) -> None:
+        super().__init__()
+        self._meter = meter
+        self._key_id = key_id
+
+    def __missing__(self, of: Counted) -> int:
+        slot = self[of] = self._meter.slot(self._key_id, of.channel, of.coin, of.reason)
         return slot
 
 
