@@ -207,6 +207,16 @@ def usage_total(
     return dict(rows.annotate(total=Sum("units")))
 
 
+def usage_per_region(
+    *, tenant_id: int, start: datetime, end: datetime
+) -> dict[tuple[str, str], int]:
+    """Units by region and metric over the whole period, from the ledger: an entry is of the region
+    of its batch."""
+    entries = LedgerEntry.objects.for_tenant(tenant_id).filter(hour__gte=start, hour__lt=end)
+    rows = entries.order_by("batch__region", "metric").values_list("batch__region", "metric")
+    return {(region, metric): units for region, metric, units in rows.annotate(total=Sum("units"))}
+
+
 def _rows(
     tenant_id: int, start: datetime, end: datetime, key_id: int | None
 ) -> QuerySet[UsageRollup]:
