@@ -1,7 +1,9 @@
 """What a delivered frame counts as: one object for each (channel, coin, reason), so that a tick's
 frames are summed by identity.
 
-Measured over a tick of 100 frames of 50 coins: summing by these takes 12 µs, by tuples 16.
+Measured beside what summed by channel alone: a tick of one frame costs the same (1.0 µs numbered,
+0.3 instead of 0.5 shared), one of 100 frames of 50 coins 47 µs instead of 39 (12 instead of 9, by
+tuples 16), and 7 µs more in the meter, which has 50 slots to add to.
 """
 
 from __future__ import annotations
@@ -18,38 +20,43 @@ OTHER_COINS = "other"
 
 
 class Reason(StrEnum):
-    """Why a frame is free of charge. It is counted all the same, and shown."""
+    """Why a frame may be free of charge: a plan says which of these are. It is counted all the
+    same, and shown."""
 
     CHARGED = ""
     REPLAY = "replay"  # read from the log, whoever was to blame for the cut
     RESYNC = "resync"  # a state again, because what was told was wrong, or not all of it
-    PART = "part"  # one more frame of a message that is counted already
     # Nothing on the WebSocket: a pong is an answer, and an edge drops the second copy of a frame.
     HEARTBEAT = "heartbeat"
     DUPLICATE = "duplicate"
 
 
 class Counted:
-    """What a frame counts as. Two of the same are the same object: `counted`."""
+    """What a frame counts as. Two of the same are the same object: `counted`.
 
-    __slots__ = ("__weakref__", "channel", "coin", "reason")
+    `messages` is 1, and 0 for one more frame of a message that is counted already: of that only the
+    bytes count.
+    """
 
-    def __init__(self, channel: str, coin: str, reason: str) -> None:
+    __slots__ = ("__weakref__", "channel", "coin", "messages", "reason")
+
+    def __init__(self, channel: str, coin: str, reason: str, messages: int) -> None:
         self.channel = channel
         self.coin = coin
         self.reason = reason
+        self.messages = messages
 
     def __repr__(self) -> str:
-        return f"Counted({self.channel!r}, {self.coin!r}, {self.reason!r})"
+        return f"Counted({self.channel!r}, {self.coin!r}, {self.reason!r}, {self.messages})"
 
 
 # Weak, because customers may name coins while the catalogue is not known yet.
-_all: WeakValueDictionary[tuple[str, str, str], Counted] = WeakValueDictionary()
+_all: WeakValueDictionary[tuple[str, str, str, int], Counted] = WeakValueDictionary()
 
 
-def counted(channel: str, coin: str = "", reason: str = "") -> Counted:
-    """The one object for these three."""
-    key = (channel, coin, str(reason))
+def counted(channel: str, coin: str = "", reason: str = "", messages: int = 1) -> Counted:
+    """The one object for these."""
+    key = (channel, coin, str(reason), messages)
     found = _all.get(key)
     if found is None:
         found = _all[key] = Counted(*key)
@@ -65,6 +72,6 @@ def coin_of(topic: Topic) -> str:
     return coin if is_plain and len(coin) <= MAX_COIN_BYTES else OTHER_COINS
 
 
-def counted_of(topic: Topic, reason: Reason = Reason.CHARGED) -> Counted:
+def counted_of(topic: Topic, reason: Reason = Reason.CHARGED, *, messages: int = 1) -> Counted:
     """What a frame of the topic counts as."""
-    return counted(topic.kind.value, coin_of(topic), reason)
+    return counted(topic.kind.value, coin_of(topic), reason, messages)

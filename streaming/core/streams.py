@@ -556,16 +556,18 @@ def data_frame(
         own += b',"replay":true'
     if is_snapshot:
         own += b',"snapshot":true'
-    reason = Reason.CHARGED
+    reason, messages = Reason.CHARGED, 1
     if stream.by_event and not is_snapshot:
         own += b',"final":false'
         if after.height == parts.position.height:
-            reason = Reason.PART
+            messages = 0
     if is_replay:
         reason = Reason.REPLAY
     elif is_again or (is_snapshot and stream.is_begun):
         reason = Reason.RESYNC
     stream.is_begun = True
-    counted = counted_of(stream.topic, reason) if reason else stream.counted
+    counted = stream.counted
+    if reason or not messages:
+        counted = counted_of(stream.topic, reason, messages=messages)
     made_s = now_s if stream.is_bulk else None
     return RelayFrame(stream, parts, own=own, counted=counted, after=after, made_s=made_s)

@@ -17,7 +17,7 @@ from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 
 from streaming import runtime
-from streaming.core.batch import Batch, NumberedBatch, Tally
+from streaming.core.batch import Batch, NumberedBatch, Tally, tally
 from streaming.core.counted import Counted, coin_of
 from streaming.core.dialects import official
 from streaming.core.dialects.relay import SUBPROTOCOL
@@ -408,7 +408,7 @@ class AsgiSink:
                 self.stalled_since_s = None
                 self.sent += 1
                 if frame.counted is not None:
-                    self._account.delivered([(frame.counted, 1, frame.text_bytes)])
+                    self._account.delivered(tally((frame,)))
             if self._on_ready and self.is_ready:
                 waiting, self._on_ready = self._on_ready, []
                 for callback in waiting:

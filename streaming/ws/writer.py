@@ -199,7 +199,7 @@ class Writer:
         self._cut = None
         self.sent += 1
         if frame.counted is not None:
-            self._account.delivered([(frame.counted, 1, frame.text_bytes)])
+            self._account.delivered(tally((frame,)))
 
     def _buffer_piece(self, frame: Frame) -> None:
         piece = frame.wire[self._sent : self._sent + PIECE_BYTES]
