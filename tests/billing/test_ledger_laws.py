@@ -41,8 +41,9 @@ COUNTS = st.tuples(
     st.integers(0, 10**12),
     st.integers(0, 3),
 )
+#: Few, so that both edges tell the same ones.
 MARKS = st.tuples(
-    st.integers(0, 3), st.sampled_from(["BTC", "kPEPE", "KPEPE"]), st.integers(-90, 61)
+    st.sampled_from([0, 3]), st.sampled_from(["kPEPE", "KPEPE"]), st.sampled_from([-1, 0, 1, 60])
 )
 #: Hour, key, metric, channel, coin, reason.
 Place = tuple[datetime, int, str, str, str, str]
