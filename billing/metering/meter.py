@@ -22,7 +22,8 @@ from billing.metering.batch import (
     REGION_BYTES,
     Batch,
 )
-from billing.metering.slots import NEWEST, TOTALS, MeterFile, Seal
+from billing.metering.layout import NEWEST, TOTALS
+from billing.metering.slots import MeterFile, Seal
 
 log = structlog.get_logger(__name__)
 

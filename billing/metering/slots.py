@@ -3,24 +3,7 @@
 After `kill -9` the kernel still holds the dirty pages of an mmap, so every count that was stored is
 in the file.
 
-Layout, in little-endian 64-bit words. The first page is the header; then come slots of 20 words:
-
-    header   0 magic   1 version   2–3 worker UUID   4 sealing_seq   5 sealed_seq
-             6 slot_count   7 open_hour   8 sealing_hour   9–12 region (32 bytes)
-    slot     0 key_id   1–4 channel (32 bytes)   5–6 coin   7–8 reason (16 bytes each)
-             9–11 totals   12–14 sealing   15–17 sealed   18 hour   19 unused
-             (totals, sealing, sealed: messages, bytes, requests)
-
-`totals` only grow. A seal copies them to `sealing`, and the batch is `sealing − sealed`; when it is
-safe on disk, `sealed` becomes `sealing`. `sealing_seq` and `sealed_seq` say how far that went.
-Hours of the header are seconds since 1970.
-
-A slot whose `hour` (counted from 1970) is not 0 holds minutes: the first of its totals is a mask of
-those in which the key followed the coin, and the batch is `sealing & ~sealed`. Once all of it is
-sealed it is used for another hour.
-
-Version 1 had slots of 16 words, without coin, reason and hour. Files of dead workers are read in
-it.
+The words of the file are described in `layout.py`.
 """
 
 from __future__ import annotations
@@ -48,34 +31,27 @@ from billing.metering.batch import (
     MinutesLine,
     UsageLine,
 )
+from billing.metering.layout import (
+    CHANNEL,
+    FILE_VERSION,
+    HEADER_WORDS,
+    LAYOUTS,
+    MAGIC,
+    METRICS,
+    NEWEST,
+    OPEN_HOUR,
+    REGION,
+    SEALED_SEQ,
+    SEALING_HOUR,
+    SEALING_SEQ,
+    SLOT_COUNT,
+    SLOT_WORDS,
+    TOTALS,
+)
 
-MAGIC = int.from_bytes(b"HLRMETER", "little")
-FILE_VERSION = 2
-HEADER_WORDS = mmap.PAGESIZE // 8
-METRICS = 3
 SUFFIX = ".meter"
 #: In the place of a name that is none any more.
 UNREADABLE = "unreadable"
-
-_SEALING_SEQ, _SEALED_SEQ, _SLOT_COUNT, _OPEN_HOUR, _SEALING_HOUR, _REGION = 4, 5, 6, 7, 8, 9
-_CHANNEL = 1
-
-
-class Layout(NamedTuple):
-    """Where the words of a slot are; 0: there are none."""
-
-    slot_words: int
-    coin: int
-    reason: int
-    totals: int
-    sealing: int
-    sealed: int
-    hour: int
-
-
-LAYOUTS = {1: Layout(16, 0, 0, 5, 8, 11, 0), 2: Layout(20, 5, 7, 9, 12, 15, 18)}
-NEWEST = LAYOUTS[FILE_VERSION]
-SLOT_WORDS, TOTALS = NEWEST.slot_words, NEWEST.totals
 
 #: 1,024 slots of 160 bytes: 160 KiB, enough for about 20 keys of 50 coins, and grown by as much
 #: again.
@@ -164,17 +140,17 @@ class MeterFile:
     @property
     def slot_count(self) -> int:
         """Slots in use."""
-        return self.words[_SLOT_COUNT]
+        return self.words[SLOT_COUNT]
 
     @property
     def is_sealing(self) -> bool:
         """Whether a batch has been begun and not yet finished."""
-        return self.words[_SEALING_SEQ] != self.words[_SEALED_SEQ]
+        return self.words[SEALING_SEQ] != self.words[SEALED_SEQ]
 
     @property
     def region(self) -> str:
         """Where the worker was; "" in files of version 1."""
-        return _text(self.words[_REGION : _REGION + REGION_BYTES // 8], empty="")
+        return _text(self.words[REGION : REGION + REGION_BYTES // 8], empty="")
 
     def new_slot(
         self, key_id: int, channel: str, *, coin: str = "", reason: str = "", hour: int = 0
@@ -186,12 +162,12 @@ class MeterFile:
         if offset + SLOT_WORDS > len(self.words):
             self._grow()
         self.words[offset] = key_id
-        self._write(offset + _CHANNEL, channel, CHANNEL_BYTES)
+        self._write(offset + CHANNEL, channel, CHANNEL_BYTES)
         self._write(offset + NEWEST.coin, coin, COIN_BYTES)
         self._write(offset + NEWEST.reason, reason, REASON_BYTES)
         self.words[offset + NEWEST.hour] = hour
         # Last, so that a kill in between leaves a slot nobody counts as there.
-        self.words[_SLOT_COUNT] = count + 1
+        self.words[SLOT_COUNT] = count + 1
         return offset
 
     def reopen(self, offset: int, hour: int) -> bool:
@@ -215,24 +191,24 @@ class MeterFile:
             return self.sealing()
         words = self.words
         if not self._has_unsealed():
-            words[_OPEN_HOUR] = hour_of(now)
+            words[OPEN_HOUR] = hour_of(now)
             return None
         for metric in range(METRICS):
             # Strided slices: one C loop for each metric, under 10 ms for 100,000 slots.
             totals, sealing, _ = self._columns(metric)
             words[sealing] = words[totals]
-        words[_SEALING_HOUR] = words[_OPEN_HOUR]
-        words[_OPEN_HOUR] = hour_of(now)
+        words[SEALING_HOUR] = words[OPEN_HOUR]
+        words[OPEN_HOUR] = hour_of(now)
         # From here the batch exists: whoever finds the file dead writes it under this number.
-        words[_SEALING_SEQ] = words[_SEALED_SEQ] + 1
+        words[SEALING_SEQ] = words[SEALED_SEQ] + 1
         return self.sealing()
 
     def sealing(self) -> Seal | None:
         """The batch that is being sealed, if there is one."""
         if not self.is_sealing:
             return None
-        hour = datetime.fromtimestamp(self.words[_SEALING_HOUR], tz=UTC)
-        return Seal(self.words[_SEALING_SEQ], hour)
+        hour = datetime.fromtimestamp(self.words[SEALING_HOUR], tz=UTC)
+        return Seal(self.words[SEALING_SEQ], hour)
 
     def sealing_batch(self) -> Batch:
         """Step 1 writes this; any thread may build it. Raises RuntimeError when nothing is being
@@ -258,7 +234,7 @@ class MeterFile:
         for metric in range(METRICS):
             _, sealing, sealed = self._columns(metric, words)
             words[sealed] = words[sealing]
-        words[_SEALED_SEQ] = words[_SEALING_SEQ]
+        words[SEALED_SEQ] = words[SEALING_SEQ]
 
     def close(self) -> None:
         """Unlock. The counters stay in the file."""
@@ -303,7 +279,7 @@ class MeterFile:
                 for n in range(METRICS)
             )
             if messages or size_bytes or requests:
-                channel = self._read(offset + _CHANNEL, CHANNEL_BYTES, empty=UNREADABLE)
+                channel = self._read(offset + CHANNEL, CHANNEL_BYTES, empty=UNREADABLE)
                 coin = reason = ""
                 if layout.coin:
                     coin = self._read(offset + layout.coin, COIN_BYTES)

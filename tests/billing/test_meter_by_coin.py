@@ -11,8 +11,8 @@ import pytest
 
 from billing.metering import meter as meter_module
 from billing.metering.batch import Batch, MinutesLine, UsageLine, decode
+from billing.metering.layout import MAGIC
 from billing.metering.meter import OVERFLOW_KEY_ID, Meter
-from billing.metering.slots import MAGIC
 from billing.metering.spool import Spool, recover
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
