@@ -129,7 +129,7 @@ class Meter:
         """Count (name, messages, payload bytes) in the slots of these names; `slots` may allocate
         one when it is asked.
 
-        Of 50 coins 7 µs, where a call of `add` for each was 9.
+        Of 50 coins 7.7 µs, where a call of `add` for each took 9.0.
         """
         for name, messages, payload_bytes in tally:
             slot = slots[name]
