@@ -11,6 +11,8 @@ from unfold.decorators import display
 
 from billing.catalogue import admin as catalogue_admin
 from billing.models import (
+    CoinHour,
+    CoinRollup,
     DailyRollup,
     LedgerEntry,
     LedgerSeal,
@@ -33,7 +35,7 @@ class OfKeyAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).prefetch_related("key")
 
     @display(description="key", ordering="key_id")
-    def key_shown(self, row: Rollup | LedgerEntry) -> str:
+    def key_shown(self, row: Rollup | LedgerEntry | CoinRollup | CoinHour) -> str:
         try:
             return f"{row.key.prefix}…"
         except APIKey.DoesNotExist:
@@ -83,6 +85,35 @@ class MonthlyRollupAdmin(RollupAdmin):
     date_hierarchy = "month"
 
 
+@admin.register(CoinRollup)
+class CoinRollupAdmin(OfKeyAdmin):
+    """Messages and bytes by coin and day."""
+
+    list_display = (
+        *("day", "tenant", "key_shown", "channel", "coin_shown", "zero_rated"),
+        *("messages", "bytes"),
+    )
+    list_filter = ("channel", "zero_rated", "tenant")
+    list_select_related = ("tenant",)
+    date_hierarchy = "day"
+    search_fields = ("coin",)
+    show_full_result_count = False
+
+    @display(description="coin", ordering="coin")
+    def coin_shown(self, row: CoinRollup) -> str:
+        return row.coin or "(of no one coin)"
+
+
+@admin.register(CoinHour)
+class CoinHourAdmin(OfKeyAdmin):
+    """In how many minutes of an hour a coin was followed."""
+
+    list_display = ("hour", "key_shown", "coin", "count")
+    date_hierarchy = "hour"
+    search_fields = ("coin",)
+    show_full_result_count = False
+
+
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(OfKeyAdmin):
     """What each batch was posted as."""
@@ -113,7 +144,11 @@ class LedgerSealAdmin(ReadOnlyAdmin):
 class UsageBatchAdmin(ReadOnlyAdmin):
     """The batches the sums were made of."""
 
-    list_display = ("worker", "flush_seq", "hour", "received_at", "line_count", "message_total")
+    list_display = (
+        *("worker", "flush_seq", "region", "hour", "received_at"),
+        *("line_count", "message_total"),
+    )
+    list_filter = ("region",)
     date_hierarchy = "received_at"
     search_fields = ("worker",)
     show_full_result_count = False

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 from celery import shared_task
 from django.db import OperationalError
 from django.utils import timezone
 
 from billing.catalogue import written
-from billing.metering import chain, ingest
+from billing.metering import chain, coins, ingest, retention
 from billing.metering.batch import BatchId
 from billing.metering.doorbell import acknowledge
+
+#: What a turn of the retention may take; a task is ended at 240 s.
+RETENTION_S = 180.0
 
 
 # A deadlock between two batches or a database that is restarting is tried again here; anything
@@ -45,3 +50,16 @@ def apply_terms() -> None:
 def limit_spending() -> None:
     """Write down how much more of each meter a spend cap pays for."""
     written.limit_spending(timezone.now())
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def fold_coins() -> None:
+    """Keep the 50 coins of each key and ended day by name."""
+    coins.fold_coins(timezone.now().date())
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def delete_expired_usage() -> None:
+    """Delete usage in detail that is older than it is kept, as much as a turn has time for."""
+    end_s = time.monotonic() + RETENTION_S
+    retention.delete_expired(timezone.now(), is_time=lambda: time.monotonic() > end_s)

@@ -24,6 +24,7 @@ DATABASE_SCHEMES = ("mysql", "sqlite")
 SMTP = "django.core.mail.backends.smtp"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+_WORD = re.compile(r"[0-9A-Za-z._-]+")
 _HOST = re.compile(r"[0-9A-Za-z_.:\[\]-]+")
 
 
@@ -96,6 +97,16 @@ class Environment:
         if _HOST.fullmatch(value):
             return value
         self.problems.append(f"{name}: {value!r} is not a host name or address")
+        return default
+
+    def word(self, name: str, *, default: str, most: int = 32) -> str:
+        """A name of up to `most` letters, digits, dots, dashes and underscores."""
+        value = self.text(name, default)
+        if len(value) <= most and _WORD.fullmatch(value):
+            return value
+        self.problems.append(
+            f"{name}: {value[:50]!r} is not a name of at most {most} letters, digits and ._-"
+        )
         return default
 
     def words(self, name: str, *, default: Iterable[str] = ()) -> list[str]:

@@ -47,11 +47,21 @@ RELAY_UPSTREAM_WORKERS = env.integer("RELAY_UPSTREAM_WORKERS", default=2, least=
 #: A connection that has sent nothing for so long is closed. The exchange's own Python client opens
 #: one with its first object and sends its first ping after 50 s.
 RELAY_MUTE_S = env.number("RELAY_MUTE_S", default=60.0, least=1.0, most=86_400.0)
-#: Where this process stands, as plans name regions; "" where all stand in one.
-RELAY_REGION = env.text("RELAY_REGION")
 #: Seconds over which a stopping edge lets its sessions go.
 RELAY_DRAIN_S = env.number(
     "RELAY_DRAIN_S", default=30.0 if IS_PRODUCTION else 0.0, least=0.0, most=600.0
+)
+#: Where this process is, as plans name regions; each batch of usage says it. `default`, where all
+#: stand in one, is in every plan.
+RELAY_REGION = env.word("RELAY_REGION", default="default")
+#: Days for which usage in detail is kept, beside the present month and the one before, which always
+#: are: sums by hour, in which minutes a coin was followed, and batches that could not be read.
+RELAY_KEEP_HOURLY_DAYS = env.integer("RELAY_KEEP_HOURLY_DAYS", default=400, least=1, most=36_500)
+RELAY_KEEP_COIN_HOURS_DAYS = env.integer(
+    "RELAY_KEEP_COIN_HOURS_DAYS", default=62, least=1, most=36_500
+)
+RELAY_KEEP_QUARANTINE_DAYS = env.integer(
+    "RELAY_KEEP_QUARANTINE_DAYS", default=400, least=1, most=36_500
 )
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
@@ -236,6 +246,17 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "task": "billing.tasks.limit_spending",
         "schedule": 60.0,
         "options": {"expires": 60.0},
+    },
+    # Nightly work, asked for more often than once: each turn goes on where another was stopped.
+    "usage-coins": {
+        "task": "billing.tasks.fold_coins",
+        "schedule": 3_600.0 * 6,
+        "options": {"expires": 3_600.0},
+    },
+    "usage-retention": {
+        "task": "billing.tasks.delete_expired_usage",
+        "schedule": 3_600.0 * 6,
+        "options": {"expires": 3_600.0},
     },
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +33,7 @@ from streaming.core.hub import Hub
 from streaming.sessions import SessionRegistry
 from streaming.ws.close_codes import STALL_LIMIT_S, CloseCode
 from streaming.ws.drain import let_go
+from streaming.ws.following import Following
 from tenants.admission.caps import Usage
 from tenants.admission.control import AdmissionControl
 from tenants.wire.cancellation import stop_if_cancelled
@@ -67,17 +68,24 @@ def bus_client(url: str) -> redis.asyncio.Redis:
 class MeterPort(Protocol):
     """What the data path needs of the meter."""
 
-    def slot(self, key_id: int, channel: str) -> int:
-        """The slot that counts this key's deliveries on this channel."""
+    def slot(self, key_id: int, channel: str, coin: str = "", reason: str = "") -> int:
+        """The slot that counts this key's deliveries on this channel, of this coin, that are free
+        for this reason ("": they are not)."""
 
     def add(self, slot: int, messages: int, payload_bytes: int) -> None:
         """Count a delivery."""
+
+    def add_each(self, slots: Mapping[Any, int], tally: Sequence[tuple[Any, int, int]]) -> None:
+        """Count deliveries of one tick, by what they count as."""
 
     def add_requests(self, slot: int, requests: int) -> None:
         """Count HTTP requests."""
 
     def used_since(self) -> Iterable[Iterable[Usage]]:
         """What was counted since this was asked before, in pieces. On the loop's thread."""
+
+    def mark(self, key_id: int, coin: str, minute: int) -> None:
+        """The key followed the coin in this minute, counted from 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,7 @@ class Runtime:
         self.admission = config.admission()
         self.meter, self._stop_meter = config.meter()
         self.admission.allowances.meter = self.meter.used_since
+        self.following = Following(self.meter)
         self.posts = config.posts(self) if config.posts else None
         self.connections: set[DataConsumer] = set()
         self.sessions = SessionRegistry(
@@ -130,6 +139,7 @@ class Runtime:
                 ("leases", self.leases.run),
                 ("admission", self.admission.run),
                 ("sweep", self._sweep),
+                ("minutes", self._mark_minutes),
                 ("tick", self._tick),
                 ("replayer", self.replayer.run),
                 ("gap_reports", self.gap_reports.run),
@@ -218,6 +228,11 @@ class Runtime:
                     is_relay = session is not None and session.is_numbered
                     code = CloseCode.MUTE if is_relay else CloseCode.POLICY
                     connection.end(code, f"nothing asked for within {self._mute_s:g} s")
+
+    async def _mark_minutes(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await self.following.tick()
 
     async def _tick(self) -> None:
         """Holes and ages; everything else moves with what comes in."""

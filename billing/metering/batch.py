@@ -10,14 +10,23 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-VERSION = 1
+#: What is written. Version 1 told no coins, reasons, minutes or region, and is still read.
+VERSION = 2
+READ_VERSIONS = frozenset({1, VERSION})
 #: The largest count a database row holds (signed 64 bits).
 MAX_UNITS = 2**63 - 1
 CHANNEL_BYTES = 32
+COIN_BYTES = 16
+REASON_BYTES = 16
+REGION_BYTES = 32
+MINUTES_AN_HOUR = 60
 
 Units = Annotated[int, msgspec.Meta(ge=0, le=MAX_UNITS)]
 KeyId = Annotated[int, msgspec.Meta(ge=0, le=MAX_UNITS)]
 Channel = Annotated[str, msgspec.Meta(max_length=CHANNEL_BYTES, pattern=r"^[!-~]{1,32}\Z")]
+Word = Annotated[str, msgspec.Meta(max_length=COIN_BYTES, pattern=r"^[!-~]{0,16}\Z")]
+Coin = Annotated[str, msgspec.Meta(max_length=COIN_BYTES, pattern=r"^[!-~]{1,16}\Z")]
+Region = Annotated[str, msgspec.Meta(max_length=REGION_BYTES, pattern=r"^[!-~]{0,32}\Z")]
 
 
 class MalformedBatch(ValueError):
@@ -46,24 +55,39 @@ def parse_batch_id(text: str) -> BatchId:
 
 
 class UsageLine(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """What one key got on one channel (a topic class such as `l2Book`, or a door such as
-    `info`)."""
+    """What one key got on one channel (a topic class such as `l2Book`, or a door such as `info`),
+    of one coin ("": of no one coin), free of charge for one reason ("": it is not)."""
 
     key_id: KeyId
     channel: Channel
     messages: Units
     payload_bytes: Units
     requests: Units
+    coin: Word = ""
+    reason: Word = ""
+
+
+class MinutesLine(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """In which minutes of an hour (counted from 1970) one key followed one coin: bit n is minute
+    n. The hour is its own, because minutes go on while a batch waits to be sealed."""
+
+    key_id: KeyId
+    coin: Coin
+    hour: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+    minutes: Annotated[int, msgspec.Meta(ge=1, lt=1 << MINUTES_AN_HOUR)]
 
 
 class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All lines one process sealed at once. They belong to the UTC hour that begins at `hour`."""
+    """All that one process sealed at once. `lines` belong to the UTC hour that begins at
+    `hour`."""
 
     v: int
     worker: str
     seq: Annotated[int, msgspec.Meta(ge=1, le=MAX_UNITS)]
     hour: datetime
     lines: list[UsageLine]
+    minutes: list[MinutesLine] = []
+    region: Region = ""
 
     @property
     def id(self) -> BatchId:
@@ -85,8 +109,8 @@ def decode(data: bytes | str) -> Batch:
     """The batch in `data`, checked in every field. Raises MalformedBatch."""
     try:
         batch = _decoder.decode(data)
-        if batch.v != VERSION:
-            raise MalformedBatch(f"version {batch.v}; this process reads version {VERSION}")
+        if batch.v not in READ_VERSIONS:
+            raise MalformedBatch(f"version {batch.v}; this process reads 1 to {VERSION}")
         if uuid.UUID(batch.worker).hex != batch.worker:
             raise MalformedBatch("worker is not a UUID in hex")
     except MalformedBatch:

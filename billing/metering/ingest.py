@@ -20,6 +20,7 @@ from billing.metering.batch import (
     UsageLine,
     decode,
 )
+from billing.metering.coins import add_minutes, add_to_coins
 from billing.metering.ledger import Posting, post
 from billing.metering.rollup import add_to_rollups
 from billing.models import SUSPENSE, Metric, QuarantinedBatch, UsageBatch
@@ -48,20 +49,31 @@ def receive(batch_id: BatchId, text: str) -> bool:
 def ingest(batch: Batch) -> bool:
     """Post a batch to the ledger, add it to the rollups and remember its id, in one transaction.
     False if it was counted before."""
-    sums = _sums(batch)
-    with transaction.atomic():
-        row = _remember(batch, sums)
-        if row is None:
-            metrics.batches.labels("repeated").inc()
-            return False
-        _add(row, sums)
-    metrics.batches.labels("ingested").inc()
     used = {line.key_id for line in batch.lines}
+    tenant_of = _tenants(used | {line.key_id for line in batch.minutes})
+    sums = _sums(batch, tenant_of)
+    try:
+        with transaction.atomic():
+            if batch.minutes:
+                # Before the batch's own row, which tells how many entries there are. It locks all
+                # the accounts at once, because there is an order to it.
+                accounts = {tenant_of.get(key_id, SUSPENSE) for key_id in used}
+                sums += add_minutes(batch.minutes, tenant_of, accounts)
+            row = _remember(batch, sums)
+            _add(row, sums, batch, tenant_of)
+    except _Repeated:
+        metrics.batches.labels("repeated").inc()
+        return False
+    metrics.batches.labels("ingested").inc()
     services.note_use(used, at=timezone.now())
     return True
 
 
-def _remember(batch: Batch, sums: Counter[Posting]) -> UsageBatch | None:
+class _Repeated(Exception):
+    """The batch was counted before; what this transaction did is to be undone."""
+
+
+def _remember(batch: Batch, sums: Counter[Posting]) -> UsageBatch:
     totals: Counter[str] = Counter()
     for posting, units in sums.items():
         totals[posting.metric] += units
@@ -71,6 +83,7 @@ def _remember(batch: Batch, sums: Counter[Posting]) -> UsageBatch | None:
                 worker=batch.worker,
                 flush_seq=batch.seq,
                 hour=batch.hour,
+                region=batch.region,
                 line_count=len(batch.lines),
                 message_total=totals[Metric.MESSAGES.value],
                 byte_total=totals[Metric.BYTES.value],
@@ -80,22 +93,28 @@ def _remember(batch: Batch, sums: Counter[Posting]) -> UsageBatch | None:
     except IntegrityError:
         # Another violation would be a bug of ours and must not pass for "seen".
         if UsageBatch.objects.filter(worker=batch.worker, flush_seq=batch.seq).exists():
-            return None
+            raise _Repeated from None
         raise
 
 
-def _sums(batch: Batch) -> Counter[Posting]:
-    tenant_of = selectors.tenant_ids_of_keys({line.key_id for line in batch.lines})
-    unknown = {line.key_id for line in batch.lines if line.key_id not in tenant_of}
+def _tenants(key_ids: set[int]) -> dict[int, int]:
+    """Tenants by key id, without the keys that are in no table."""
+    tenant_of = selectors.tenant_ids_of_keys(key_ids)
+    unknown = key_ids - tenant_of.keys()
     if unknown:
         log.warning("usage_of_unknown_keys", key_ids=sorted(unknown)[:10], keys=len(unknown))
+    return tenant_of
+
+
+def _sums(batch: Batch, tenant_of: dict[int, int]) -> Counter[Posting]:
     sums: Counter[Posting] = Counter()
     for line in batch.lines:
         account = tenant_of.get(line.key_id, SUSPENSE)
         for metric, units in _units(line):
             if units:
-                # The meter tells no reason to zero-rate, so nothing is.
-                posting = Posting(account, batch.hour, line.key_id, metric, line.channel, "")
+                posting = Posting(
+                    account, batch.hour, line.key_id, metric, line.channel, line.reason
+                )
                 sums[posting] += units
     return sums
 
@@ -115,10 +134,14 @@ def _check_sums(batch: Batch) -> None:
         raise MalformedBatch("its units add up to more than a row can hold")
 
 
-def _add(row: UsageBatch, sums: Counter[Posting]) -> None:
+def _add(row: UsageBatch, sums: Counter[Posting], batch: Batch, tenant_of: dict[int, int]) -> None:
     # First, because it locks the accounts, and with them the rollups of their tenants.
     post(row.pk, sums)
-    add_to_rollups(row.pk, row.hour)
+    # Minutes may be of another hour than the messages, and an hour names the day and month.
+    hours = {posting.hour for posting in sums}
+    for hour in sorted(hours):
+        add_to_rollups(row.pk, hour, is_alone=len(hours) == 1)
+    add_to_coins(batch, tenant_of)
 
 
 def _quarantine(batch_id: BatchId, text: str, *, reason: str) -> None:

@@ -47,6 +47,11 @@ def post(batch_id: int, sums: Counter[Posting]) -> None:
     insert_rows(LedgerEntry._meta.db_table, columns, rows)
 
 
+def lock_accounts(numbers: Iterable[int]) -> None:
+    """Hold accounts until the transaction ends, opening those that are missing."""
+    _take_positions(Counter(dict.fromkeys(numbers, 0)))
+
+
 def _take_positions(counts: Counter[int]) -> dict[int, int]:
     """Lock accounts, opening those that are missing, and answer the first of as many new positions
     as each is to get."""
@@ -57,7 +62,9 @@ def _take_positions(counts: Counter[int]) -> dict[int, int]:
     # One upsert that opens, locks and counts. An INSERT IGNORE before a SELECT FOR UPDATE would
     # leave two processes with a shared lock each, waiting for the other's.
     columns = ("number", "tenant_id", "last_position", "sealed_position")
-    insert_rows(Account._meta.db_table, columns, rows, adding="last_position", unique=("number",))
+    insert_rows(
+        Account._meta.db_table, columns, rows, adding=("last_position",), unique=("number",)
+    )
     last = dict(Account.objects.filter(pk__in=counts).values_list("pk", "last_position"))
     return {number: last[number] - count + 1 for number, count in counts.items()}
 
@@ -67,10 +74,10 @@ def insert_rows(
     columns: Sequence[str],
     rows: Sequence[tuple[Any, ...]],
     *,
-    adding: str = "",
+    adding: Sequence[str] = (),
     unique: Iterable[str] = (),
 ) -> None:
-    """Insert rows; where `unique` is taken, add the row's value of the column `adding` to the row
+    """Insert rows; where `unique` is taken, add the row's values of the columns `adding` to the row
     that is there.
 
     In SQL, because Django's `bulk_create(update_conflicts=True)` can only replace a value, and
@@ -80,14 +87,13 @@ def insert_rows(
     quote = connection.ops.quote_name
     # Only names from the models' own metadata are put into the text.
     into = f"INSERT INTO {quote(table)} ({', '.join(map(quote, columns))}) VALUES "  # noqa: S608
-    conflict, column = "", quote(adding)
+    conflict, added = "", list(map(quote, adding))
     if adding and connection.vendor == "mysql":
-        conflict = f" ON DUPLICATE KEY UPDATE {column} = {column} + VALUES({column})"
+        sums = (f"{column} = {column} + VALUES({column})" for column in added)
+        conflict = f" ON DUPLICATE KEY UPDATE {', '.join(sums)}"
     elif adding:
-        conflict = (
-            f" ON CONFLICT ({', '.join(map(quote, unique))})"
-            f" DO UPDATE SET {column} = {quote(table)}.{column} + excluded.{column}"
-        )
+        sums = (f"{column} = {quote(table)}.{column} + excluded.{column}" for column in added)
+        conflict = f" ON CONFLICT ({', '.join(map(quote, unique))}) DO UPDATE SET {', '.join(sums)}"
     row_of = f"({', '.join(['%s'] * len(columns))})"
     with connection.cursor() as cursor:
         for start in range(0, len(rows), ROWS_PER_STATEMENT):

@@ -1,10 +1,12 @@
-"""Do batches, ledger, chain and rollups tell the same, and a probe that counted for itself too?
+"""Do batches, ledger, chain, rollups and what is told by coin tell the same, and a probe that
+counted for itself too?
 
 Every comparison is one statement, and so sees one moment, while batches go on arriving.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Annotated, NamedTuple
@@ -13,10 +15,11 @@ import msgspec
 from django.db import connection
 from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Coalesce
+from django.utils import timezone
 
-from billing.metering import chain
-from billing.metering.rollup import Span, midnight, spans
-from billing.models import Account, LedgerEntry, Metric, UsageBatch
+from billing.metering import chain, retention
+from billing.metering.rollup import DAILY, HOURLY, Span, midnight, spans
+from billing.models import Account, CoinHour, CoinRollup, LedgerEntry, Metric, UsageBatch
 
 
 class Difference(NamedTuple):
@@ -47,15 +50,21 @@ def reconcile(
 ) -> Iterator[Difference]:
     """All differences of the usage of the UTC days `[start, end)`, and of the months these are in.
 
-    A chain is looked at whole. The probe must have counted all that the keys it names used in that
-    time, of the metrics it names.
+    A chain is looked at whole; hourly sums and minutes of coins as far as they are kept. The probe
+    must have counted all that the keys it names used in that time, of the metrics it names.
     """
     yield from _batches(start, end)
     for account in Account.objects.all():
         for where, what in chain.faults(account):
             yield Difference("chain", f"{account}, {where}", what)
+    now = timezone.now()
     for span in spans(start, end):
-        yield from _rollups(span)
+        if span.grain is not HOURLY or span.start >= retention.rollups_since(now):
+            yield from _rollups(span)
+        if span.grain is DAILY:
+            yield from _coins(span)
+            if span.start >= retention.hours_since(now):
+                yield from _coin_minutes(span)
     yield from _probe(probe or [], start, end)
 
 
@@ -68,7 +77,11 @@ def _batches(start: date, end: date) -> Iterator[Difference]:
     rows = UsageBatch.objects.filter(**_hours(start, end)).annotate(
         entries_told=Coalesce(F("entry_count"), 0),
         entries_posted=Count("entries"),
-        misplaced=Count("entries", filter=~Q(entries__hour=F("hour"))),
+        # Minutes have hours of their own.
+        misplaced=Count(
+            "entries",
+            filter=~Q(entries__hour=F("hour")) & ~Q(entries__metric=Metric.COIN_MINUTES),
+        ),
         messages=sum_of(Metric.MESSAGES),
         bytes=sum_of(Metric.BYTES),
         requests=sum_of(Metric.REQUESTS),
@@ -128,6 +141,47 @@ def _rollups(span: Span) -> Iterator[Difference]:
             begins = start if column == "hour" else span.start.date()
             where = f"{begins} tenant {tenant} key {key} {channel} {metric} {zero_rated}".rstrip()
             yield Difference(f"rollup {column}", where, f"ledger {posted}, rollup {summed}")
+
+
+def _coins(span: Span) -> Iterator[Difference]:
+    """The sums over all coins beside those of the day."""
+    day = span.start.date()
+    sums: Counter[tuple[int | None, int, str, str, str]] = Counter()
+    rows = span.rollups.filter(metric__in=(Metric.MESSAGES, Metric.BYTES)).order_by()
+    for *place, units in rows.values_list(
+        "tenant_id", "key_id", "channel", "zero_rated", "metric", "units"
+    ).iterator():
+        sums[tuple(place)] += units
+    by_coin = CoinRollup.objects.filter(day=day).order_by()
+    place_of = ("tenant_id", "key_id", "channel", "zero_rated")
+    totals = by_coin.values_list(*place_of).annotate(m=Sum("messages"), b=Sum("bytes"))
+    told: Counter[tuple[int | None, int, str, str, str]] = Counter()
+    for tenant, key, channel, zero_rated, messages, size in totals.iterator():
+        told[tenant, key, channel, zero_rated, Metric.MESSAGES.value] = messages
+        told[tenant, key, channel, zero_rated, Metric.BYTES.value] = size
+    for place in sorted(told.keys() | sums.keys(), key=str):
+        if told[place] != sums[place]:
+            tenant, key, channel, zero_rated, metric = place
+            where = f"{day} tenant {tenant} key {key} {channel} {metric} {zero_rated}".rstrip()
+            what = f"rollup day {sums[place]}, over all coins {told[place]}"
+            yield Difference("coins", where, what)
+
+
+def _coin_minutes(span: Span) -> Iterator[Difference]:
+    """The bits of the minutes of a day beside the units in the ledger."""
+    told: Counter[tuple[datetime, int]] = Counter()
+    hours = CoinHour.objects.filter(hour__gte=span.start, hour__lt=span.end).order_by()
+    for hour, key, minutes in hours.values_list("hour", "key_id", "minutes").iterator():
+        told[hour, key] += minutes.bit_count()
+    entries = span.entries.filter(metric=Metric.COIN_MINUTES).order_by()
+    posted = {
+        (hour, key): units
+        for hour, key, units in entries.values_list("hour", "key_id").annotate(total=Sum("units"))
+    }
+    for place in sorted(told.keys() | posted.keys()):
+        if told[place] != posted.get(place, 0):
+            what = f"minutes followed {told[place]}, in the ledger {posted.get(place, 0)}"
+            yield Difference("coin-minutes", "{} key {}".format(*place), what)
 
 
 def _probe(counts: list[ProbeCount], start: date, end: date) -> Iterator[Difference]:

@@ -127,10 +127,15 @@ def midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def add_to_rollups(batch_id: int, hour: datetime) -> None:
-    """Add the entries of a batch, which is of that hour, to the sums of its hour, day and month.
-    Inside the transaction that posts, which holds the accounts: nobody else is at the same
-    tenant's rollups."""
+def add_to_rollups(batch_id: int, hour: datetime, *, is_alone: bool = True) -> None:
+    """Add the entries of a batch and hour, with `is_alone` all that the batch has, to the sums of
+    the hour, its day and month. Inside the transaction that posts, which holds the accounts:
+    nobody else is at the same tenant's rollups."""
+    condition = "batch_id = %s"
+    parameters: list[Any] = [batch_id]
+    if not is_alone:
+        condition += " AND hour = %s"
+        parameters.append(connection.ops.adapt_datetimefield_value(hour))
     for grain in GRAINS:
         units = connection.ops.quote_name("units")
         if connection.vendor == "mysql":
@@ -141,7 +146,7 @@ def add_to_rollups(batch_id: int, hour: datetime) -> None:
                 f" ON CONFLICT ({', '.join(grain.unique)})"
                 f" DO UPDATE SET {units} = {table}.{units} + excluded.{units}"
             )
-        _sum(grain, hour, "batch_id = %s", [batch_id], conflict)
+        _sum(grain, hour, condition, parameters, conflict)
 
 
 def _sum(
@@ -200,6 +205,16 @@ def usage_total(
     """Units by metric over the whole period."""
     rows = _rows(tenant_id, start, end, key_id).values_list("metric").order_by("metric")
     return dict(rows.annotate(total=Sum("units")))
+
+
+def usage_per_region(
+    *, tenant_id: int, start: datetime, end: datetime
+) -> dict[tuple[str, str], int]:
+    """Units by region and metric over the whole period, from the ledger: an entry is of the region
+    of its batch."""
+    entries = LedgerEntry.objects.for_tenant(tenant_id).filter(hour__gte=start, hour__lt=end)
+    rows = entries.order_by("batch__region", "metric").values_list("batch__region", "metric")
+    return {(region, metric): units for region, metric, units in rows.annotate(total=Sum("units"))}
 
 
 def _rows(

@@ -232,7 +232,7 @@ class Shipper:
         from billing.metering.doorbell import acknowledged, ring
 
         folder = Path(settings.RELAY_VAR) / "usage"
-        meter = Meter.create(folder / "meters", now=datetime.now(UTC))
+        meter = Meter.create(folder / "meters", now=datetime.now(UTC), region=settings.RELAY_REGION)
         return cls(
             meter, folder / "spool", ship=ring, acknowledged=acknowledged, call_soon=call_soon
         )

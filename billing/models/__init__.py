@@ -17,8 +17,10 @@ from billing.models.catalogue import (
     Wallet,
     WalletEntry,
 )
+from billing.models.coins import CoinHour, CoinRollup
 from billing.models.usage import (
     NO_SEAL,
+    OTHER_COINS,
     SUSPENSE,
     Account,
     DailyRollup,
@@ -34,6 +36,7 @@ from billing.models.usage import (
 
 __all__ = [
     "NO_SEAL",
+    "OTHER_COINS",
     "SUSPENSE",
     "Account",
     "AddOn",
@@ -42,6 +45,8 @@ __all__ = [
     "AppliedTerms",
     "BillingAnchor",
     "BillingChoice",
+    "CoinHour",
+    "CoinRollup",
     "DailyRollup",
     "DiscountGrant",
     "LedgerEntry",

@@ -18,7 +18,9 @@ _Row = TypeVar("_Row", bound=models.Model)
 SUSPENSE = 0
 #: What the first seal of an account names as the one before.
 NO_SEAL = "0" * 64
-ZERO_RATED = "Why it is free of charge; empty for what is charged. The meter tells no reason yet."
+ZERO_RATED = "Why it is free of charge; empty for what is charged."
+#: The coins that are not kept by name.
+OTHER_COINS = "other"
 
 
 class Metric(models.TextChoices):
@@ -45,6 +47,9 @@ class UsageBatch(AppendOnlyModel):
     worker = models.CharField(max_length=32)
     flush_seq = models.BigIntegerField()
     hour = models.DateTimeField()
+    region = models.CharField(
+        max_length=32, blank=True, default="", help_text="Where it was delivered; empty: not told."
+    )
     received_at = models.DateTimeField(default=timezone.now)
     line_count = models.PositiveIntegerField()
     message_total = models.BigIntegerField()

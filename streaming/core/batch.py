@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from streaming.core.counted import Counted
 from streaming.core.outbox import Frame
 from streaming.core.streams import Era, Item, RelayFrame, Stream
 
 __all__ = ["Batch", "NumberedBatch", "Tally", "tally"]
 
-#: (channel, messages, payload bytes) of what is billed.
-Tally = list[tuple[str, int, int]]
+#: (what it counts as, messages, payload bytes) of what counts.
+Tally = list[tuple[Counted, int, int]]
 
 
 class Batch:
@@ -28,14 +29,24 @@ class Batch:
         self.tally = tally(frames)
 
 
-def tally(frames: Iterable[Frame]) -> Tally:
-    """What `frames` add to the meter, without the unbilled ones."""
-    sums: dict[str, tuple[int, int]] = {}
+def tally(frames: Sequence[Frame]) -> Tally:
+    """What `frames` add to the meter, without those that never count."""
+    if len(frames) == 1:  # by far the commonest
+        counted = frames[0].counted
+        return [] if counted is None else [(counted, counted.messages, frames[0].text_bytes)]
+    messages: dict[Counted, int] = {}
+    sizes: dict[Counted, int] = {}
     for frame in frames:
-        if frame.channel:
-            messages, size = sums.get(frame.channel, (0, 0))
-            sums[frame.channel] = (messages + 1, size + frame.text_bytes)
-    return [(channel, messages, size) for channel, (messages, size) in sums.items()]
+        counted = frame.counted
+        if counted is None:
+            continue
+        if counted in messages:
+            messages[counted] += counted.messages
+            sizes[counted] += frame.text_bytes
+        else:
+            messages[counted] = counted.messages
+            sizes[counted] = frame.text_bytes
+    return list(zip(messages, messages.values(), sizes.values(), strict=True))
 
 
 class NumberedBatch:
@@ -85,11 +96,13 @@ class NumberedBatch:
             size = len(number)
             begin = parts.begins.get(size) or parts.begin(size)
             self._wire = b"".join((begin, number, parts.rest))
-            self.tally = [(stream.channel, 1, parts.size + size)]
+            self.tally = [(stream.counted, 1, parts.size + size)]
             return
         pieces: list[bytes] = []
-        sums: dict[str, tuple[int, int]] = {}
-        last, messages, size = "", 0, 0
+        # Two of numbers, because a pair for each of 1,000 coins is 1,000 objects more to collect.
+        messages: dict[Counted, int] = {}
+        sizes: dict[Counted, int] = {}
+        counted: Counted | None
         for item in self._items:
             if isinstance(item, tuple):
                 stream, parts, _, era = item
@@ -97,21 +110,21 @@ class NumberedBatch:
                 of_number = len(number)
                 begin = parts.begins.get(of_number) or parts.begin(of_number)
                 pieces += (begin, number, parts.rest)
-                channel, text_bytes = stream.channel, parts.size + of_number
+                counted, one, text_bytes = stream.counted, 1, parts.size + of_number
             else:
                 pieces.append(item.wire)
-                channel, text_bytes = item.channel, item.text_bytes
-            if channel == last:
-                messages += 1
-                size += text_bytes
-                continue
-            sums[last] = messages, size
-            before = sums.get(channel, (0, 0))
-            last, messages, size = channel, before[0] + 1, before[1] + text_bytes
-        sums[last] = messages, size
-        sums.pop("", None)
+                counted, text_bytes = item.counted, item.text_bytes
+                if counted is None:
+                    continue
+                one = counted.messages
+            if counted in messages:
+                messages[counted] += one
+                sizes[counted] += text_bytes
+            else:
+                messages[counted] = one
+                sizes[counted] = text_bytes
         self._wire = b"".join(pieces)
-        self.tally = [(channel, *of_it) for channel, of_it in sums.items()]
+        self.tally = list(zip(messages, messages.values(), sizes.values(), strict=True))
 
     def _next(self, stream: Stream, era: Era) -> bytes:
         """The next number of the era, in its fields."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from streaming.core import snapshots, tips
+from streaming.core.counted import counted_of
 from streaming.core.cursor import NODE_EPOCH_PREFIX
 from streaming.core.envelope import LAST_INDEX, ORIGIN, Envelope, Position
 from streaming.core.held import Held
@@ -24,8 +25,8 @@ class Feed:
     """One topic at this process. Everything up to `position` has been delivered."""
 
     __slots__ = (
-        "asked_s", "counts", "covers", "down_s", "ended_epochs", "epoch", "files", "held",
-        "idle_since_s",
+        "asked_s", "counted", "counts", "covers", "down_s", "ended_epochs", "epoch", "files",
+        "held", "idle_since_s",
         "is_overdue",
         "joined_at",
         "live", "looked_to", "lost_to", "name", "opening", "otherwise", "position", "reset_at",
@@ -36,11 +37,13 @@ class Feed:
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
         self.name = topic.name
+        self.counted = counted_of(topic)  # what its frames count as
         self.files = tips.files_of(topic)
         self.opening = snapshots.opening_of(topic)
-        # Followers in the official dialect (ordered sets), and those without a first frame.
+        # Followers in the official dialect (ordered sets), and those who wait for a snapshot:
+        # whether they had one before, and what comes is one made again.
         self.live: dict[Session, None] = {}
-        self.waiting: dict[Session, None] = {}
+        self.waiting: dict[Session, bool] = {}
         # Where such a follower's own snapshot stands, until the first update after it.
         self.joined_at: dict[Session, Position] = {}
         self.streams: dict[Stream, None] = {}  # followers in the relay dialect

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from streaming.core import snapshots
 from streaming.core.batch import Batch, NumberedBatch
 from streaming.core.corrections import Corrections
+from streaming.core.counted import Reason, counted_of
 from streaming.core.cursor import NODE_EPOCH_PREFIX
 from streaming.core.envelope import LAST_INDEX, ORIGIN, Envelope, Position, Role, end_of
 from streaming.core.feed import Feed
@@ -150,7 +151,7 @@ class Hub:
         else:
             # One snapshot, 19 MB for BTC, starts everybody who waits when it comes.
             is_asked = is_new or self._is_awaited(feed)
-            feed.waiting[session] = None
+            feed.waiting[session] = False
             if feed.opening is Opening.WORKER and not is_asked:
                 self.want(feed)
         if feed.why_not is not None:
@@ -404,7 +405,7 @@ class Hub:
             if until is None or feed.joined_at.get(session, ORIGIN) < until:
                 del feed.live[session]
                 feed.joined_at.pop(session, None)
-                feed.waiting[session] = None
+                feed.waiting[session] = True
 
     # --- snapshots ---
 
@@ -453,10 +454,15 @@ class Hub:
         feed.epoch, feed.position = self._named(envelope.epoch), envelope.position
         feed.snapshot.start(envelope.payload)
         if missed is not None:
+            # A state of a source that began again is no news; trades that were missed are.
+            is_again = chain is _Chain.OTHER and feed.topic.is_state
             frame = self._frame(feed, missed)
+            if is_again:
+                frame.counted = counted_of(feed.topic, Reason.RESYNC)
             for session in feed.live:
                 self._give(session, frame)
-            self.relays.deliver(feed, _as_update(envelope, missed, after=ORIGIN))
+            update = _as_update(envelope, missed, after=ORIGIN)
+            self.relays.deliver(feed, update, is_again=is_again)
 
     def _missed(self, feed: Feed, envelope: Envelope) -> tuple[bytes | None, bool]:
         """What live followers lack of a newer snapshot, and whether that is all: a state whole,
@@ -477,8 +483,7 @@ class Hub:
         """
         if chain is _Chain.OTHER:
             self._break(feed, envelope.epoch)
-            feed.waiting.update(feed.live)
-            feed.live.clear()
+            self._wait_again(feed)
         is_live = bool(feed.live) or self.relays.is_live(feed)
         here = envelope.position
         if chain is not _Chain.SAME:
@@ -489,8 +494,7 @@ class Hub:
                 self.holes.suspicion(feed).suspect(envelope.previous)
             elif is_live:
                 self.holes.lose(feed, envelope.previous, "missing upstream")
-                feed.waiting.update(feed.live)
-                feed.live.clear()
+                self._wait_again(feed)
             else:
                 feed.position = envelope.previous
         elif end_of(here.height) < feed.position:
@@ -498,11 +502,9 @@ class Hub:
         if feed.position == end_of(here.height):
             here = feed.position  # its whole block is in it, and so is a correction of that
         if envelope.payload:
-            frame = self._frame(feed, envelope.payload)
-            for session in feed.waiting:
-                self._give(session, frame)
-                # The snapshot may be ahead of the updates: a block's wait for its statuses.
-                feed.joined_at[session] = here
+            self._open_all(feed, self._frame(feed, envelope.payload))
+            # The snapshot may be ahead of the updates: a block's wait for its statuses.
+            feed.joined_at.update(dict.fromkeys(feed.waiting, here))
         self._go_live(feed)
         self.relays.start(feed, envelope.payload or None, at=here)
 
@@ -532,13 +534,24 @@ class Hub:
         return news
 
     def _start_all(self, feed: Feed, frame: Frame | None) -> None:
-        for session in feed.waiting:
-            if frame is not None:
-                self._give(session, frame)
+        if frame is not None:
+            self._open_all(feed, frame)
         self._go_live(feed)
 
+    def _open_all(self, feed: Feed, frame: Frame) -> None:
+        """Give those who wait a snapshot. Who had one before does not pay for it."""
+        again = frame
+        if any(feed.waiting.values()):
+            again = frame.as_counted(counted_of(feed.topic, Reason.RESYNC))
+        for session, had_one in feed.waiting.items():
+            self._give(session, again if had_one else frame)
+
+    def _wait_again(self, feed: Feed) -> None:
+        feed.waiting.update(dict.fromkeys(feed.live, True))
+        feed.live.clear()
+
     def _go_live(self, feed: Feed) -> None:
-        feed.live.update(feed.waiting)
+        feed.live.update(dict.fromkeys(feed.waiting))
         feed.waiting.clear()
 
     def _not_ready(self, feed: Feed, why: str, worker: str) -> None:
@@ -600,7 +613,7 @@ class Hub:
         topic = feed.topic
         return Frame(
             payload,
-            channel=topic.kind.value,
+            counted=feed.counted,
             topic=feed.name if topic.is_state else None,
             made_s=self.now_s if topic.is_bulk else None,
         )

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum, auto
 
+from streaming.core.counted import Counted
+
 #: How far behind a customer of bulk may fall, unless their plan says otherwise.
 MAX_LAG_S = 5.0
 
@@ -26,28 +28,35 @@ class Fate(Enum):
 class Frame:
     """One WebSocket message, encoded once and shared by all customers who get it.
 
-    `channel` is the metering class, "" for what is never billed (acks, pongs, errors). `topic` is
-    the conflation key of a state topic and None for everything that must not be conflated.
+    `counted` is what it counts as; None for what never counts (acks, pongs, errors). `topic` is the
+    conflation key of a state topic and None for everything that must not be conflated.
     `text_bytes` is the size of the message without its WebSocket header: what is metered. `made_s`
     is when a frame of bulk was made, by a monotonic clock, and None for all others.
     """
 
-    __slots__ = ("channel", "made_s", "payload", "text_bytes", "topic", "wire")
+    __slots__ = ("counted", "made_s", "payload", "text_bytes", "topic", "wire")
 
     def __init__(
         self,
         payload: bytes,
         *,
-        channel: str = "",
+        counted: Counted | None = None,
         topic: str | None = None,
         made_s: float | None = None,
     ) -> None:
         self.made_s = made_s
         self.payload = payload
-        self.channel = channel
+        self.counted = counted
         self.topic = topic
         self.text_bytes = len(payload)
         self.wire = wired(payload)
+
+    def as_counted(self, counted: Counted) -> Frame:
+        """The same frame, the same bytes, that counts as something else."""
+        twin = Frame.__new__(Frame)
+        twin.made_s, twin.topic, twin.counted = self.made_s, self.topic, counted
+        twin.payload, twin.text_bytes, twin.wire = self.payload, self.text_bytes, self.wire
+        return twin
 
     @property
     def size_bytes(self) -> int:

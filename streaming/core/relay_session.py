@@ -212,6 +212,7 @@ class RelaySession:
         self.subscriptions[id_json] = subscription
         for topic in request.topics:
             subscription.streams[topic] = Stream(subscription, topic)
+            self._lease.follow(topic)
         self.say(relay.acknowledged("subscribe", id_json, request.echo))
         self._warn(request.ignored, id_json)
         subscription.is_resuming = request.start is not None
@@ -357,6 +358,7 @@ class RelaySession:
     def _end(self, stream: Stream) -> None:
         self._hub.relays.leave(stream, now_s=self._now_s)
         self._lease.unsubscribe(stream.topic)
+        self._lease.unfollow(stream.topic)
 
 
 def _cursor(subscription: Subscription) -> str:

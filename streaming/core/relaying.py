@@ -117,12 +117,13 @@ class Relays:
 
     # --- live ---
 
-    def deliver(self, feed: Feed, envelope: Envelope) -> None:
-        """Give an update, in its place, to whom it is news."""
+    def deliver(self, feed: Feed, envelope: Envelope, *, is_again: bool = False) -> None:
+        """Give an update, in its place, to whom it is news; `is_again`: a state that its source,
+        which began anew, gives again."""
         here, is_state = envelope.position, feed.opening is Opening.STATE
         parts = _parts(feed, envelope)
         # Bulk is bound by its age, and an event's trades share a message on the bill.
-        may_be_light = not feed.topic.is_bulk and not feed.topic.by_event
+        may_be_light = not (feed.topic.is_bulk or feed.topic.by_event or is_again)
         if may_be_light:
             parts.prepare()
         hub, live, given = self._hub, StreamState.LIVE, 0
@@ -154,7 +155,7 @@ class Relays:
                 session.pending.append((stream, parts, after, subscription.era))
                 given += 1
             else:
-                self._give(stream, parts)
+                self._give(stream, parts, is_again=is_again)
         hub.counters.deliveries += given
 
     def start(self, feed: Feed, payload: bytes | None, *, at: Position | None = None) -> None:
@@ -173,7 +174,7 @@ class Relays:
         self._arrive(stream)
 
     def _arrive(self, stream: Stream) -> None:
-        stream.state = StreamState.LIVE
+        stream.state, stream.is_begun = StreamState.LIVE, True
         self._complete(stream.subscription)
 
     def _complete(self, subscription: Subscription) -> None:
@@ -189,14 +190,25 @@ class Relays:
             self._hub.queue(subscription.session, Frame(payload))
 
     def _give(
-        self, stream: Stream, parts: Parts, *, is_replay: bool = False, is_snapshot: bool = False
+        self,
+        stream: Stream,
+        parts: Parts,
+        *,
+        is_replay: bool = False,
+        is_snapshot: bool = False,
+        is_again: bool = False,
     ) -> RelayFrame:
         if stream.lost is not None:
             lost, stream.lost = stream.lost, None
             stream.subscription.lost.pop(stream, None)
             self._gap(stream, *lost, relay.TOO_SLOW, stood=stream.stood)
         frame = data_frame(
-            stream, parts, now_s=self._hub.now_s, is_replay=is_replay, is_snapshot=is_snapshot
+            stream,
+            parts,
+            now_s=self._hub.now_s,
+            is_replay=is_replay,
+            is_snapshot=is_snapshot,
+            is_again=is_again,
         )
         self._hub.queue(stream.session, frame)
         self._hub.counters.deliveries += 1

@@ -53,6 +53,12 @@ class SubscriptionLease(Protocol):
     def unsubscribe(self, topic: Topic) -> None:
         """Give one back."""
 
+    def follow(self, topic: Topic) -> None:
+        """The topic is followed from now on: its coin counts by the minute."""
+
+    def unfollow(self, topic: Topic) -> None:
+        """It is followed no more."""
+
 
 class Session:
     """One customer connection, whatever carries it."""
@@ -128,6 +134,7 @@ class Session:
         for topic in self._echoes:
             self._hub.unfollow(self, topic, now_s=now_s)
             self._lease.unsubscribe(topic)
+            self._lease.unfollow(topic)
         self._echoes.clear()
 
     def _subscribe(self, topic: Topic, echo: str) -> None:
@@ -145,6 +152,7 @@ class Session:
             return
         self._echoes[topic] = echo
         self.say(official.acknowledged("subscribe", echo))
+        self._lease.follow(topic)
         self._hub.follow(self, topic)
 
     def _unsubscribe(self, topic: Topic, echo: str, *, now_s: float) -> None:
@@ -153,6 +161,7 @@ class Session:
             return
         self._hub.unfollow(self, topic, now_s=now_s)
         self._lease.unsubscribe(topic)
+        self._lease.unfollow(topic)
         self.say(official.acknowledged("unsubscribe", echo))
 
 

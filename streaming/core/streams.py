@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from streaming.core import cursor as cursors
+from streaming.core.counted import Counted, Reason, counted_of
 from streaming.core.cursor import Cursor
 from streaming.core.envelope import ORIGIN, Envelope, Position, Times, end_of
 from streaming.core.outbox import Frame, header
@@ -210,10 +211,11 @@ class Stream:
         "backlog",
         "began_s",
         "by_event",
-        "channel",
+        "counted",
         "feed",
         "head",
         "is_asking",
+        "is_begun",
         "is_bulk",
         "is_down",
         "is_first_answer",
@@ -251,7 +253,9 @@ class Stream:
         self.topic = topic
         self.key = cursors.topic_key(topic.name)
         self.kind_key = kind_of(topic)
-        self.channel = topic.kind.value
+        self.counted = counted_of(topic)
+        # It got its first frame, or goes on from a place: a snapshot is one made again.
+        self.is_begun = False
         self.is_bulk = topic.is_bulk
         self.by_event = topic.by_event
         self.is_state = topic.is_state
@@ -296,6 +300,7 @@ class Stream:
     def resume(self, after: Position | None, *, source: str, since_ms: int | None) -> None:
         """It is to go on after this place (of the cursor's `source`), or from this block time."""
         self.subscription.is_anew = False
+        self.is_begun = True
         self.state = StreamState.REPLAYING
         self.position = after or ORIGIN
         self.since_ms = since_ms
@@ -410,7 +415,7 @@ class RelayFrame(Frame):
         parts: Parts,
         *,
         own: bytes,
-        channel: str,
+        counted: Counted,
         after: Position,
         made_s: float | None,
     ) -> None:
@@ -423,7 +428,7 @@ class RelayFrame(Frame):
         self._before: tuple[Era | None, int] = (None, 0)  # where its topic stood
         self.after = after
         self.conflated = 0
-        self.channel = channel
+        self.counted = counted
         self.made_s = made_s
         self.topic = stream.slot
         self.text_bytes = 0
@@ -431,7 +436,7 @@ class RelayFrame(Frame):
     @classmethod
     def of(cls, stream: Stream, parts: Parts, after: Position, era: Era) -> RelayFrame:
         """The frame of an `Item`."""
-        frame = cls(stream, parts, own=parts.own, channel=stream.channel, after=after, made_s=None)
+        frame = cls(stream, parts, own=parts.own, counted=stream.counted, after=after, made_s=None)
         frame._era = era
         return frame
 
@@ -594,11 +599,13 @@ def data_frame(
     now_s: float,
     is_replay: bool = False,
     is_snapshot: bool = False,
+    is_again: bool = False,
 ) -> RelayFrame:
     """The envelope's frame for `stream`, which now stands at the envelope's place.
 
-    Only news is metered: what was replayed, and a snapshot made again, is free. A block's trades
-    are one message, in however many frames they come.
+    Only news is charged, and the first snapshot is: what was replayed, and a snapshot or a state
+    given again (`is_again`), is free. A block's trades are one message, in however many frames they
+    come.
     """
     after, stream.position = stream.position, max(stream.position, parts.position)
     subscription = stream.subscription
@@ -611,10 +618,18 @@ def data_frame(
         own += b',"replay":true'
     if is_snapshot:
         own += b',"snapshot":true'
-    is_free = is_replay
+    reason, messages = Reason.CHARGED, 1
     if stream.by_event and not is_snapshot:
         own += b',"final":false'
-        is_free = is_free or after.height == parts.position.height
-    channel = "" if is_free else stream.channel
+        if after.height == parts.position.height:
+            messages = 0
+    if is_replay:
+        reason = Reason.REPLAY
+    elif is_again or (is_snapshot and stream.is_begun):
+        reason = Reason.RESYNC
+    stream.is_begun = True
+    counted = stream.counted
+    if reason or not messages:
+        counted = counted_of(stream.topic, reason, messages=messages)
     made_s = now_s if stream.is_bulk else None
-    return RelayFrame(stream, parts, own=own, channel=channel, after=after, made_s=made_s)
+    return RelayFrame(stream, parts, own=own, counted=counted, after=after, made_s=made_s)

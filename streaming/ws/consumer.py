@@ -17,7 +17,8 @@ from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 
 from streaming import runtime
-from streaming.core.batch import Batch, NumberedBatch
+from streaming.core.batch import Batch, NumberedBatch, Tally, tally
+from streaming.core.counted import Counted
 from streaming.core.dialects import official
 from streaming.core.dialects.relay import SUBPROTOCOL
 from streaming.core.outbox import Fate, Outbox
@@ -43,22 +44,31 @@ HANDSHAKE_WEIGHT = 1
 
 
 class KeyAccount:
-    """Counts what one key is delivered: a slot per channel, looked up once."""
+    """Counts what one key is delivered: a slot for each channel, coin and reason, looked up
+    once."""
 
-    __slots__ = ("_key_id", "_meter", "_slots")
+    __slots__ = ("_add_each", "_slots")
 
     def __init__(self, meter: runtime.MeterPort, key_id: int) -> None:
+        self._add_each = meter.add_each
+        self._slots = _Slots(meter, key_id)
+
+    def delivered(self, tally: Tally) -> None:
+        """Add (what it counts as, messages, payload bytes)."""
+        self._add_each(self._slots, tally)
+
+
+class _Slots(dict[Counted, int]):
+    """Slots of one key; one that is asked for the first time is allocated."""
+
+    def __init__(self, meter: runtime.MeterPort, key_id: int) -> None:
+        super().__init__()
         self._meter = meter
         self._key_id = key_id
-        self._slots: dict[str, int] = {}
 
-    def delivered(self, tally: list[tuple[str, int, int]]) -> None:
-        """Add (channel, messages, payload bytes)."""
-        for channel, messages, size in tally:
-            slot = self._slots.get(channel)
-            if slot is None:
-                slot = self._slots[channel] = self._meter.slot(self._key_id, channel)
-            self._meter.add(slot, messages, size)
+    def __missing__(self, of: Counted) -> int:
+        slot = self[of] = self._meter.slot(self._key_id, of.channel, of.coin, of.reason)
+        return slot
 
 
 class DataConsumer(AsyncConsumer):
@@ -133,7 +143,11 @@ class DataConsumer(AsyncConsumer):
         self.session = (RelaySession if is_relay else Session)(
             hub=self.runtime.hub,
             sink=sink,
-            lease=PlanLease(lease, self.runtime.admission),
+            lease=PlanLease(
+                lease,
+                self.runtime.admission,
+                following=self.runtime.following,
+            ),
             catalogue=self.runtime.catalogue,
             tenant_id=self.principal.tenant_id,
         )
@@ -395,8 +409,8 @@ class AsgiSink:
                 await self._send({"type": "websocket.send", "text": frame.payload.decode()})
                 self.stalled_since_s = None
                 self.sent += 1
-                if frame.channel:
-                    self._account.delivered([(frame.channel, 1, frame.text_bytes)])
+                if frame.counted is not None:
+                    self._account.delivered(tally((frame,)))
             if self._on_ready and self.is_ready:
                 waiting, self._on_ready = self._on_ready, []
                 for callback in waiting:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from streaming.core.counted import coin_of
 from streaming.core.dialects import official
 from streaming.core.session import Shortage
 from streaming.core.topic import Topic
+from streaming.ws.following import Following
 from tenants.admission.caps import BYTES, MESSAGES, Cap, Standing
 from tenants.admission.control import AdmissionControl
 from tenants.admission.errors import (
@@ -24,11 +26,12 @@ class PlanLease:
     """The tenant's subscriptions as a session sees them. Implements
     `streaming.core.session.SubscriptionLease`."""
 
-    __slots__ = ("_admission", "_lease")
+    __slots__ = ("_admission", "_following", "_lease")
 
-    def __init__(self, lease: Lease, admission: AdmissionControl) -> None:
+    def __init__(self, lease: Lease, admission: AdmissionControl, *, following: Following) -> None:
         self._lease = lease
         self._admission = admission
+        self._following = following
 
     @property
     def retention_s(self) -> float | None:
@@ -64,6 +67,14 @@ class PlanLease:
     def unsubscribe(self, topic: Topic) -> None:
         """Give one back."""
         self._lease.unsubscribe(topic.coin, topic.user)
+
+    def follow(self, topic: Topic) -> None:
+        """Count its coin by the minute."""
+        self._following.begin(self._lease.principal.key_id, coin_of(topic))
+
+    def unfollow(self, topic: Topic) -> None:
+        """No more."""
+        self._following.end(self._lease.principal.key_id, coin_of(topic))
 
 
 def follows(topics: Iterable[Topic], cap: Cap) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from streaming.core.batch import Batch, NumberedBatch, tally
+from streaming.core.batch import Batch, NumberedBatch, Tally, tally
 from streaming.core.outbox import MAX_LAG_S, Fate, Frame, Outbox
 from streaming.ws import close_codes
 
@@ -33,8 +33,8 @@ class Wire(Protocol):
 class Account(Protocol):
     """Counts what was delivered to one key."""
 
-    def delivered(self, tally: list[tuple[str, int, int]]) -> None:
-        """Add (channel, messages, payload bytes)."""
+    def delivered(self, tally: Tally) -> None:
+        """Add (what it counts as, messages, payload bytes)."""
 
 
 class Writer:
@@ -202,8 +202,8 @@ class Writer:
             return
         self._cut = None
         self.sent += 1
-        if frame.channel:
-            self._account.delivered([(frame.channel, 1, frame.text_bytes)])
+        if frame.counted is not None:
+            self._account.delivered(tally((frame,)))
 
     def _buffer_piece(self, frame: Frame) -> None:
         piece = frame.cut(self._sent, self._sent + PIECE_BYTES)

@@ -109,7 +109,7 @@ class AdmissionControl:
             quota_url=getattr(settings, "REDIS_QUOTA_URL", ""),
             load_used=load_used,
             warn=database.warn,
-            region=getattr(settings, "RELAY_REGION", ""),
+            region=region if (region := settings.RELAY_REGION) != "default" else "",
         )
 
     def processes(self) -> int:

@@ -1,8 +1,9 @@
 """How many usage batch lines a second the database takes: `python -m tests.bench.ingest`.
 
 A private SQLite, or MariaDB with `RELAY_TEST_DATABASE=mariadb`, as two Celery workers would fill
-it: batches of as many lines as keys are active, each line with messages and bytes, so two ledger
-entries and six rollup sums. Prints one JSON object; afterwards the books are reconciled.
+it: batches of as many lines as keys are active, each line with messages and bytes of a coin, so two
+ledger entries, six rollup sums and one by coin; in one batch of twelve, which is once a minute,
+also the minute of each. Prints one JSON object; afterwards the books are reconciled.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from tests.support import environment  # first: it chooses folder and database
 
@@ -50,6 +52,16 @@ def prepare(tenants: int, keys: int) -> list[int]:
     return list(APIKey.objects.values_list("pk", flat=True))
 
 
+def minutes(keys: list[int], seq: int) -> list[Any]:
+    """What is told once a minute: that each key follows its coin."""
+    from billing.metering.batch import MinutesLine
+
+    if seq % 12:
+        return []
+    hour = int(HOUR.timestamp()) // 3600
+    return [MinutesLine(key, f"C{key % 40}", hour, 1 << seq // 12 % 60) for key in keys]
+
+
 def ingest_batches(keys: list[int], batches: int) -> None:
     """What one worker does."""
     from django.db import connections
@@ -60,10 +72,15 @@ def ingest_batches(keys: list[int], batches: int) -> None:
     connections.close_all()
     worker = uuid.uuid4().hex
     for seq in range(1, batches + 1):
-        lines = [UsageLine(key, ("bbo", "l2Book")[key % 2], seq, 100 * seq, 0) for key in keys]
+        lines = [
+            UsageLine(key, ("bbo", "l2Book")[key % 2], seq, 100 * seq, 0, f"C{key % 40}")
+            for key in keys
+        ]
         # A worker's batches come every few seconds; an hour passes now and then.
         hour = HOUR + timedelta(hours=seq // 20)
-        batch = Batch(v=1, worker=worker, seq=seq, hour=hour, lines=lines)
+        batch = Batch(
+            v=2, worker=worker, seq=seq, hour=hour, lines=lines, minutes=minutes(keys, seq)
+        )
         assert receive(batch.id, encode(batch).decode())
 
 

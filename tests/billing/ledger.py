@@ -39,6 +39,16 @@ class Ledger:
         paths = sorted(path for path in self.folder.iterdir() if path.suffix != ".new")
         return [decode(path.read_bytes()) for path in paths]
 
+    def minutes(self) -> set[tuple[int, str, int]]:
+        """Key, coin and minute since 1970 of all coin-minutes."""
+        return {
+            (line.key_id, line.coin, line.hour * 60 + minute)
+            for batch in self.batches()
+            for line in batch.minutes
+            for minute in range(60)
+            if line.minutes >> minute & 1
+        }
+
     def sums(self) -> Counter[tuple[int, str, str]]:
         """Units by key, channel and metric."""
         sums: Counter[tuple[int, str, str]] = Counter()

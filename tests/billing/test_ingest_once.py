@@ -141,7 +141,7 @@ def test_sums_beyond_a_row_are_put_aside_not_retried_for_ever(cast: Cast) -> Non
 
 
 def test_a_failure_half_way_leaves_nothing(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("in the middle")
 
     batch = make_batch(UsageLine(1, "bbo", 1, 1, 1))

@@ -177,13 +177,13 @@ class MeterLaws(RuleBasedStateMachine):
 
 TestMeterLaws = MeterLaws.TestCase
 
-GOOD = encode(Batch(v=1, worker="0" * 32, seq=1, hour=NOON, lines=[UsageLine(1, "bbo", 1, 2, 0)]))
+GOOD = encode(Batch(v=2, worker="0" * 32, seq=1, hour=NOON, lines=[UsageLine(1, "bbo", 1, 2, 0)]))
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b'"v":1', b'"v":2'),
+        (b'"v":2', b'"v":3'),
         (b"0" * 32, b"0" * 31),
         (b'"seq":1', b'"seq":0'),
         (b"12:00:00", b"12:30:00"),

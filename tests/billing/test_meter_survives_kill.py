@@ -28,6 +28,8 @@ from tests.billing.ledger import Ledger
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 TRACED = {module.__file__ for module in (meter_module, slots_module, spool_module)}
 BYTES_EACH = 10
+#: The last minutes of an hour and the first of the next, as they are marked.
+MINUTES = [int(NOON.timestamp()) // 60 + minute for minute in (58, 59, 60, 61, 120)]
 
 
 class Rig:
@@ -37,13 +39,18 @@ class Rig:
         self.meters = folder / "meters"
         if copied_from is None:
             self.meters.mkdir(parents=True)
-            (folder / "oracle").write_bytes(bytes(8))
+            (folder / "oracle").write_bytes(bytes(16))
         else:
             shutil.copytree(copied_from, folder)
         self.spool = Spool(folder / "spool")
         self.ledger = Ledger(folder / "ledger")
         with (folder / "oracle").open("r+b") as file:
-            self.oracle = memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")
+            self.oracle = memoryview(mmap.mmap(file.fileno(), 16)).cast("Q")
+
+    def mark(self, meter: Meter) -> None:
+        """The next minute begins, and a coin is followed."""
+        meter.mark(7, "kPEPE", MINUTES[self.oracle[1] % len(MINUTES)])
+        self.oracle[1] += 1
 
     def count(self, meter: Meter, slot: int, times: int) -> None:
         """Deliver and count; the oracle notes a delivery after its count, as a socket would."""
@@ -54,16 +61,20 @@ class Rig:
     def scenario(self) -> None:
         """Two batches sealed and shipped, one begun, some counted after."""
         meter = Meter.create(self.meters, now=NOON)
-        book = meter.slot(7, "l2Book")
+        book = meter.slot(7, "l2Book", "BTC")
         for _ in range(2):
             self.count(meter, book, 3)
+            self.mark(meter)
             meter.begin_seal(NOON)
-            self.count(meter, meter.slot(8, "bbo"), 2)
+            self.count(meter, meter.slot(8, "bbo", "BTC", "replay"), 2)
             settle(meter, self.spool)
             self.ledger.drain(self.spool)
         self.count(meter, book, 1)
+        self.mark(meter)  # of another hour, in the words of the first
+        self.mark(meter)
         meter.begin_seal(NOON)
         self.count(meter, book, 1)
+        self.mark(meter)  # of a third, while those are being sealed
 
     def recover(self) -> None:
         recover(self.meters, self.spool, now=NOON)
@@ -80,6 +91,9 @@ class Rig:
         slack = 1 if killed else 0
         assert self.oracle[0] <= messages <= self.oracle[0] + slack
         assert messages - slack <= payload_bytes // BYTES_EACH <= messages
+        told = self.ledger.minutes()
+        assert told == {(7, "kPEPE", minute) for minute in MINUTES[: len(told)]}
+        assert self.oracle[1] <= len(told) <= self.oracle[1] + slack
 
 
 def in_child(act: Callable[[], None], *, kill_at_line: int) -> bool:
@@ -112,6 +126,7 @@ def in_child(act: Callable[[], None], *, kill_at_line: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.timeout(400)
 def test_killed_before_every_single_line(tmp_path: Path) -> None:
     line, killed = 0, True
     while killed:
@@ -121,8 +136,10 @@ def test_killed_before_every_single_line(tmp_path: Path) -> None:
         rig.check(killed=killed)
     assert line > 200  # the whole of it was walked through
     assert rig.ledger.sums()[7, "l2Book", "messages"] == 8
+    assert len(rig.ledger.minutes()) == len(MINUTES)
 
 
+@pytest.mark.timeout(400)
 def test_killed_again_before_every_line_of_the_recovery(tmp_path: Path) -> None:
     dead = tmp_path / "dead"
     in_child(Rig(dead).scenario, kill_at_line=0)
@@ -141,7 +158,7 @@ def test_killed_and_killed_again_anywhere(tmp_path: Path, seed: int) -> None:
     choose = random.Random(seed)
     rig = Rig(tmp_path / "rig")
     deaths = sum(
-        in_child(act, kill_at_line=choose.randrange(1, 400))
+        in_child(act, kill_at_line=choose.randrange(1, 600))
         for _ in range(4)
         for act in (rig.scenario, rig.recover)
     )
@@ -165,7 +182,7 @@ class Existing(Rig):
         import mmap
         self.ledger = Ledger(folder / "ledger")
         with (folder / "oracle").open("r+b") as file:
-            self.oracle = memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")
+            self.oracle = memoryview(mmap.mmap(file.fileno(), 16)).cast("Q")
 
 folder = Path(sys.argv[1])
 rig = Existing(folder)

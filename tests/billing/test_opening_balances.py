@@ -8,7 +8,15 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from billing.metering import chain
-from billing.models import Account, DailyRollup, LedgerEntry, MonthlyRollup, UsageBatch
+from billing.metering.reconcile import reconcile
+from billing.models import (
+    Account,
+    CoinRollup,
+    DailyRollup,
+    LedgerEntry,
+    MonthlyRollup,
+    UsageBatch,
+)
 from tenants import services
 from tests.billing.usage import HOUR, use
 from tests.tenants.cast import Cast
@@ -47,6 +55,9 @@ def test_usage_from_before_the_ledger_is_its_opening_balance(committed_cast: Cas
         (date(2026, 11, 24), 1),
     ]
     assert MonthlyRollup.objects.get(key_id=key, metric="messages").units == 6
+    # Of coins that nobody noted, so that the days of all coins are the days from the first on.
+    assert {row.coin for row in CoinRollup.objects.all()} == {"other"}
+    assert {difference.check for difference in reconcile()} <= {"batch"}
     # Those of before are known still, and have no entries.
     assert UsageBatch.objects.filter(entry_count=None).count() == 3
     use(key, 2, seq=4)

@@ -211,11 +211,12 @@ def test_the_command_prints_what_differs_and_where_and_fails(used: Cast, tmp_pat
 
     DailyRollup.objects.filter(key_id=424_242, metric="messages").update(units=10)
     out = StringIO()
-    with pytest.raises(CommandError, match=r"^1 differences$") as failure:
+    with pytest.raises(CommandError, match=r"^2 differences$") as failure:
         call_command("reconcile", "--from", "2026-11-23", "--to", "2026-11-24", stdout=out)
     assert failure.value.returncode == 1
     assert "2026-11-23 tenant None key 424242 bbo messages" in out.getvalue()
     assert "ledger 9, rollup 10" in out.getvalue()
+    assert "rollup day 10, over all coins 9" in out.getvalue()
 
     for text, reason in (("[{}]", "missing required field"), ("nonsense", "malformed")):
         (tmp_path / "bad.json").write_text(text)

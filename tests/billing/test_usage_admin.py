@@ -10,6 +10,8 @@ from django.test import Client
 from billing.metering.batch import Batch, BatchId, UsageLine
 from billing.metering.ingest import ingest, receive
 from billing.models import (
+    CoinHour,
+    CoinRollup,
     DailyRollup,
     MonthlyRollup,
     QuarantinedBatch,
@@ -53,7 +55,8 @@ def test_a_tenant_s_page_leads_to_its_usage(operator: Client, used: Cast) -> Non
 
 
 @pytest.mark.parametrize(
-    "model", [UsageRollup, DailyRollup, MonthlyRollup, UsageBatch, QuarantinedBatch]
+    "model",
+    [UsageRollup, DailyRollup, MonthlyRollup, CoinRollup, CoinHour, UsageBatch, QuarantinedBatch],
 )
 def test_nothing_can_be_changed(operator: Client, used: Cast, model: type) -> None:
     base = f"/admin/billing/{model.__name__.lower()}/"

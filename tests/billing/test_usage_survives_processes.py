@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from django.db import connection
 from billing.metering import doorbell
 from billing.metering import spool as spool_module
 from billing.metering.batch import BatchId
+from billing.metering.coins import CoinUsage, usage_per_coin
 from billing.metering.meter import Meter
+from billing.metering.reconcile import reconcile
 from billing.metering.rollup import usage_total
 from billing.metering.spool import Shipper
 from billing.models import UsageBatch
@@ -82,9 +84,12 @@ class Machine:
             process.wait()
 
     def count(self, key_id: int, messages: int) -> None:
-        """Deliver, and seal at once."""
+        """Deliver of a coin that is followed in that many minutes, and seal at once."""
         meter = self.shipper.meter
-        meter.add(meter.slot(key_id, "trades"), messages, 100 * messages)
+        meter.add(meter.slot(key_id, "trades", "BTC"), messages, 100 * messages)
+        hour = int(time.time()) // 3600
+        for minute in range(messages):
+            meter.mark(key_id, "BTC", hour * 60 + minute)
         meter.begin_seal(datetime.now(UTC))
         self.shipper.spool.keep(meter.batch())
         meter.finish_seal()
@@ -144,7 +149,11 @@ def test_celery_killed_before_commit_and_before_acknowledging_and_redis_killed_w
     with machine.worker():
         until(lambda: spool.ids() == [], "the empty spool")
     assert messages() == 7
-    assert usage_total(**period) == {"messages": 7, "bytes": 700}
+    # The minutes of the second batch are those of the first, and one more.
+    assert usage_total(**period) == {"messages": 7, "bytes": 700, "coin_minutes": 4}
+    (by_coin,) = usage_per_coin(tenant_id=acme.pk, start=date(2020, 1, 1), end=date(2100, 1, 1))
+    assert by_coin == CoinUsage("BTC", "trades", "", 7, 700)
+    assert list(reconcile()) == []
     assert UsageBatch.objects.count() == 2
     assert "hlr_live_" not in (machine.folder / "worker.log").read_text()
 

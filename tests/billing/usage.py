@@ -33,11 +33,11 @@ def seals(tenant: Tenant) -> list[tuple[int, datetime, int, int]]:
     return list(rows.values_list("number", "hour", "first_position", "last_position"))
 
 
-def ledger() -> Counter[tuple[datetime, int, str, str]]:
-    """Units by hour, key, metric and channel, as the entries say."""
-    sums: Counter[tuple[datetime, int, str, str]] = Counter()
+def ledger() -> Counter[tuple[datetime, int, str, str, str]]:
+    """Units by hour, key, metric, channel and reason, as the entries say."""
+    sums: Counter[tuple[datetime, int, str, str, str]] = Counter()
     for *place, units in LedgerEntry.objects.values_list(
-        "hour", "key_id", "metric", "channel", "units"
+        "hour", "key_id", "metric", "channel", "zero_rated", "units"
     ):
         sums[tuple(place)] += units  # type: ignore[index]
     return sums

@@ -4,6 +4,7 @@ every frame is checked against the published schema."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class Lease:
 
     def __init__(self, limit: int = 100) -> None:
         self.limit, self.used = limit, 0
+        self.followed: Counter[Topic] = Counter()
 
     def subscribe(self, topic: Topic) -> Shortage | None:
         if self.used == self.limit:
@@ -54,6 +56,12 @@ class Lease:
 
     def unsubscribe(self, topic: Topic) -> None:
         self.used -= 1
+
+    def follow(self, topic: Topic) -> None:
+        self.followed[topic] += 1
+
+    def unfollow(self, topic: Topic) -> None:
+        self.followed[topic] -= 1
 
 
 class Log:

@@ -139,7 +139,11 @@ def test_a_customer_gets_each_trade_marked_and_pays_for_the_block_once() -> None
         made = update(height, 0, index=index, topic=topic)
         world.publish(msgspec.structs.replace(made, previous=before))
     frames = desk.socket.taken[-3:]
-    assert [f.channel for f in frames] == ["trades", "", "trades"]
+    assert [(f.counted.channel, f.counted.messages) for f in frames if f.counted] == [
+        ("trades", 1),
+        ("trades", 0),
+        ("trades", 1),
+    ]
     assert [f["final"] for f in desk.take()] == [False] * 3
 
 

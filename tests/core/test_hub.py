@@ -1,5 +1,7 @@
 """Topic → sessions: who gets what, in which order, and what happens around holes and restarts."""
 
+from collections import Counter
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +37,7 @@ class Lease:
 
     def __init__(self, limit: int = 100) -> None:
         self.limit, self.used = limit, 0
+        self.followed: Counter[Topic] = Counter()
 
     def subscribe(self, topic: Topic) -> Shortage | None:
         if self.used == self.limit:
@@ -45,6 +48,12 @@ class Lease:
 
     def unsubscribe(self, topic: Topic) -> None:
         self.used -= 1
+
+    def follow(self, topic: Topic) -> None:
+        self.followed[topic] += 1
+
+    def unfollow(self, topic: Topic) -> None:
+        self.followed[topic] -= 1
 
 
 class Socket:

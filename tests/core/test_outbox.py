@@ -5,10 +5,11 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streaming.core.counted import counted
 from streaming.core.outbox import Fate, Frame, Outbox
 
 frames = st.builds(
-    lambda size, topic: Frame(b"x" * size, channel="c", topic=topic),
+    lambda size, topic: Frame(b"x" * size, counted=counted("c"), topic=topic),
     st.integers(0, 700),
     st.none() | st.sampled_from(["l2Book A", "l2Book B", "bbo A"]),
 )

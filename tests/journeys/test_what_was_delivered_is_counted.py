@@ -68,7 +68,8 @@ def ledger(var: Path) -> Usage:
     database = sqlite3.connect(f"file:{var}/relay.sqlite3?mode=ro", uri=True, timeout=10)
     try:
         rows = database.execute(
-            "SELECT channel, metric, SUM(units) FROM billing_usagerollup GROUP BY channel, metric"
+            "SELECT channel, metric, SUM(units) FROM billing_usagerollup"
+            " WHERE metric <> 'coin_minutes' GROUP BY channel, metric"
         ).fetchall()
     finally:
         database.close()

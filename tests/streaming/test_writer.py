@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.core.batch import Batch
+from streaming.core.batch import Batch, Tally
+from streaming.core.counted import counted
 from streaming.core.outbox import Frame
 from streaming.ws import close_codes
 from streaming.ws.writer import Writer
@@ -49,7 +50,7 @@ class Ledger:
         self.messages = 0
         self.size = 0
 
-    def delivered(self, tally: list[tuple[str, int, int]]) -> None:
+    def delivered(self, tally: Tally) -> None:
         self.messages += sum(messages for _, messages, _ in tally)
         self.size += sum(size for _, _, size in tally)
 
@@ -62,7 +63,7 @@ def build() -> tuple[Writer, Kernel, Ledger, list[str]]:
 
 
 def frame(number: int, size: int = 100, topic: str | None = None) -> Frame:
-    return Frame(f"{number:08d}".encode() + b"." * size, channel="trades", topic=topic)
+    return Frame(f"{number:08d}".encode() + b"." * size, counted=counted("trades"), topic=topic)
 
 
 def test_straight_through_while_the_kernel_takes_it() -> None:
@@ -101,7 +102,9 @@ def test_a_reader_who_stops_is_cut_within_the_bound() -> None:
 
 def test_a_reader_of_bulk_is_cut_when_it_is_too_far_behind_and_not_before() -> None:
     writer, kernel, ledger, cuts = build()
-    made = [Frame(b"x" * 400_000, channel="l4Book", made_s=number / 15) for number in range(90)]
+    made = [
+        Frame(b"x" * 400_000, counted=counted("l4Book"), made_s=number / 15) for number in range(90)
+    ]
     for one in made[:60]:
         writer.send(Batch((one,)))
     assert not cuts

@@ -119,9 +119,11 @@ class Edge:
 
     # --- as a customer ---
 
-    def connect(self, api_key: str | None = None, **options: Any) -> ClientConnection:
+    def connect(
+        self, api_key: str | None = None, *, query: str = "", **options: Any
+    ) -> ClientConnection:
         """A customer's socket."""
-        url = f"ws://127.0.0.1:{self.port}/{api_key or self.api_key}/ws"
+        url = f"ws://127.0.0.1:{self.port}/{api_key or self.api_key}/ws{query}"
         return connect(url, compression=None, max_size=None, open_timeout=DEADLINE_S, **options)
 
     def subscribe(self, socket: ClientConnection, **subscription: Any) -> Any:

@@ -17,7 +17,8 @@ from tenants.notices.kinds import KINDS
 from tests.tenants.cast import Cast
 
 PAYLOAD = {
-    "allowance": "messages", "used": "750", "limit": "1000", "percent": 75, "resets_at": "2026-12-01",
+    "allowance": "messages", "used": "750", "limit": "1000", "percent": 75,
+    "resets_at": "2026-12-01",
     "number": "INV-7", "total": "12.50", "currency": "USD", "due_on": "2026-11-30",
     "prefix": "hlr_live_ab12", "ends_at": "2026-12-01T00:00:00Z", "stream": "trades",
     "from": 7, "to": 9, "reason": "both nodes were gone", "endpoint": "3f0e1c52",
