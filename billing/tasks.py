@@ -6,9 +6,13 @@ from celery import shared_task
 from django.db import OperationalError
 from django.utils import timezone
 
+from billing.invoicing import closing, dunning, sending
 from billing.metering import chain, ingest
 from billing.metering.batch import BatchId
 from billing.metering.doorbell import acknowledge
+
+#: Of the 240 s that Celery gives a task. What is not done by then the next turn does.
+LIMIT_S = 180.0
 
 
 # A deadlock between two batches or a database that is restarting is tried again here; anything
@@ -31,3 +35,28 @@ def seal_ledger() -> None:
     """Make the seals of the last hour that has ended. Beat's next turn goes on where one was
     stopped."""
     chain.seal_ledger(chain.ended_hour(timezone.now()))
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def close_periods() -> None:
+    """Draft invoices of the periods that have ended."""
+    closing.close_due_periods(limit_s=LIMIT_S)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def finalize_invoices() -> None:
+    """Finalize the drafts whose grace is over."""
+    closing.finalize_due(limit_s=LIMIT_S)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def send_invoices() -> None:
+    """Mail the invoices that were not sent yet."""
+    sending.send_due()
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def dun() -> None:
+    """Note which invoices are overdue, and take the steps of the dunning schedule."""
+    dunning.mark_overdue()
+    dunning.dun()
