@@ -6,6 +6,7 @@ from celery import shared_task
 from django.db import OperationalError
 from django.utils import timezone
 
+from billing.catalogue import written
 from billing.invoicing import closing, dunning, sending
 from billing.metering import chain, ingest
 from billing.metering.batch import BatchId
@@ -35,6 +36,19 @@ def seal_ledger() -> None:
     """Make the seals of the last hour that has ended. Beat's next turn goes on where one was
     stopped."""
     chain.seal_ledger(chain.ended_hour(timezone.now()))
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def apply_terms() -> None:
+    """Write down the limits and allowances of tenants whose terms changed by time. A second beat
+    finds nothing to do."""
+    written.catch_up(timezone.now())
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def limit_spending() -> None:
+    """Write down how much more of each meter a spend cap pays for."""
+    written.limit_spending(timezone.now())
 
 
 @shared_task(acks_late=True, ignore_result=True)

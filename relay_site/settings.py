@@ -53,7 +53,7 @@ RELAY_DRAIN_S = env.number(
 )
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
-#: How a plan of one month is billed: by calendar months, or from the day it was begun (anniversary).
+#: How a plan of one month is billed: by calendar months, or from the day it began.
 RELAY_BILLING_PERIODS = env.choice(
     "RELAY_BILLING_PERIODS", of=("calendar", "anniversary"), default="calendar"
 )
@@ -173,6 +173,16 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "task": "billing.tasks.seal_ledger",
         "schedule": 600.0,
         "options": {"expires": 600.0},
+    },
+    "terms": {
+        "task": "billing.tasks.apply_terms",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
+    "spend-caps": {
+        "task": "billing.tasks.limit_spending",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
     },
 }
 CELERY_BEAT_SCHEDULE |= {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from django.utils.text import slugify
 from tenants import selectors
 from tenants.admission import changes, keys
 from tenants.admission.principal import DEFAULT_SCOPES
-from tenants.models import APIKey, Plan, PlanSubscription, Tenant
+from tenants.models import Allowance, APIKey, Plan, PlanSubscription, QuotaOverride, Tenant
 
 #: `last_used_at` is written at most this often per key.
 USE_RESOLUTION = timedelta(minutes=1)
@@ -37,6 +37,7 @@ KEY_RIGHTS = (
     "note",
     "expires_at",
 )
+_OF_ALLOWANCE = ("metric", "channels", "weights", "ends_at", "units", "is_hard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,15 @@ class IssuedKey:
 
 @transaction.atomic
 def create_tenant(
-    *, name: str, plan: Plan, slug: str = "", kind: str = Tenant.Kind.EXTERNAL
+    *, name: str, plan: Plan | None, slug: str = "", kind: str = Tenant.Kind.EXTERNAL
 ) -> Tenant:
-    """A new tenant on `plan`. Raises ValidationError for a slug that is taken or cannot be made
-    from the name."""
+    """A new tenant on `plan`, or on none yet. Raises ValidationError for a slug that is taken or
+    cannot be made from the name."""
     tenant = Tenant(name=name, slug=slug or slugify(name)[:60], kind=kind)
     tenant.full_clean()
     tenant.save()
-    PlanSubscription.objects.create(tenant=tenant, plan=plan)
+    if plan is not None:
+        PlanSubscription.objects.create(tenant=tenant, plan=plan)
     return tenant
 
 
@@ -195,22 +197,109 @@ def resume_tenant(tenant: Tenant) -> Tenant:
 
 
 @transaction.atomic
-def change_plan(tenant: Tenant, *, plan: Plan, now: datetime | None = None) -> PlanSubscription:
-    """Put a tenant on another plan from now on; what it holds open stays open, also above the new
-    limits."""
+def change_plan(
+    tenant: Tenant,
+    *,
+    plan: Plan,
+    version: int | None = None,
+    trial_ends_at: datetime | None = None,
+    now: datetime | None = None,
+) -> PlanSubscription:
+    """Put a tenant on another plan, or another version of it, from now on; what it holds open stays
+    open, also above the new limits."""
     at = now or timezone.now()
     # The tenant row is the lock: two staff changing the plan at once leave one current plan, not an
     # error page.
     Tenant.objects.select_for_update().get(pk=tenant.pk)
     current = selectors.current_plan_subscription(tenant)
-    if current is not None and current.plan_id == plan.pk:
+    if (
+        current is not None
+        and current.plan_id == plan.pk
+        and version in {None, current.version}
+        and trial_ends_at in {None, current.trial_ends_at}
+    ):
         return current
     if current is not None:
-        current.is_current, current.ended_at = None, max(at, current.started_at)
-        current.save(update_fields=["is_current", "ended_at"])
-    subscription = PlanSubscription.objects.create(tenant=tenant, plan=plan, started_at=at)
+        _end_subscription(current, at)
+    subscription = PlanSubscription.objects.create(
+        tenant=tenant,
+        plan=plan,
+        version=version or 1,
+        started_at=at,
+        trial_ends_at=trial_ends_at,
+    )
     _announce_tenant(tenant)
     return subscription
+
+
+@transaction.atomic
+def end_plan(tenant: Tenant, *, now: datetime | None = None) -> PlanSubscription | None:
+    """Leave a tenant without a plan from now on. Answers what it was on, if anything."""
+    Tenant.objects.select_for_update().get(pk=tenant.pk)
+    current = selectors.current_plan_subscription(tenant)
+    if current is not None:
+        _end_subscription(current, now or timezone.now())
+        _announce_tenant(tenant)
+    return current
+
+
+def _end_subscription(current: PlanSubscription, at: datetime) -> None:
+    current.is_current, current.ended_at = None, max(at, current.started_at)
+    current.save(update_fields=["is_current", "ended_at"])
+
+
+@transaction.atomic
+def set_limits(tenant: Tenant, limits: Mapping[str, Any] | None) -> bool:
+    """Give a tenant limits of its own (the fields of `QuotaOverride`) in place of its plan's; None
+    takes them away. Answers whether that changed anything. Raises ValidationError."""
+    before = QuotaOverride.objects.select_for_update().filter(tenant=tenant).first()
+    if limits is None:
+        if before is not None:
+            before.delete()
+    else:
+        own = before or QuotaOverride(tenant=tenant)
+        if before is not None and all(getattr(own, name) == limits[name] for name in limits):
+            return False
+        for name, value in limits.items():
+            setattr(own, name, value)
+        own.full_clean()
+        own.save()
+    if before is None and limits is None:
+        return False
+    _announce_tenant(tenant)
+    return True
+
+
+@transaction.atomic
+def set_allowances(tenant: Tenant, wanted: Iterable[Allowance], *, since: datetime) -> bool:
+    """Make `wanted` (rows that are not saved) all that a tenant may use from `since` on: what began
+    before then ends there, what began later and is not wanted goes. Answers whether that changed
+    anything."""
+    Tenant.objects.select_for_update().get(pk=tenant.pk)
+    rows = {
+        (row.code, row.starts_at): row
+        for row in Allowance.objects.filter(tenant=tenant, ends_at__gt=since)
+    }
+    has_changed = False
+    for allowance in wanted:
+        before = rows.pop((allowance.code, allowance.starts_at), None)
+        if before is not None:
+            if all(getattr(before, name) == getattr(allowance, name) for name in _OF_ALLOWANCE):
+                continue
+            allowance.pk, allowance._state.adding = before.pk, False
+        allowance.tenant = tenant
+        allowance.save()
+        has_changed = True
+    for row in rows.values():
+        if row.starts_at < since:
+            row.ends_at = since
+            row.save(update_fields=["ends_at", "updated_at"])
+        else:
+            row.delete()
+        has_changed = True
+    if has_changed:
+        _announce_tenant(tenant)
+    return has_changed
 
 
 def announce_plan(plan: Plan) -> None:

@@ -19,7 +19,7 @@ from functools import lru_cache
 from django.conf import settings
 from django.db.models import Count, Max, Q, QuerySet
 
-from billing.catalogue.timeline import Choice, NoTerms, Timeline, span_of
+from billing.catalogue.timeline import Choice, NoTerms, Timeline, carried_trial, span_of
 from billing.models import (
     AddOnSubscription,
     AddOnVersion,
@@ -48,6 +48,7 @@ __all__ = [
     "NoTerms",
     "TermsBook",
     "anchors_of",
+    "carried_trial",
     "catalogue",
     "discounts_of",
     "entitlements_of",
@@ -134,14 +135,16 @@ class TermsBook:
         tenants: Iterable[Tenant | int],
         start: datetime | None = None,
         end: datetime | None = None,
+        *,
+        is_planned: bool = True,
     ) -> TermsBook:
         """The terms that hold within `[start, end)`, by default at any time. What is asked of it
-        must lie within."""
+        must lie within. `is_planned` takes in changes of plan that are still to come."""
         ids = sorted({_id(tenant) for tenant in tenants})
         published = prices()
         timelines: dict[int, Timeline] = {}
         for chunk in chunks(ids):
-            timelines.update(_load(chunk, published, start, end))
+            timelines.update(_load(chunk, published, start, end, is_planned))
         return cls(timelines)
 
     def timeline(self, tenant: Tenant | int) -> Timeline:
@@ -179,7 +182,11 @@ def _prices(newest: tuple[object, ...]) -> Prices:
 
 
 def _load(
-    ids: Collection[int], published: Prices, start: datetime | None, end: datetime | None
+    ids: Collection[int],
+    published: Prices,
+    start: datetime | None,
+    end: datetime | None,
+    is_planned: bool,
 ) -> dict[int, Timeline]:
     held = _within("starts_at", "ends_at", start, end)
     added = _within("started_at", "ended_at", start, end)
@@ -208,7 +215,7 @@ def _load(
             discounts=tuple(row.discount for row in discounts[tenant_id]),
             by_calendar=by_calendar,
         )
-        for change in planned[tenant_id]:
+        for change in planned[tenant_id] if is_planned else ():
             plan = published.plans.get((change.plan_id, change.version))
             timeline = timeline.changed(plan, change.at)
         timelines[tenant_id] = timeline

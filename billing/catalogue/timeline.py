@@ -56,14 +56,19 @@ class Timeline:
     def anchors(self) -> tuple[Anchor, ...]:
         """What its billing periods are counted from: those recorded, and those that its plans ask
         for beyond them."""
-        found: list[Anchor] = []
-        for anchor in self.recorded:
-            found = _followed(found, [anchor])
+        found = self.recorded_anchors()
         before: PlanSpan | None = None
         for span in _real(self.plans):
             found = _followed(found, self._new_anchors(found, before, span))
             before = span
         return tuple(found)
+
+    def recorded_anchors(self) -> list[Anchor]:
+        """Those of `recorded` that no later one took the place of."""
+        found: list[Anchor] = []
+        for anchor in self.recorded:
+            found = _followed(found, [anchor])
+        return found
 
     def period_of(self, at: datetime) -> Period:
         """The billing period that `at` lies in. Raises NoTerms."""

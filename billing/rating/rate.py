@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from billing.rating import money
 from billing.rating.invoice import (
@@ -162,10 +163,20 @@ class _Total:
 
 
 def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> Iterator[Line]:
+    for code, totals in _totals(period, segments, counted):
+        included, spent = included_units(period, segments, code), ZERO
+        for total in totals:
+            line = _usage_line(total, included, spent)
+            spent += line.exact
+            yield line
+
+
+def _totals(
+    period: Period, segments: Sequence[Segment], counted: _Counted
+) -> Iterator[tuple[str, list[_Total]]]:
     codes = dict.fromkeys(meter.code for segment in segments for meter in segment.plan.meters)
     for code in codes:
-        included = _included(period, segments, code)
-        left, spent = Decimal(included), ZERO
+        left = Decimal(included_units(period, segments, code))
         totals: list[_Total] = []
         for place, segment in enumerate(segments):
             meter, sources = segment.plan.meter(code), counted.charged.get((place, code))
@@ -173,19 +184,48 @@ def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> It
                 continue
             total = _total_of(totals, meter, overage=meter.overage and not segment.is_trial)
             left -= total.add(sources, left)
-        for total in totals:
-            line = _usage_line(total, included, spent)
-            spent += line.exact
-            yield line
+        yield code, totals
 
 
-def _included(period: Period, segments: Sequence[Segment], code: str) -> int:
+def included_units(period: Period, segments: Sequence[Segment], code: str) -> int:
+    """Units of meter `code` that `period` includes: of each segment by its seconds, rounded up
+    once."""
     seconds = sum(
         segment.included(code) * segment.seconds
         for segment in segments
         if segment.plan.meter(code) is not None
     )
     return -(-seconds // period.full_s)
+
+
+class MeterTotal(NamedTuple):
+    """What one meter counted under one set of prices: `quantity` weighted units, of them `included`
+    and `charged`, which cost `cost`."""
+
+    meter: Meter
+    overage: bool
+    quantity: Decimal
+    included: Decimal
+    charged: Decimal
+    cost: Decimal
+
+
+def meter_totals(
+    period: Period, segments: Sequence[Segment], usage: Iterable[Usage]
+) -> dict[str, tuple[MeterTotal, ...]]:
+    """What usage comes to before discounts, by the code of the meter. Raises as `rate`."""
+    found = {}
+    with money.exact():
+        for code, totals in _totals(period, segments, _count(period, segments, usage)):
+            included, spent = included_units(period, segments, code), ZERO
+            rows = []
+            for total in totals:
+                line = _usage_line(total, included, spent)
+                spent += line.exact
+                counted = (total.quantity, total.included, total.charged)
+                rows.append(MeterTotal(total.meter, total.overage, *counted, line.exact))
+            found[code] = tuple(rows)
+    return found
 
 
 def _total_of(totals: list[_Total], meter: Meter, *, overage: bool) -> _Total:

@@ -1,0 +1,287 @@
+"""What terms come to, written down where the doors look: the limits of a tenant (`QuotaOverride`)
+and its allowances (`Allowance`).
+
+After each change, and by a beat after what changes by time: a planned change of plan, the end of a
+trial, own terms, add-ons, a new billing period. `AppliedTerms` says when that is next. The terms
+themselves are right at every instant (`terms.py`); only what is written down follows within a
+minute. A second beat changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.db.models import F, OuterRef, Q, Subquery
+from django.utils import timezone
+
+from billing.catalogue import terms
+from billing.catalogue.allowed import allowed
+from billing.catalogue.timeline import Timeline
+from billing.catalogue.used import usage_of
+from billing.models import AppliedTerms, BillingAnchor, BillingChoice, PlannedChange
+from billing.rating.periods import HOUR, Period, in_utc, usage_hours
+from billing.rating.prices import Entitlements
+from tenants import services as tenants
+from tenants.models import Allowance, PlanSubscription, Quota, Tenant
+from tenants.selectors import current_plan_subscription
+
+log = structlog.get_logger(__name__)
+
+#: The allowances of a new period are there this long before it begins.
+AHEAD = HOUR
+#: Tenants that one beat brings up to date: at the first of a month all of them are due.
+MAX_A_TURN = 2_000
+#: What stands for no limit where a column needs a number.
+MAX_CONNECTIONS, MAX_SUBSCRIPTIONS, MAX_BURST = 1_000_000, 10_000_000, 10_000_000
+
+
+@transaction.atomic
+def write_down(tenant: Tenant | int, now: datetime | None = None) -> None:
+    """Bring limits, allowances and recorded anchors of one tenant up to date."""
+    now = in_utc(now or timezone.now())
+    locked = locked_tenant(tenant)
+    record_anchors(locked)
+    timeline = terms.timeline_of(locked)
+    _apply_entitlements(locked, timeline, now)
+    _write_allowances(locked, timeline, now)
+    current = current_plan_subscription(locked)
+    AppliedTerms.objects.update_or_create(
+        tenant=locked,
+        defaults={
+            "subscription": current,
+            "applied_at": now,
+            "next_change_at": _next_change(timeline, now),
+        },
+    )
+
+
+def apply_entitlements(tenant: Tenant | int, now: datetime | None = None) -> bool:
+    """Make a tenant's limits what its terms say now. Answers whether they changed."""
+    with transaction.atomic():
+        locked = locked_tenant(tenant)
+        timeline = terms.timeline_of(locked)
+        return _apply_entitlements(locked, timeline, in_utc(now or timezone.now()))
+
+
+def write_allowances(tenant: Tenant | int, now: datetime | None = None) -> bool:
+    """Make a tenant's allowances what its terms, and under a spend cap its usage, say now. Answers
+    whether they changed."""
+    with transaction.atomic():
+        locked = locked_tenant(tenant)
+        timeline = terms.timeline_of(locked)
+        return _write_allowances(locked, timeline, in_utc(now or timezone.now()))
+
+
+def record_anchors(tenant: Tenant) -> None:
+    """Keep what the tenant's periods are counted from, so that a later change of the setting does
+    not move them. What is only planned is not kept yet."""
+    timeline = terms.TermsBook.load([tenant], is_planned=False).timeline(tenant)
+    kept = timeline.recorded_anchors()
+    for anchor in timeline.anchors():
+        if anchor not in kept:
+            BillingAnchor.objects.create(
+                tenant=tenant,
+                at=anchor.at,
+                unit=str(anchor.interval.unit),
+                every=anchor.interval.every,
+            )
+
+
+def catch_up(now: datetime, *, most: int = MAX_A_TURN) -> int:
+    """Write down what changed by time, or was changed past billing. Answers for how many
+    tenants."""
+    done = 0
+    for tenant_id in list(dict.fromkeys(_due(now, most))):
+        try:
+            with transaction.atomic():
+                _catch_up(tenant_id, in_utc(now))
+        except Exception as error:  # one tenant's trouble is not the others'
+            log.exception("terms_not_applied", tenant=tenant_id, error=type(error).__name__)
+        else:
+            done += 1
+    return done
+
+
+def limit_spending(now: datetime) -> int:
+    """Write down what spend caps allow, given what was used. Answers for how many tenants that
+    changed."""
+    capped = BillingChoice.objects.exclude(spend_cap=None).order_by()
+    changed = 0
+    for tenant_id in sorted(set(capped.values_list("tenant_id", flat=True))):
+        try:
+            changed += write_allowances(tenant_id, now)
+        except Exception as error:
+            log.exception("spend_not_limited", tenant=tenant_id, error=type(error).__name__)
+    return changed
+
+
+def _due(now: datetime, most: int) -> Iterator[int]:
+    due = AppliedTerms.objects.filter(next_change_at__lte=now).order_by("next_change_at")
+    yield from due.values_list("tenant_id", flat=True)[:most]
+    # Put on a plan by tenants' own services, which know of no prices.
+    applied = AppliedTerms.objects.filter(tenant=OuterRef("tenant")).values("subscription")
+    unseen = (
+        PlanSubscription.objects.current()
+        .annotate(seen=Subquery(applied[:1]))
+        .filter(Q(seen=None) | ~Q(seen=F("pk")))
+    )
+    yield from unseen.order_by("pk").values_list("tenant_id", flat=True)[:most]
+
+
+def _catch_up(tenant_id: int, now: datetime) -> None:
+    tenant = locked_tenant(tenant_id)
+    settle(tenant, now)
+    write_down(tenant, now)
+
+
+def settle(tenant: Tenant, now: datetime) -> None:
+    """Make the rows of a locked tenant what its terms say by `now`: planned changes that are due
+    are carried out, and a trial that does not convert ends."""
+    _adopt(tenant)
+    for change in PlannedChange.objects.filter(tenant=tenant, is_pending=True, at__lte=now):
+        carry_out(tenant, change)
+    current = current_plan_subscription(tenant)
+    if current is not None and current.trial_ends_at is not None and current.trial_ends_at <= now:
+        plan = terms.prices().plans.get((current.plan_id, current.version))
+        if plan is not None and plan.trial is not None and not plan.trial.converts:
+            tenants.end_plan(tenant, now=current.trial_ends_at)
+
+
+def carry_out(tenant: Tenant, change: PlannedChange) -> None:
+    """Do what was planned, as of when it was planned for."""
+    if change.plan is None or change.version is None:
+        tenants.end_plan(tenant, now=change.at)
+    else:
+        before = current_plan_subscription(tenant)
+        prices = terms.prices().plans[change.plan.pk, change.version]
+        tenants.change_plan(
+            tenant,
+            plan=change.plan,
+            version=change.version,
+            trial_ends_at=terms.carried_trial(
+                before.trial_ends_at if before else None, change.at, prices
+            ),
+            now=change.at,
+        )
+    change.is_pending, change.done_at = None, timezone.now()
+    change.save(update_fields=["is_pending", "done_at"])
+
+
+def _adopt(tenant: Tenant) -> None:
+    """A plan that was given by tenants' own services is of the version in force when it began."""
+    current = current_plan_subscription(tenant)
+    applied = AppliedTerms.objects.filter(tenant=tenant).first()
+    if current is None or (applied is not None and applied.subscription_id == current.pk):
+        return
+    try:
+        plan = terms.catalogue().plan(current.plan.code, current.started_at)
+    except LookupError:
+        return
+    if current.version != plan.version:
+        current.version = plan.version
+        current.save(update_fields=["version"])
+
+
+def _next_change(timeline: Timeline, now: datetime) -> datetime | None:
+    found = timeline.next_change_after(now)
+    try:
+        ahead = timeline.period_of(now).end - AHEAD
+    except terms.NoTerms:
+        return found
+    return ahead if ahead > now and (found is None or ahead < found) else found
+
+
+# --- limits -------------------------------------------------------------------------------------
+
+
+def _apply_entitlements(tenant: Tenant, timeline: Timeline, now: datetime) -> bool:
+    current = current_plan_subscription(tenant)
+    allowed_now = timeline.entitlements_at(now)
+    if allowed_now is None and current is not None and not _is_priced(current, now):
+        return tenants.set_limits(tenant, None)  # the plan's own limits stand
+    quota = Quota.objects.filter(plan=current.plan).first() if current else None
+    return tenants.set_limits(tenant, _limits(allowed_now or Entitlements(), quota))
+
+
+def _is_priced(current: PlanSubscription, now: datetime) -> bool:
+    plan = terms.prices().plans.get((current.plan_id, current.version))
+    return plan is not None and plan.effective_from <= now
+
+
+def _limits(found: Entitlements, quota: Quota | None) -> dict[str, Any]:
+    rate = found.requests_per_s
+    limits = {
+        "max_connections": MAX_CONNECTIONS if found.connections is None else found.connections,
+        "max_subscriptions": (
+            MAX_SUBSCRIPTIONS if found.subscriptions is None else found.subscriptions
+        ),
+        "max_coins": found.coins,
+        "max_users": found.users,
+        # A rate of none at all cannot be written; the products say which doors are closed.
+        "requests_per_s": None if rate is None else max(1, rate),
+        "burst": None if rate is None else max(1, rate, found.burst or 0),
+        "retention_hours": found.retention_hours,
+        "products": list(found.products),
+        "channels": None if found.channels is None else list(found.channels),
+        "regions": None if found.regions is None else list(found.regions),
+    }
+    if rate is not None and found.burst is None:
+        limits["burst"] = MAX_BURST
+    if quota is not None:
+        limits["max_lag_s"] = quota.max_lag_s
+    return limits
+
+
+# --- allowances ---------------------------------------------------------------------------------
+
+
+def _write_allowances(tenant: Tenant, timeline: Timeline, now: datetime) -> bool:
+    found = []
+    for at in (now, now + AHEAD):
+        try:
+            found.append(timeline.period_of(at))
+        except terms.NoTerms:
+            continue
+    wanted = [
+        allowance
+        for period in dict.fromkeys(found)
+        for allowance in _allowances(tenant, timeline, period, max(now, period.start))
+    ]
+    since = usage_hours(found[0])[0] if found else now
+    return tenants.set_allowances(tenant, wanted, since=since)
+
+
+def _allowances(
+    tenant: Tenant, timeline: Timeline, period: Period, at: datetime
+) -> Iterator[Allowance]:
+    segments = timeline.segments(period)
+    now = next((segment for segment in segments if segment.start <= at < segment.end), None)
+    if now is None:
+        return
+    spend_cap = timeline.choice_at(at).spend_cap
+    usage = usage_of(tenant, period, segments, is_charged=True) if spend_cap is not None else ()
+    starts_at, ends_at = usage_hours(period)
+    if starts_at == ends_at:
+        return  # all of its usage counts as the next one's
+    for one in allowed(period, segments, now, usage, spend_cap=spend_cap):
+        yield Allowance(
+            tenant=tenant,
+            code=one.code,
+            metric=str(one.meter.metric),
+            channels=list(one.channels),
+            weights=one.weights,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            units=one.units,
+            is_hard=one.is_hard,
+        )
+
+
+def locked_tenant(tenant: Tenant | int) -> Tenant:
+    """The row of a tenant, locked: whoever changes its terms waits for the others."""
+    pk = tenant if isinstance(tenant, int) else tenant.pk
+    return Tenant.objects.select_for_update().get(pk=pk)
