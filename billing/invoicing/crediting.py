@@ -2,7 +2,7 @@
 
 **What a credit does.** It settles what is open first. What is beyond was paid already: so much of
 the payments is released, to be sent back (`refund`) or used for another invoice. What was prepaid
-stays on the invoice in the customer's favour, and settles the next one.
+goes back to the wallet.
 
 **Void.** An invoice on which nothing was paid is void by a credit note over all of it: its number
 stays, and the books show both. One that was paid cannot be as if it had never been: it is credited.
@@ -16,7 +16,6 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
 from django.utils import timezone
 
 from billing.invoicing import frozen
@@ -24,7 +23,8 @@ from billing.invoicing.errors import ApprovalError, InvoicingError
 from billing.invoicing.locks import refuse_locked
 from billing.invoicing.numbering import CREDIT_NOTES, take_number
 from billing.invoicing.payments import release_beyond
-from billing.invoicing.standing import ZERO, lock_standing, restand, settled
+from billing.invoicing.standing import ZERO, added_up, lock_standing, restand, settled
+from billing.invoicing.terms_port import book
 from billing.models import (
     CreditNote,
     CreditNoteLine,
@@ -100,13 +100,10 @@ def _parts(
 ) -> list[tuple[InvoiceLine, Decimal, Decimal]]:
     """Line, amount and tax of what is credited. The last of a line takes the rest of its tax."""
     lines = {line.pk: line for line in invoice.lines.order_by("place")}
+    left = {number: (line.amount, line.tax) for number, line in lines.items()}
     rows = CreditNoteLine.objects.filter(line__in=lines, credit_note__state__in=_LIVE)
-    sums = rows.order_by().values_list("line").annotate(Sum("amount"), Sum("tax"))
-    credited = {number: (amount, tax) for number, amount, tax in sums}
-    left = {}
-    for number, line in lines.items():
-        amount, tax = credited.get(number, (ZERO, ZERO))
-        left[number] = (line.amount - amount, line.tax - tax)
+    for number, amount, tax in rows.values_list("line", "amount", "tax"):
+        left[number] = (left[number][0] - amount, left[number][1] - tax)
     if amounts is None:
         return [(lines[number], *rest) for number, rest in left.items() if any(rest)]
     if unknown := amounts.keys() - lines.keys():
@@ -124,8 +121,7 @@ def _parts(
 
 
 def _credited(invoice: Invoice) -> Decimal:
-    rows = CreditNote.objects.filter(invoice=invoice, state__in=_LIVE)
-    return rows.aggregate(total=Sum("total"))["total"] or ZERO
+    return added_up(CreditNote.objects.filter(invoice=invoice, state__in=_LIVE), "total")
 
 
 @transaction.atomic
@@ -178,6 +174,25 @@ def _refuse_paid(invoice: Invoice) -> None:
         )
 
 
+def _prepaid(invoice: Invoice) -> Decimal:
+    """What of an invoice the wallet paid and did not get back."""
+    return invoice.prepaid + settled(invoice, PaymentAllocation.Kind.WALLET)
+
+
+def _refill(note: CreditNote, invoice: Invoice, amount: Decimal, *, by: str) -> None:
+    if amount <= 0:
+        return
+    book().refill_wallet(invoice.tenant, amount, f"credit note #{note.pk}")
+    PaymentAllocation.objects.create(
+        kind=PaymentAllocation.Kind.WALLET,
+        invoice=invoice,
+        credit_note=note,
+        amount=-amount,
+        actor=by,
+        reason=note.reason,
+    )
+
+
 def _issue(
     note: CreditNote, standing: InvoiceStanding, *, by: str, now: datetime | None
 ) -> CreditNote:
@@ -197,7 +212,8 @@ def _issue(
     kind = InvoiceEvent.Kind.VOIDED if note.voids else InvoiceEvent.Kind.CREDITED
     beyond = settled(invoice) - invoice.due
     if beyond > 0:
-        release_beyond(standing, beyond, by=by, reason=note.reason)
+        beyond -= release_beyond(standing, beyond, by=by, reason=note.reason)
+        _refill(note, invoice, min(beyond, _prepaid(invoice)), by=by)
     note.issued_at = at.replace(microsecond=0)
     note.number = take_number(CREDIT_NOTES, at)
     note.content_sha256 = frozen.credit_hash(note)

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
 from django.utils import timezone
 
 from billing.invoicing import draft, frozen, parties
@@ -62,7 +61,7 @@ def finalize(
         state=Adjustment.State.BILLED, billed_on=locked
     )
     if locked.prepaid:
-        prices.spend_wallet(locked.tenant, locked.prepaid, locked)
+        prices.spend_wallet(locked.tenant, locked.prepaid, f"invoice #{locked.pk}")
     _advance(cursor, locked, account.last_position)
     # Cut as all databases keep it, so that the hash is of what is read back.
     locked.finalized_at = at.replace(microsecond=0)
@@ -125,9 +124,10 @@ def discard(invoice: Invoice) -> None:
 
 def adds_up(invoice: Invoice) -> bool:
     """Whether totals are the sums of the lines, and the hash that of the content."""
-    sums = invoice.lines.aggregate(amount=Sum("amount"), tax=Sum("tax"))
-    lines = invoice.lines.order_by("place")
-    return (sums["amount"] or 0, sums["tax"] or 0) == (
-        invoice.subtotal,
-        invoice.tax_total,
-    ) and frozen.content_hash(invoice, lines) == invoice.content_sha256
+    lines = list(invoice.lines.order_by("place"))
+    amounts, taxes = sum(line.amount for line in lines), sum(line.tax for line in lines)
+    return (
+        (amounts, taxes) == (invoice.subtotal, invoice.tax_total)
+        and amounts + taxes == invoice.total == invoice.due + invoice.prepaid
+        and frozen.content_hash(invoice, lines) == invoice.content_sha256
+    )

@@ -9,12 +9,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.db import IntegrityError, transaction
-from django.db.models import Sum
 from django.utils import timezone
 
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import refuse_locked
-from billing.invoicing.standing import ZERO, lock_standing, restand, settled
+from billing.invoicing.standing import ZERO, added_up, lock_standing, restand, settled
 from billing.models import Invoice, InvoiceStanding, Payment, PaymentAllocation
 from billing.rating.money import render_amount
 from tenants.models import Tenant
@@ -24,8 +23,7 @@ Kind = PaymentAllocation.Kind
 
 def remainder(payment: Payment) -> Decimal:
     """What of a payment is for nothing yet: neither allocated nor sent back."""
-    used = PaymentAllocation.objects.filter(payment=payment).aggregate(total=Sum("amount"))
-    return payment.amount - (used["total"] or ZERO)
+    return payment.amount - added_up(PaymentAllocation.objects.filter(payment=payment))
 
 
 def record_payment(
@@ -196,8 +194,7 @@ def write_off(
 
 
 def _allocated(payment: Payment, invoice: Invoice) -> Decimal:
-    rows = PaymentAllocation.objects.filter(payment=payment, invoice=invoice)
-    return rows.aggregate(total=Sum("amount"))["total"] or ZERO
+    return added_up(PaymentAllocation.objects.filter(payment=payment, invoice=invoice))
 
 
 def _release(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from django.db.models import Sum
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from billing.models import Invoice, InvoiceEvent, InvoiceStanding, PaymentAllocation
@@ -22,30 +22,29 @@ class Stand(NamedTuple):
     balance: Decimal
 
 
+def added_up(rows: QuerySet[Any], name: str = "amount") -> Decimal:
+    """The sum of a column of amounts. Not by the database, because SQLite adds up floats."""
+    return sum(rows.order_by().values_list(name, flat=True), start=ZERO)
+
+
 def settled(invoice: Invoice, *kinds: str) -> Decimal:
     """What allocations (of some kinds) have settled of an invoice."""
     rows = PaymentAllocation.objects.filter(invoice=invoice)
     if kinds:
         rows = rows.filter(kind__in=kinds)
-    return rows.aggregate(total=Sum("amount"))["total"] or ZERO
+    return added_up(rows)
 
 
 def stand_of(invoice: Invoice) -> Stand:
     """Where an invoice stands by the rows."""
     kind = PaymentAllocation.Kind
-    sums = dict(
-        PaymentAllocation.objects.filter(invoice=invoice)
-        .order_by()
-        .values_list("kind")
-        .annotate(total=Sum("amount"))
-    )
-    balance = invoice.due - sum(sums.values(), start=ZERO)
+    balance = invoice.due - settled(invoice)
     if invoice.events.filter(kind=InvoiceEvent.Kind.VOIDED).exists():
         return Stand(State.VOIDED, balance)
     if balance < 0:
         return Stand(State.IN_FAVOUR, balance)
     if balance == 0:
-        return Stand(State.WRITTEN_OFF if sums.get(kind.WRITE_OFF) else State.PAID, balance)
+        return Stand(State.WRITTEN_OFF if settled(invoice, kind.WRITE_OFF) else State.PAID, balance)
     return Stand(State.PARTIALLY_PAID if balance < invoice.due else State.OPEN, balance)
 
 

@@ -11,10 +11,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
+from billing.catalogue import wallet
 from billing.catalogue.terms import TermsBook
 from billing.catalogue.timeline import NoTerms
-from billing.invoicing.errors import InvoicingError
-from billing.models import Invoice, Wallet, WalletEntry
+from billing.models import WalletEntry
 from billing.rating.periods import Period
 from billing.rating.prices import Discount
 from billing.rating.segments import Segment
@@ -58,8 +58,13 @@ class Book(Protocol):
         """In whole cents, 0 or more."""
         ...
 
-    def spend_wallet(self, tenant: Tenant, amount: Decimal, invoice: Invoice) -> None:
-        """Take `amount` from the wallet for an invoice, in the caller's transaction."""
+    def spend_wallet(self, tenant: Tenant, amount: Decimal, reference: str) -> None:
+        """Take `amount` from the wallet, in the caller's transaction. Raises ValidationError when
+        it was spent meanwhile."""
+        ...
+
+    def refill_wallet(self, tenant: Tenant, amount: Decimal, reference: str) -> None:
+        """Give `amount` back to the wallet, in the caller's transaction."""
         ...
 
 
@@ -75,23 +80,13 @@ class Catalogue:
         return _Catalogued(TermsBook.load(tenants, start, end))
 
     def wallet_balance(self, tenant: Tenant) -> Decimal:
-        found = Wallet.objects.filter(tenant=tenant).values_list("balance", flat=True).first()
-        return Decimal(0) if found is None else found
+        return wallet.wallet_balance(tenant)
 
-    def spend_wallet(self, tenant: Tenant, amount: Decimal, invoice: Invoice) -> None:
-        """Raises InvoicingError when the wallet holds less: it was spent meanwhile."""
-        wallet = Wallet.objects.select_for_update().get(tenant=tenant)
-        if wallet.balance < amount:
-            raise InvoicingError(f"the wallet of {tenant} holds {wallet.balance}, not {amount}")
-        wallet.balance -= amount
-        wallet.save(update_fields=["balance"])
-        WalletEntry.objects.create(
-            tenant=tenant,
-            amount=-amount,
-            kind=WalletEntry.Kind.SPEND,
-            reference=f"invoice #{invoice.pk}",
-            balance=wallet.balance,
-        )
+    def spend_wallet(self, tenant: Tenant, amount: Decimal, reference: str) -> None:
+        wallet.enter(tenant, amount=-amount, kind=WalletEntry.Kind.SPEND, reference=reference)
+
+    def refill_wallet(self, tenant: Tenant, amount: Decimal, reference: str) -> None:
+        wallet.enter(tenant, amount=amount, kind=WalletEntry.Kind.REFUND, reference=reference)
 
 
 class _Catalogued:

@@ -604,6 +604,7 @@ class Migration(migrations.Migration):
                             ("refund", "sent back"),
                             ("chargeback", "taken back by the bank"),
                             ("credit", "credit note → invoice"),
+                            ("wallet", "invoice → wallet"),
                             ("carry", "invoice → invoice"),
                             ("write_off", "written off"),
                         ],
@@ -827,15 +828,43 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(
                 condition=models.Q(
                     (
-                        "due",
+                        "total__gt",
                         django.db.models.expressions.CombinedExpression(
-                            models.F("total"), "-", models.F("prepaid")
+                            django.db.models.expressions.CombinedExpression(
+                                models.F("subtotal"), "+", models.F("tax_total")
+                            ),
+                            "+",
+                            models.Value(Decimal("-0.005")),
                         ),
                     ),
                     (
-                        "total",
+                        "total__lt",
                         django.db.models.expressions.CombinedExpression(
-                            models.F("subtotal"), "+", models.F("tax_total")
+                            django.db.models.expressions.CombinedExpression(
+                                models.F("subtotal"), "+", models.F("tax_total")
+                            ),
+                            "+",
+                            models.Value(Decimal("0.005")),
+                        ),
+                    ),
+                    (
+                        "total__gt",
+                        django.db.models.expressions.CombinedExpression(
+                            django.db.models.expressions.CombinedExpression(
+                                models.F("due"), "+", models.F("prepaid")
+                            ),
+                            "+",
+                            models.Value(Decimal("-0.005")),
+                        ),
+                    ),
+                    (
+                        "total__lt",
+                        django.db.models.expressions.CombinedExpression(
+                            django.db.models.expressions.CombinedExpression(
+                                models.F("due"), "+", models.F("prepaid")
+                            ),
+                            "+",
+                            models.Value(Decimal("0.005")),
                         ),
                     ),
                     ("prepaid__gte", 0),
@@ -871,9 +900,23 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(
                 condition=models.Q(
                     (
-                        "total",
+                        "total__gt",
                         django.db.models.expressions.CombinedExpression(
-                            models.F("subtotal"), "+", models.F("tax_total")
+                            django.db.models.expressions.CombinedExpression(
+                                models.F("subtotal"), "+", models.F("tax_total")
+                            ),
+                            "+",
+                            models.Value(Decimal("-0.005")),
+                        ),
+                    ),
+                    (
+                        "total__lt",
+                        django.db.models.expressions.CombinedExpression(
+                            django.db.models.expressions.CombinedExpression(
+                                models.F("subtotal"), "+", models.F("tax_total")
+                            ),
+                            "+",
+                            models.Value(Decimal("0.005")),
                         ),
                     ),
                     ("total__gt", 0),

@@ -6,12 +6,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from billing.append_only import AppendOnlyModel, AppendOnlyQuerySet
 from billing.models.freezing import FreezingModel, FreezingQuerySet
-from billing.models.invoices import Invoice, InvoiceLine, amount_field
+from billing.models.invoices import Invoice, InvoiceLine, adds_up, amount_field
 from tenants.models import Tenant
 
 
@@ -109,7 +109,7 @@ class CreditNote(FreezingModel):
                 name="credit_note_issued_whole",
             ),
             models.CheckConstraint(
-                condition=Q(total=F("subtotal") + F("tax_total"), total__gt=0),
+                condition=adds_up("total", "subtotal", "tax_total") & Q(total__gt=0),
                 name="credit_note_adds_up",
             ),
         ]

@@ -28,6 +28,12 @@ def amount_field(**options: Any) -> models.DecimalField:
     return models.DecimalField(max_digits=20, decimal_places=2, default=ZERO, **options)
 
 
+def adds_up(total: str, one: str, other: str) -> Q:
+    """`total` is the sum of two amounts. To half a cent, because SQLite keeps them as floats."""
+    least, most = (F(one) + F(other) + Decimal(half) for half in ("-0.005", "0.005"))
+    return Q(**{f"{total}__gt": least, f"{total}__lt": most})
+
+
 class Seller(models.Model):
     """Who issues the invoices: one row, that a finalized invoice has copied."""
 
@@ -185,7 +191,8 @@ class Invoice(FreezingModel):
                 name="invoice_finalized_whole",
             ),
             models.CheckConstraint(
-                condition=Q(total=F("subtotal") + F("tax_total"), due=F("total") - F("prepaid"))
+                condition=adds_up("total", "subtotal", "tax_total")
+                & adds_up("total", "due", "prepaid")
                 & Q(prepaid__gte=0),
                 name="invoice_adds_up",
             ),

@@ -58,6 +58,7 @@ class PaymentAllocation(AppendOnlyModel):
         REFUND = "refund", "sent back"
         CHARGEBACK = "chargeback", "taken back by the bank"
         CREDIT = "credit", "credit note → invoice"
+        WALLET = "wallet", "invoice → wallet"
         CARRY = "carry", "invoice → invoice"
         WRITE_OFF = "write_off", "written off"
 

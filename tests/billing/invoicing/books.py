@@ -77,7 +77,10 @@ class PlainBook:
     def wallet_balance(self, tenant: Tenant) -> Decimal:
         return self.wallets.get(tenant.pk, Decimal(0))
 
-    def spend_wallet(self, tenant: Tenant, amount: Decimal, invoice: Invoice) -> None:
+    def refill_wallet(self, tenant: Tenant, amount: Decimal, reference: str) -> None:
+        self.wallets[tenant.pk] += amount
+
+    def spend_wallet(self, tenant: Tenant, amount: Decimal, reference: str) -> None:
         self.wallets[tenant.pk] -= amount
         assert self.wallets[tenant.pk] >= 0
 
