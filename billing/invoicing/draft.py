@@ -164,7 +164,10 @@ def write(invoice: Invoice, content: Content) -> list[InvoiceLine]:
     invoice.buyer = parties.buyer_copy(invoice.tenant)
     invoice.tax = parties.tax_copy(rated.tax)
     invoice.segments = [frozen.segment_of(segment) for segment in rated.segments]
-    invoice.unmetered = [*frozen.sources_of(rated.unmetered), *content.unbilled]
+    invoice.unmetered = [
+        *frozen.sources_of(rated.unmetered),
+        *({**source, "is_late": True} for source in content.unbilled),
+    ]
     for name in ("subtotal", "tax_total", "total", "prepaid", "due"):
         setattr(invoice, name, getattr(rated, name))
     invoice.ledger_position = content.position

@@ -4,6 +4,7 @@ the date before which nothing changes."""
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import TypeVar
 
 from django.db import models
 from django.db.models import Q
@@ -13,6 +14,16 @@ from billing.append_only import AppendOnlyModel, AppendOnlyQuerySet
 from billing.models.freezing import FreezingModel, FreezingQuerySet
 from billing.models.invoices import Invoice, InvoiceLine, adds_up, amount_field
 from tenants.models import Tenant
+
+_Row = TypeVar("_Row", bound=models.Model)
+
+
+class FrozenRows(FreezingQuerySet[_Row]):
+    """Rows that are final once what they belong to is."""
+
+
+class KeptRows(AppendOnlyQuerySet[_Row]):
+    """Rows that are written once."""
 
 
 class Adjustment(models.Model):
@@ -97,7 +108,7 @@ class CreditNote(FreezingModel):
     issued_at = models.DateTimeField(null=True, blank=True)
     content_sha256 = models.CharField(max_length=64, blank=True)
 
-    objects = FreezingQuerySet["CreditNote"].as_manager()
+    objects = FrozenRows["CreditNote"].as_manager()
 
     class Meta:
         ordering = ["-id"]
@@ -128,7 +139,7 @@ class CreditNoteLine(FreezingModel):
     tax_percent = models.DecimalField(max_digits=7, decimal_places=4, default=Decimal(0))
     tax = amount_field()
 
-    objects = FreezingQuerySet["CreditNoteLine"].as_manager()
+    objects = FrozenRows["CreditNoteLine"].as_manager()
     thaws_with = "credit_note"
 
     class Meta:
@@ -150,7 +161,7 @@ class PeriodLock(AppendOnlyModel):
     actor = models.CharField(max_length=150, blank=True)
     reason = models.CharField(max_length=300, blank=True)
 
-    objects = AppendOnlyQuerySet["PeriodLock"].as_manager()
+    objects = KeptRows["PeriodLock"].as_manager()
 
     class Meta:
         ordering = ["-until"]

@@ -34,6 +34,14 @@ def adds_up(total: str, one: str, other: str) -> Q:
     return Q(**{f"{total}__gt": least, f"{total}__lt": most})
 
 
+class FrozenRows(FreezingQuerySet[_Row]):
+    """Rows that are final once what they belong to is."""
+
+
+class KeptRows(AppendOnlyQuerySet[_Row]):
+    """Rows that are written once."""
+
+
 class Seller(models.Model):
     """Who issues the invoices: one row, that a finalized invoice has copied."""
 
@@ -237,7 +245,7 @@ class InvoiceLine(FreezingModel):
     original_start = models.DateTimeField(null=True, blank=True)
     original_end = models.DateTimeField(null=True, blank=True)
 
-    objects = FreezingQuerySet["InvoiceLine"].as_manager()
+    objects = FrozenRows["InvoiceLine"].as_manager()
     thaws_with = "invoice"
 
     class Meta:
@@ -276,7 +284,7 @@ class InvoiceEvent(AppendOnlyModel):
     # Empty texts would collide; NULLs never do.
     once = models.CharField(max_length=32, null=True, blank=True)  # noqa: DJ001
 
-    objects = AppendOnlyQuerySet["InvoiceEvent"].as_manager()
+    objects = KeptRows["InvoiceEvent"].as_manager()
 
     class Meta:
         ordering = ["invoice", "id"]
@@ -337,7 +345,7 @@ class InvoiceDocument(AppendOnlyModel):
     body = models.BinaryField()
     made_at = models.DateTimeField(default=timezone.now)
 
-    objects = AppendOnlyQuerySet["InvoiceDocument"].as_manager()
+    objects = KeptRows["InvoiceDocument"].as_manager()
 
     class Meta:
         ordering = ["invoice", "format"]

@@ -3,6 +3,8 @@ the opposite sign."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -11,6 +13,12 @@ from billing.append_only import AppendOnlyModel, AppendOnlyQuerySet
 from billing.models.corrections import CreditNote
 from billing.models.invoices import Invoice, amount_field
 from tenants.models import Tenant
+
+_Row = TypeVar("_Row", bound=models.Model)
+
+
+class KeptRows(AppendOnlyQuerySet[_Row]):
+    """Rows that are written once."""
 
 
 class Payment(AppendOnlyModel):
@@ -31,7 +39,7 @@ class Payment(AppendOnlyModel):
     recorded_at = models.DateTimeField(default=timezone.now)
     recorded_by = models.CharField(max_length=150, blank=True)
 
-    objects = AppendOnlyQuerySet["Payment"].as_manager()
+    objects = KeptRows["Payment"].as_manager()
 
     class Meta:
         ordering = ["-received_at", "-id"]
@@ -77,7 +85,7 @@ class PaymentAllocation(AppendOnlyModel):
     actor = models.CharField(max_length=150, blank=True)
     reason = models.CharField(max_length=300, blank=True)
 
-    objects = AppendOnlyQuerySet["PaymentAllocation"].as_manager()
+    objects = KeptRows["PaymentAllocation"].as_manager()
 
     class Meta:
         ordering = ["id"]
