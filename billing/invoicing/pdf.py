@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,9 +30,13 @@ FONTS = (
         "/usr/share/fonts/opentype/noto/NotoSansCJK-Bold.ttc",
     ),
 )
-LEFT, TOP, RIGHT, BOTTOM = 20, 18, 20, 22
+LEFT, TOP, RIGHT, BOTTOM = 20, 18, 20, 20
 WIDTH = 210 - LEFT - RIGHT
+#: Of the amounts below a line.
+DETAIL = 22
 GREY = (105, 112, 122)
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # a line for each table of a font
+
 MISSING = "Some letters could not be printed: no font of this relay has them."
 
 
@@ -107,14 +112,11 @@ class _Page(FPDF):
     def footer(self) -> None:
         self.set_y(-15)
         self._font(7.5, color=GREY)
-        left = " · ".join(filter(None, [self.sheet.seller_name, self.sheet.footer]))
-        self.cell(WIDTH * 0.72, 4, self._drawable(left))
-        self.cell(
-            WIDTH * 0.28,
-            4,
-            f"{self._drawable(self.sheet.number)}, page {self.page_no()} of {{nb}}",
-            align="R",
-        )
+        # On the left: fpdf measures the number of pages before it knows it.
+        number = self._drawable(self.sheet.number)
+        self.cell(WIDTH * 0.4, 4, f"{number}, page {self.page_no()} of {{nb}}")
+        seller = " · ".join(filter(None, [self.sheet.seller_name, self.sheet.footer]))
+        self.cell(WIDTH * 0.6, 4, self._drawable(seller), align="R")
 
     # --- the parts of the sheet ----------------------------------------------------------------
 
@@ -135,13 +137,13 @@ class _Page(FPDF):
         else:
             self._font(15, bold=True, color=self.color)
             self._text(WIDTH * 0.55, self.sheet.seller_name, height=7)
-        bottom = max(self.get_y(), y + 16)
+        bottom = max(self.get_y(), y + (16 if self.sheet.logo else 9))
         self.set_xy(LEFT + WIDTH * 0.55, y)
         self._font(20, bold=True, color=self.color)
         self.cell(WIDTH * 0.45, 9, self.sheet.title, align="R")
-        self.set_xy(LEFT, bottom + 4)
+        self.set_xy(LEFT, bottom + 3)
         self._rule(color=self.color, width=0.6)
-        self.ln(6)
+        self.ln(5)
 
     def _parties(self) -> None:
         y, width = self.get_y(), WIDTH / 3 - 4
@@ -166,7 +168,7 @@ class _Page(FPDF):
             self._font(9, bold=name == "Number")
             self._text(width, text)
             self.set_xy(self.get_x(), self.get_y() + 1)
-        self.set_xy(LEFT, max(*bottoms, self.get_y()) + 5)
+        self.set_xy(LEFT, max(*bottoms, self.get_y()) + 4)
 
     def _segments(self) -> None:
         if not self.sheet.segments:
@@ -176,7 +178,7 @@ class _Page(FPDF):
         self._font(9)
         for text in self.sheet.segments:
             self._text(WIDTH, text)
-        self.ln(4)
+        self.ln(3)
 
     def _columns(self) -> tuple[float, float, float, float]:
         tax = 16.0 if self.sheet.has_tax else 0.0
@@ -214,7 +216,7 @@ class _Page(FPDF):
         name, quantity, tax, amount = self._columns()
         y = self.get_y()
         self._font(9)
-        self._text(name, row.name)
+        self._text(name if row.quantity else name + quantity, row.name)
         bottom = self.get_y()
         self.set_xy(LEFT + name, y)
         self.cell(quantity, 4.6, self._drawable(row.quantity), align="R")
@@ -228,11 +230,11 @@ class _Page(FPDF):
             self._font(7.5, color=GREY)
             y = self.get_y()
             self.set_x(LEFT + 3)
-            self._text(WIDTH - 3 - amount, detail.text, height=4)
+            self._text(name + quantity - 3 - DETAIL, detail.text, height=4)
             bottom = self.get_y()
             if detail.amount:
-                self.set_xy(LEFT + WIDTH - 2 * amount, y)
-                self.cell(amount, 4, self._drawable(detail.amount), align="R")
+                self.set_xy(LEFT + name + quantity - DETAIL, y)
+                self.cell(DETAIL, 4, self._drawable(detail.amount), align="R")
             self.set_xy(LEFT, bottom)
 
     def _totals(self) -> None:
@@ -243,7 +245,7 @@ class _Page(FPDF):
         self.ln(1)
         self.set_fill_color(*self.color)
         self._total(*self.sheet.due, size=11, filled=True)
-        self.ln(6)
+        self.ln(4)
 
     def _total(self, name: str, text: str, *, size: float, filled: bool = False) -> None:
         self._font(size, bold=filled, color=(255, 255, 255) if filled else (25, 28, 33))

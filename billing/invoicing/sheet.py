@@ -239,9 +239,9 @@ def _tier(part: dict[str, Any], unit: str) -> Detail:
         )
     if part["above"] or part["up_to"] is not None:
         up_to = f"to {number(part['up_to'])}" if part["up_to"] is not None else "on"
-        quantity = f"{quantity}, from {number(part['above'])} {up_to},"
-    per = "" if part["per"] == 1 else f" {number(part['per'])}"
-    return Detail(f"{quantity} at {price} per{per} {unit}", _exact(part))
+        quantity = f"from {number(part['above'])} {up_to}: {quantity}"
+    per = unit.removesuffix("s") if part["per"] == 1 else f"{number(part['per'])} {unit}"
+    return Detail(f"{quantity} at {price} per {per}", _exact(part))
 
 
 def _exact(part: dict[str, Any]) -> str:
