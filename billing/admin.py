@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Model, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from billing.catalogue import admin as catalogue_admin
 from billing.models import (
     DailyRollup,
     LedgerEntry,
@@ -20,20 +20,10 @@ from billing.models import (
     UsageBatch,
     UsageRollup,
 )
+from billing.read_only import ReadOnlyAdmin
 from tenants.models import APIKey
 
-
-class ReadOnlyAdmin(ModelAdmin):
-    """Rows that only the software writes."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
+__all__ = ["ReadOnlyAdmin", "catalogue_admin"]
 
 
 class OfKeyAdmin(ReadOnlyAdmin):

@@ -25,7 +25,7 @@ def choose_overage(tenant: Tenant, *, is_on: bool, now: datetime | None = None) 
     """Let a tenant use more than is included, from the beginning of this hour; or no more, from the
     next hour on, so that what it used in this one is still paid."""
     now, locked = begun(tenant, now)
-    since = full_hour(now) if is_on else next_hour(now)
+    since = _this_hour(locked, now) if is_on else next_hour(now)
     _choose(locked, since, lambda choice: choice._replace(overage=is_on))
     write_down(locked, now)
 
@@ -42,8 +42,17 @@ def set_spend_cap(tenant: Tenant, cap: Decimal | None, *, now: datetime | None =
             f"not {cap}."
         )
     now, locked = begun(tenant, now)
-    _choose(locked, full_hour(now), lambda choice: choice._replace(spend_cap=cap))
+    _choose(locked, _this_hour(locked, now), lambda choice: choice._replace(spend_cap=cap))
     write_down(locked, now)
+
+
+def _this_hour(tenant: Tenant, now: datetime) -> datetime:
+    """The beginning of this hour, or of a billing period that began within it: what the one before
+    was billed by stays."""
+    try:
+        return max(full_hour(now), terms.period_of(tenant, now).start)
+    except terms.NoTerms:
+        return full_hour(now)
 
 
 def _choose(tenant: Tenant, since: datetime, change: Callable[[Choice], Choice]) -> None:

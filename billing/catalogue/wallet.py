@@ -1,5 +1,5 @@
-"""Prepaid money. Each movement is an entry, written under the lock of the wallet's row; a wallet
-never holds less than nothing."""
+"""Prepaid money. Each movement is an entry, written under the locks of the tenant's row and the
+wallet's; a wallet never holds less than nothing."""
 
 from __future__ import annotations
 
@@ -67,10 +67,7 @@ def spend_up_to(tenant: Tenant, amount: Decimal, *, reference: str, by: str = ""
 
 
 def _locked(tenant: Tenant) -> Wallet:
-    wallets = Wallet.objects.select_for_update()
-    wallet = wallets.filter(tenant=tenant).first()
-    if wallet is None:
-        locked_tenant(tenant)  # of two that make it, one makes it
-        Wallet.objects.get_or_create(tenant=tenant)
-        wallet = wallets.get(tenant=tenant)
-    return wallet
+    # The tenant's row first: an entry names it, and so needs it, while the wallet is held.
+    locked = locked_tenant(tenant)
+    Wallet.objects.get_or_create(tenant=locked)
+    return Wallet.objects.select_for_update().get(tenant=locked)

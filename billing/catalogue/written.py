@@ -141,6 +141,7 @@ def _catch_up(tenant_id: int, now: datetime) -> None:
 def settle(tenant: Tenant, now: datetime) -> None:
     """Make the rows of a locked tenant what its terms say by `now`: planned changes that are due
     are carried out, and a trial that does not convert ends."""
+    before = current_plan_subscription(tenant)
     _adopt(tenant)
     for change in PlannedChange.objects.filter(tenant=tenant, is_pending=True, at__lte=now):
         carry_out(tenant, change)
@@ -149,6 +150,8 @@ def settle(tenant: Tenant, now: datetime) -> None:
         plan = terms.prices().plans.get((current.plan_id, current.version))
         if plan is not None and plan.trial is not None and not plan.trial.converts:
             tenants.end_plan(tenant, now=current.trial_ends_at)
+    if current_plan_subscription(tenant) != before:
+        write_down(tenant, now)
 
 
 def carry_out(tenant: Tenant, change: PlannedChange) -> None:
@@ -202,7 +205,10 @@ def _apply_entitlements(tenant: Tenant, timeline: Timeline, now: datetime) -> bo
     current = current_plan_subscription(tenant)
     allowed_now = timeline.entitlements_at(now)
     if allowed_now is None and current is not None and not _is_priced(current, now):
-        return tenants.set_limits(tenant, None)  # the plan's own limits stand
+        # The plan's own limits stand, or those that an operator gave; only ours go.
+        applied = AppliedTerms.objects.filter(tenant=tenant).select_related("subscription").first()
+        was_ours = applied and applied.subscription and _is_priced(applied.subscription, now)
+        return tenants.set_limits(tenant, None) if was_ours else False
     quota = Quota.objects.filter(plan=current.plan).first() if current else None
     return tenants.set_limits(tenant, _limits(allowed_now or Entitlements(), quota))
 

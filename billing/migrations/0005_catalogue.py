@@ -610,5 +610,17 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.CreateModel(
+            name="TenantTerms",
+            fields=[],
+            options={
+                "verbose_name": "terms of a tenant",
+                "verbose_name_plural": "terms of tenants",
+                "proxy": True,
+                "indexes": [],
+                "constraints": [],
+            },
+            bases=("tenants.tenant",),
+        ),
         migrations.RunPython(guard, unguard),
     ]

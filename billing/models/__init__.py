@@ -13,6 +13,7 @@ from billing.models.catalogue import (
     OwnTerms,
     PlannedChange,
     PlanVersion,
+    TenantTerms,
     Wallet,
     WalletEntry,
 )
@@ -45,8 +46,6 @@ from billing.models.usage import (
 )
 
 __all__ = [
-    "NO_SEAL",
-    "SUSPENSE",
     "Account",
     "AddOn",
     "AddOnSubscription",
@@ -70,6 +69,7 @@ __all__ = [
     "LedgerSeal",
     "Metric",
     "MonthlyRollup",
+    "NO_SEAL",
     "NumberSeries",
     "OwnTerms",
     "Payment",
@@ -79,7 +79,9 @@ __all__ = [
     "PlannedChange",
     "QuarantinedBatch",
     "Rollup",
+    "SUSPENSE",
     "Seller",
+    "TenantTerms",
     "UsageBatch",
     "UsageRollup",
     "Wallet",

@@ -215,8 +215,9 @@ class DiscountGrant(models.Model):
 
 
 class BillingChoice(AppendOnlyModel):
-    """What a tenant chose, from `since` (a full UTC hour) until its next choice: whether it may use
-    more than is included, and what that may cost in a period. Without any: not."""
+    """What a tenant chose, from `since` (a full UTC hour, or the beginning of a billing period)
+    until its next choice: whether it may use more than is included, and what that may cost in a
+    period. Without any: not."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="billing_choices")
     since = models.DateTimeField()
@@ -269,6 +270,15 @@ class BillingAnchor(AppendOnlyModel):
 
     def __str__(self) -> str:
         return f"every {self.every} {self.unit} from {self.at:%Y-%m-%d %H:%M}"
+
+
+class TenantTerms(Tenant):
+    """A tenant as billing sees it: its plan, its add-ons, what it chose. No table of its own."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "terms of a tenant"
+        verbose_name_plural = "terms of tenants"
 
 
 class PlannedChange(models.Model):

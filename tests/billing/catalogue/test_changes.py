@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import connection
 
 from billing.catalogue import services, terms, written
 from billing.models import AddOn, BillingAnchor, PlannedChange
 from billing.rating.prices import Override
+from billing.tasks import apply_terms, limit_spending
 from tenants import services as tenants
 from tenants.models import Allowance, Plan, PlanSubscription, QuotaOverride, Tenant
 from tests.billing.catalogue.books import (
@@ -147,6 +150,9 @@ def test_a_plan_without_prices_keeps_its_own_limits(db: None) -> None:
     tenant = tenants.create_tenant(name="Cleo", plan=Plan.objects.create(code="demo", name="Demo"))
     assert written.catch_up(nov(10)) == 1
     assert not QuotaOverride.objects.exists()
+    tenants.set_limits(tenant, {"max_connections": 9})
+    written.write_down(tenant, nov(11))
+    assert QuotaOverride.objects.get(tenant=tenant).max_connections == 9
     with pytest.raises(terms.NoTerms):
         terms.period_of(tenant, nov(10))
     assert terms.periods_between(tenant, nov(1), DECEMBER) == ()
@@ -245,3 +251,37 @@ def test_a_plan_somebody_is_on_gets_no_prices_from_the_past(db: None) -> None:
     tenants.create_tenant(name="Cleo", plan=plan)
     with pytest.raises(ValidationError, match="somebody is on this plan"):
         services.publish_plan_version(make_prices("demo", 5), now=nov(10))
+
+
+def test_limits_go_with_the_plan_they_are_of(ada: Tenant) -> None:
+    unpriced = Plan.objects.create(code="demo", name="Demo")
+    tenants.change_plan(ada, plan=unpriced, now=nov(20))
+    assert written.catch_up(nov(20)) == 1
+    assert not QuotaOverride.objects.exists()
+    assert terms.entitlements_of(ada, nov(20)) is None
+
+
+def test_the_beats_are_tasks_that_run(ada: Tenant) -> None:
+    apply_terms()
+    limit_spending()
+    assert Allowance.objects.filter(tenant=ada, code="messages").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_change_a_plan_at_once_leave_one() -> None:
+    plans = publish_book()
+    tenant = make_tenant()
+    services.subscribe(tenant, plan=plans["small"], now=nov(10))
+
+    def change(code: str) -> None:
+        try:
+            services.change_plan(tenant, plan=plans[code], now=nov(11))
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(change, ["large", "year", "large", "convert", "year", "large"]))
+    assert PlanSubscription.objects.for_tenant(tenant).current().count() == 1
+    period = terms.period_of(tenant, nov(12))
+    (segment,) = terms.segments_of(tenant, period)
+    assert segment.plan.interval == period.interval

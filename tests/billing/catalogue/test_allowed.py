@@ -1,0 +1,129 @@
+"""Allowances and spend caps: what is allowed is what the money pays for, and no unit more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.catalogue import services, written
+from billing.catalogue.allowed import CAP_SUFFIX, allowed, counting
+from billing.models import UsageRollup
+from billing.rating.invoice import LineKind, Usage
+from billing.rating.prices import Meter, Metric, PerUnit, PlanPrices
+from billing.rating.rate import rate
+from billing.rating.segments import PlanSpan, segments
+from tenants.models import Allowance, Tenant
+from tests.billing.catalogue.books import MESSAGES, REQUESTS, make_tenant, publish_book
+from tests.billing.rating import plans
+from tests.billing.rating.plans import NOVEMBER, day
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@st.composite
+def priced(draw: st.DrawFn) -> PlanPrices:
+    meters = tuple(
+        replace(meter, pricing=draw(plans.pricings), included=draw(st.integers(0, 10_000)))
+        for meter in (MESSAGES, REQUESTS)
+    )
+    meters = tuple(replace(meter, cap=draw(st.none() | plans.fees)) for meter in meters)
+    return replace(plans.make_plan("plan", 0, *meters), meters=meters)
+
+
+@given(priced(), st.integers(0, 10**6), st.integers(0, 10**6), plans.fees, st.data())
+def test_all_that_a_spend_cap_allows_together_costs_no_more_than_it(
+    plan: PlanPrices, messages: int, requests: int, cap: Decimal, data: st.DataObject
+) -> None:
+    found = segments(NOVEMBER, [PlanSpan(plan, NOVEMBER.start)])
+    used = {"messages": messages, "requests": requests}
+    now = [Usage(day(3), metric, "info", "", units) for metric, units in used.items()]
+    spent = _cost(found, now)
+    rows = allowed(NOVEMBER, found, found[0], now, spend_cap=cap)
+    hard = {row.meter.code: row.units for row in rows if row.is_hard}
+    assert all(row.code == row.meter.code + CAP_SUFFIX for row in rows if row.is_hard)
+    more = [
+        Usage(day(25), metric, "info", "", max(0, min(hard.get(metric, 10**7), 10**9) - units))
+        for metric, units in used.items()
+    ]
+    # What was spent beyond the cap before it was set stays spent.
+    assert _cost(found, [*now, *more]) <= max(cap, spent)
+    # Neither does any part of it cost more: not so with prices by volume, which may fall.
+    if spent <= cap and len(hard) == 2:
+        part = [use._replace(units=data.draw(st.integers(0, use.units))) for use in more]
+        assert _cost(found, [*now, *part]) <= cap
+
+
+@given(plans.meters(), st.integers(1, 1_000))
+def test_one_meter_can_use_up_its_share(meters: tuple[Meter, ...], cap: int) -> None:
+    plan = replace(plans.make_plan("plan", 0), meters=(MESSAGES,))
+    found = segments(NOVEMBER, [PlanSpan(plan, NOVEMBER.start)])
+    (_, capped) = allowed(NOVEMBER, found, found[0], spend_cap=Decimal(cap))
+    assert capped.units == 30_000 + cap * 200
+
+
+@given(plans.meters())
+def test_the_meters_that_count_are_those_that_rating_asks(meters: tuple[Meter, ...]) -> None:
+    shadow = Meter(code="own", name="Own", metric=Metric.MESSAGES, pricing=PerUnit(Decimal(1)))
+    plan = replace(plans.make_plan("plan", 0), meters=(shadow, *meters))
+    counts = dict((meter.code, channels) for meter, channels in counting(plan))
+    for metric in Metric:
+        for channel in (*plans.CHANNELS, "another"):
+            meter = plan.meter_of(metric, channel)
+            named = [m for m, ch in counting(plan) if m.metric == metric and channel in ch]
+            rest = [m for m, ch in counting(plan) if m.metric == metric and not ch]
+            assert [meter] == (named or rest or [None])
+    assert "own" in counts
+
+
+def _cost(found: tuple, usage: list[Usage]) -> Decimal:
+    lines = rate(NOVEMBER, found, usage).lines
+    return sum((line.exact for line in lines if line.kind == LineKind.USAGE), start=Decimal(0))
+
+
+@pytest.fixture
+def ada(db: None) -> Tenant:
+    tenant = make_tenant()
+    services.subscribe(tenant, plan=publish_book()["small"], now=datetime(2026, 11, 1, tzinfo=UTC))
+    return tenant
+
+
+def test_a_spend_cap_follows_what_is_used(ada: Tenant) -> None:
+    services.choose_overage(ada, is_on=True, now=NOW)
+    services.set_spend_cap(ada, Decimal(100), now=NOW)
+    # Messages at 5 a thousand, requests at 1 a thousand, 50 of the 100 for each.
+    assert _hard(ada) == {"messages+cap": 40_000, "requests+cap": 51_000}
+    assert _soft(ada) == {"messages": 30_000, "requests": 1_000}
+    key = {"tenant": ada, "key_id": 1, "channel": "bbo", "hour": NOW}
+    UsageRollup.objects.create(metric="messages", units=38_000, **key)
+    UsageRollup.objects.create(metric="messages", units=9_000, zero_rated="resync", **key)
+    assert written.limit_spending(NOW) == 1
+    assert _hard(ada) == {"messages+cap": 44_000, "requests+cap": 31_000}
+    assert written.limit_spending(NOW) == 0
+    services.set_spend_cap(ada, None, now=NOW)
+    assert _hard(ada) == {}
+
+
+def test_without_overage_the_included_is_the_end(ada: Tenant) -> None:
+    assert _hard(ada) == {"messages": 30_000, "requests": 1_000}
+    assert _soft(ada) == {}
+
+
+def test_the_next_period_s_are_there_an_hour_before_it(ada: Tenant) -> None:
+    december = datetime(2026, 12, 1, tzinfo=UTC)
+    assert written.catch_up(datetime(2026, 11, 30, 22, 59, tzinfo=UTC)) == 0
+    assert written.catch_up(datetime(2026, 11, 30, 23, tzinfo=UTC)) == 1
+    starts = Allowance.objects.filter(code="messages").values_list("starts_at", flat=True)
+    assert sorted(starts) == [datetime(2026, 11, 1, tzinfo=UTC), december]
+
+
+def _hard(tenant: Tenant) -> dict[str, int]:
+    return dict(Allowance.objects.filter(tenant=tenant, is_hard=True).values_list("code", "units"))
+
+
+def _soft(tenant: Tenant) -> dict[str, int]:
+    return dict(Allowance.objects.filter(tenant=tenant, is_hard=False).values_list("code", "units"))
