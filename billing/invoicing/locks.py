@@ -38,9 +38,8 @@ def _locked(model: Any, key: int, defaults: dict[str, Any]) -> Any:
     return row
 
 
-def lock_period(until: datetime, *, by: str, reason: str) -> PeriodLock:
-    """Book nothing before `until` any more. Raises InvoicingError for a date that is not after the
-    lock in force, or in the future."""
+def refuse_lock(until: datetime) -> None:
+    """Raises InvoicingError for a lock in the future, or not after the one in force."""
     if until > timezone.now():
         raise InvoicingError(f"{until:%Y-%m-%d %H:%M} is in the future: lock what is over")
     latest = locked_until()
@@ -48,6 +47,11 @@ def lock_period(until: datetime, *, by: str, reason: str) -> PeriodLock:
         raise InvoicingError(
             f"the books are locked until {latest:%Y-%m-%d}: a lock never moves back"
         )
+
+
+def lock_period(until: datetime, *, by: str, reason: str) -> PeriodLock:
+    """Book nothing before `until` any more. Raises InvoicingError as `refuse_lock` does."""
+    refuse_lock(until)
     return PeriodLock.objects.create(until=until, actor=by, reason=reason)
 
 

@@ -46,6 +46,8 @@ from billing.models.usage import (
 )
 
 __all__ = [
+    "NO_SEAL",
+    "SUSPENSE",
     "Account",
     "AddOn",
     "AddOnSubscription",
@@ -69,7 +71,6 @@ __all__ = [
     "LedgerSeal",
     "Metric",
     "MonthlyRollup",
-    "NO_SEAL",
     "NumberSeries",
     "OwnTerms",
     "Payment",
@@ -79,7 +80,6 @@ __all__ = [
     "PlannedChange",
     "QuarantinedBatch",
     "Rollup",
-    "SUSPENSE",
     "Seller",
     "TenantTerms",
     "UsageBatch",
