@@ -43,7 +43,7 @@ NO_CHOICE = Choice(datetime.min.replace(tzinfo=UTC))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
     """All terms of one tenant. `recorded` are anchors in the order they were written, `choices` in
-    the order they were made."""
+    the order they were made; `is_planned` when a change still to come is among the plans."""
 
     plans: tuple[PlanSpan, ...] = ()
     add_ons: tuple[AddOnSpan, ...] = ()
@@ -52,6 +52,7 @@ class Timeline:
     recorded: tuple[Anchor, ...] = ()
     discounts: tuple[Discount, ...] = ()
     by_calendar: bool = True
+    is_planned: bool = False
 
     def anchors(self) -> tuple[Anchor, ...]:
         """What its billing periods are counted from: those recorded, and those that its plans ask
@@ -121,16 +122,12 @@ class Timeline:
         return choice_at(self.choices, at)
 
     def next_change_after(self, at: datetime) -> datetime | None:
-        """The first instant after `at` at which any terms, or the period, change by themselves."""
+        """The first instant after `at` at which any terms change by themselves."""
         spans = [(span.start, span.end, span.trial_end) for span in self.plans]
         edges: list[datetime | None] = [at for span in spans for at in span]
         edges += [at for span in self.add_ons for at in (span.start, span.end)]
         edges += [at for own in self.own_terms for at in (own.starts_at, own.ends_at)]
         edges += [choice.since for choice in self.choices]
-        try:
-            edges.append(self.period_of(at).end)
-        except NoTerms:
-            pass
         return min((edge for edge in edges if edge is not None and edge > at), default=None)
 
     def changed(self, plan: PlanPrices | None, at: datetime) -> Timeline:
@@ -143,7 +140,7 @@ class Timeline:
             trial_end = carried_trial(held[-1].trial_end if held else None, at, plan)
             more = span_of(plan, at, None, trial_end)
             cut += [more] if more is not None else []
-        return replace(self, plans=tuple(cut))
+        return replace(self, plans=tuple(cut), is_planned=True)
 
     def _new_anchors(
         self, found: Sequence[Anchor], before: PlanSpan | None, span: PlanSpan

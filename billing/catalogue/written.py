@@ -33,8 +33,9 @@ log = structlog.get_logger(__name__)
 
 #: The allowances of a new period are there this long before it begins.
 AHEAD = HOUR
-#: Tenants that one beat brings up to date: at the first of a month all of them are due.
-MAX_A_TURN = 2_000
+#: Tenants that one beat brings up to date, so that it is done before the next. All of them are due
+#: an hour before a month begins, and that hour has room for 30,000.
+MAX_A_TURN = 500
 #: What stands for no limit where a column needs a number.
 MAX_CONNECTIONS, MAX_SUBSCRIPTIONS, MAX_BURST = 1_000_000, 10_000_000, 10_000_000
 
@@ -44,8 +45,8 @@ def write_down(tenant: Tenant | int, now: datetime | None = None) -> None:
     """Bring limits, allowances and recorded anchors of one tenant up to date."""
     now = in_utc(now or timezone.now())
     locked = locked_tenant(tenant)
-    record_anchors(locked)
     timeline = terms.timeline_of(locked)
+    record_anchors(locked, timeline)
     _apply_entitlements(locked, timeline, now)
     _write_allowances(locked, timeline, now)
     current = current_plan_subscription(locked)
@@ -76,10 +77,11 @@ def write_allowances(tenant: Tenant | int, now: datetime | None = None) -> bool:
         return _write_allowances(locked, timeline, in_utc(now or timezone.now()))
 
 
-def record_anchors(tenant: Tenant) -> None:
+def record_anchors(tenant: Tenant, timeline: Timeline) -> None:
     """Keep what the tenant's periods are counted from, so that a later change of the setting does
     not move them. What is only planned is not kept yet."""
-    timeline = terms.TermsBook.load([tenant], is_planned=False).timeline(tenant)
+    if timeline.is_planned:
+        timeline = terms.TermsBook.load([tenant], is_planned=False).timeline(tenant)
     kept = timeline.recorded_anchors()
     for anchor in timeline.anchors():
         if anchor not in kept:
@@ -95,7 +97,7 @@ def catch_up(now: datetime, *, most: int = MAX_A_TURN) -> int:
     """Write down what changed by time, or was changed past billing. Answers for how many
     tenants."""
     done = 0
-    for tenant_id in list(dict.fromkeys(_due(now, most))):
+    for tenant_id in list(dict.fromkeys(_due(now, most)))[:most]:
         try:
             with transaction.atomic():
                 _catch_up(tenant_id, in_utc(now))
@@ -192,10 +194,10 @@ def _adopt(tenant: Tenant) -> None:
 def _next_change(timeline: Timeline, now: datetime) -> datetime | None:
     found = timeline.next_change_after(now)
     try:
-        ahead = timeline.period_of(now).end - AHEAD
+        ahead = timeline.period_of(now + AHEAD).end - AHEAD
     except terms.NoTerms:
         return found
-    return ahead if ahead > now and (found is None or ahead < found) else found
+    return ahead if found is None or ahead < found else found
 
 
 # --- limits -------------------------------------------------------------------------------------
