@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -19,6 +16,7 @@ from unfold.admin import TabularInline
 from unfold.decorators import display
 
 from billing.invoicing import crediting, draft, finalize, payments, sending
+from billing.invoicing.asking import ask
 from billing.invoicing.documents import document, render_html, render_pdf
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.forms import ConfirmForm, CreditForm, PaymentForm, ReasonForm
@@ -32,9 +30,6 @@ from billing.models import (
     PaymentAllocation,
 )
 from billing.read_only import ReadOnlyAdmin
-
-#: Invoices of one press of a button: more is a slip, or work for a command.
-MAX_AT_ONCE = 50
 
 
 class ReadOnlyInline(TabularInline):
@@ -119,7 +114,10 @@ class InvoiceAdmin(ReadOnlyAdmin):
     date_hierarchy = "period_start"
     show_full_result_count = False
     inlines = (LineInline, EventInline, AllocationInline, CreditNoteInline)
-    actions = ("refresh", "finalize", "send", "record_payment", "credit", "void", "discard")
+    actions = (
+        *("refresh", "finalize", "send", "record_payment"),
+        *("credit", "void", "write_off", "discard"),
+    )
     readonly_fields = ("documents_shown",)
     fieldsets = (
         (None, {"fields": ("number", "tenant", "kind", "state", "documents_shown")}),
@@ -213,22 +211,28 @@ class InvoiceAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Make drafts again", permissions=["book"])
     def refresh(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
-        return self._book(
-            request, queryset, "refresh", ConfirmForm, lambda one, _: draft.refresh(one)
+        return ask(
+            self, request, queryset, "refresh", ConfirmForm, lambda one, _: draft.refresh(one)
         )
 
     @admin.action(description="Finalize: number and freeze", permissions=["book"])
     def finalize(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
         by = request.user.get_username()
         ordered = queryset.order_by("period_start", "pk")
-        return self._book(
-            request, ordered, "finalize", ConfirmForm, lambda one, _: finalize.finalize(one, by=by)
+        return ask(
+            self,
+            request,
+            ordered,
+            "finalize",
+            ConfirmForm,
+            lambda one, _: finalize.finalize(one, by=by),
         )
 
     @admin.action(description="Send, or send again", permissions=["book"])
     def send(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
         by = request.user.get_username()
-        return self._book(
+        return ask(
+            self,
             request,
             queryset,
             "send",
@@ -239,7 +243,8 @@ class InvoiceAdmin(ReadOnlyAdmin):
     @admin.action(description="Void: nobody paid, as if never issued", permissions=["book"])
     def void(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
         by = request.user.get_username()
-        return self._book(
+        return ask(
+            self,
             request,
             queryset,
             "void",
@@ -260,7 +265,7 @@ class InvoiceAdmin(ReadOnlyAdmin):
                 amounts = {line.pk: said["amount"]}
             return crediting.credit(invoice, amounts, reason=said["reason"], by=by)
 
-        return self._book(request, queryset, "credit", CreditForm, credit, most=1)
+        return ask(self, request, queryset, "credit", CreditForm, credit, most=1)
 
     @admin.action(description="Record a payment", permissions=["book"])
     def record_payment(
@@ -273,85 +278,22 @@ class InvoiceAdmin(ReadOnlyAdmin):
                 raise InvoicingError(f"{invoice} is a draft: finalize it first")
             return payments.record_payment(invoice.tenant, invoice=invoice, by=by, **said)
 
-        return self._book(request, queryset, "record payment", PaymentForm, pay, most=1)
+        return ask(self, request, queryset, "record payment", PaymentForm, pay, most=1)
+
+    @admin.action(description="Write off what is open", permissions=["book"])
+    def write_off(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
+        by = request.user.get_username()
+        return ask(
+            self,
+            request,
+            queryset,
+            "write off",
+            ReasonForm,
+            lambda one, said: payments.write_off(one, by=by, reason=said["reason"]),
+        )
 
     @admin.action(description="Discard one-off drafts", permissions=["book"])
     def discard(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
-        return self._book(
-            request, queryset, "discard", ConfirmForm, lambda one, _: finalize.discard(one)
+        return ask(
+            self, request, queryset, "discard", ConfirmForm, lambda one, _: finalize.discard(one)
         )
-
-    def _book(
-        self,
-        request: HttpRequest,
-        queryset: QuerySet[Invoice],
-        act: str,
-        form_class: type[forms.Form],
-        do: Callable[[Invoice, dict[str, Any]], object],
-        *,
-        most: int = MAX_AT_ONCE,
-    ) -> HttpResponse | None:
-        """Ask, and when the answer is valid, do it with each invoice and say how it went."""
-        if (chosen := queryset.count()) > most:
-            text = f"{chosen:,} invoices chosen; at most {most} at once."
-            self.message_user(request, text, level=messages.ERROR)
-            return None
-        form = form_class(request.POST if "confirmed" in request.POST else None)
-        if not form.is_valid():
-            return _page(self, request, queryset.select_related("tenant"), act, form)
-        done = 0
-        for invoice in queryset.select_related("tenant"):
-            try:
-                do(invoice, form.cleaned_data)
-                done += 1
-            except InvoicingError as error:
-                self.message_user(request, f"{invoice}: {error}.", level=messages.ERROR)
-            except OSError:
-                text = f"{invoice}: the mail server did not take it; its log says why."
-                self.message_user(request, text, level=messages.ERROR)
-        if done:
-            self.message_user(request, f"{act.capitalize()}: {done} done.", messages.SUCCESS)
-        return None
-
-
-def _page(
-    owner: Any, request: HttpRequest, rows: QuerySet[Any], act: str, form: forms.Form
-) -> HttpResponse:
-    response = TemplateResponse(
-        request,
-        "admin/billing/invoice/confirm.html",
-        {
-            **owner.admin_site.each_context(request),
-            "opts": owner.opts,
-            "title": f"{act.capitalize()}?",
-            "action": request.POST.get("action", ""),
-            "rows": list(rows),
-            "act": act,
-            "form": form,
-        },
-    )
-    response["Cache-Control"] = "no-store"
-    return response
-
-
-def book_rows(
-    owner: Any,
-    request: HttpRequest,
-    rows: QuerySet[Any],
-    act: str,
-    do: Callable[[Any], object],
-) -> HttpResponse | None:
-    """Ask, and when confirmed, do it with each row: for pages without a form of their own."""
-    if rows.count() > MAX_AT_ONCE:
-        owner.message_user(request, f"At most {MAX_AT_ONCE} at once.", level=messages.ERROR)
-        return None
-    if "confirmed" not in request.POST:
-        return _page(owner, request, rows, act, ConfirmForm())
-    for row in rows:
-        try:
-            do(row)
-        except InvoicingError as error:
-            owner.message_user(request, f"{row}: {error}.", level=messages.ERROR)
-        else:
-            owner.message_user(request, f"{row}: {act} done.", level=messages.SUCCESS)
-    return None

@@ -76,6 +76,33 @@ class PaymentForm(forms.Form):
     note = forms.CharField(required=False, max_length=300, widget=UnfoldAdminTextInputWidget())
 
 
+class RefundForm(ReasonForm):
+    """Money that was sent back."""
+
+    amount = forms.DecimalField(
+        min_value=Decimal("0.01"),
+        max_digits=20,
+        decimal_places=2,
+        widget=UnfoldAdminDecimalFieldWidget(),
+    )
+
+
+class AllocateForm(forms.Form):
+    """What a payment was for."""
+
+    invoice = forms.CharField(
+        max_length=32, widget=UnfoldAdminTextInputWidget(), help_text="Its number."
+    )
+    amount = forms.DecimalField(
+        required=False,
+        min_value=Decimal("0.01"),
+        max_digits=20,
+        decimal_places=2,
+        widget=UnfoldAdminDecimalFieldWidget(),
+        help_text="None: as much as is left, and open.",
+    )
+
+
 class SellerForm(forms.ModelForm):
     """The seller, with a logo as a file."""
 

@@ -11,15 +11,17 @@ from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from billing.invoicing import adjusting, crediting, locks, payments
-from billing.invoicing.admin import AllocationInline, ReadOnlyInline, book_rows
+from billing.invoicing import adjusting, crediting, draft, locks, payments
+from billing.invoicing.admin import AllocationInline, ReadOnlyInline
+from billing.invoicing.asking import ask
 from billing.invoicing.errors import InvoicingError
-from billing.invoicing.forms import SellerForm
+from billing.invoicing.forms import AllocateForm, ConfirmForm, RefundForm, SellerForm
 from billing.invoicing.sheet import money
 from billing.models import (
     Adjustment,
     CreditNote,
     CreditNoteLine,
+    Invoice,
     NumberSeries,
     Payment,
     PeriodLock,
@@ -53,15 +55,25 @@ class CreditNoteAdmin(ReadOnlyAdmin):
     @admin.action(description="Approve", permissions=["book"])
     def approve(self, request: HttpRequest, queryset: QuerySet[CreditNote]) -> HttpResponse | None:
         by = request.user.get_username()
-        return book_rows(
-            self, request, queryset, "approve", lambda row: crediting.approve_credit(row, by=by)
+        return ask(
+            self,
+            request,
+            queryset,
+            "approve",
+            ConfirmForm,
+            lambda row, _: crediting.approve_credit(row, by=by),
         )
 
     @admin.action(description="Reject", permissions=["book"])
     def reject(self, request: HttpRequest, queryset: QuerySet[CreditNote]) -> HttpResponse | None:
         by = request.user.get_username()
-        return book_rows(
-            self, request, queryset, "reject", lambda row: crediting.reject_credit(row, by=by)
+        return ask(
+            self,
+            request,
+            queryset,
+            "reject",
+            ConfirmForm,
+            lambda row, _: crediting.reject_credit(row, by=by),
         )
 
 
@@ -75,7 +87,7 @@ class PaymentAdmin(ReadOnlyAdmin):
     search_fields = ("reference", "tenant__name", "tenant__slug")
     date_hierarchy = "received_at"
     inlines = (AllocationInline,)
-    actions = ("charge_back",)
+    actions = ("allocate", "refund", "charge_back")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Payment]:
         return super().get_queryset(request).prefetch_related("allocations")
@@ -88,11 +100,37 @@ class PaymentAdmin(ReadOnlyAdmin):
         """Who may change payments may book."""
         return bool(request.user.has_perm("billing.change_payment"))
 
+    @admin.action(description="Use for an invoice", permissions=["book"])
+    def allocate(self, request: HttpRequest, queryset: QuerySet[Payment]) -> HttpResponse | None:
+        by = request.user.get_username()
+
+        def allocate(payment: Payment, said: dict[str, Any]) -> object:
+            invoice = Invoice.objects.finalized().filter(number=said["invoice"]).first()
+            if invoice is None:
+                raise InvoicingError(f"there is no invoice {said['invoice']}")
+            return payments.allocate(payment, invoice, said["amount"], by=by)
+
+        return ask(self, request, queryset, "use", AllocateForm, allocate, most=1)
+
+    @admin.action(description="Refunded: what is left was sent back", permissions=["book"])
+    def refund(self, request: HttpRequest, queryset: QuerySet[Payment]) -> HttpResponse | None:
+        by = request.user.get_username()
+
+        def refund(payment: Payment, said: dict[str, Any]) -> object:
+            return payments.refund(payment, said["amount"], by=by, reason=said["reason"])
+
+        return ask(self, request, queryset, "refund", RefundForm, refund, most=1)
+
     @admin.action(description="Charged back: the bank took it", permissions=["book"])
     def charge_back(self, request: HttpRequest, queryset: QuerySet[Payment]) -> HttpResponse | None:
         by = request.user.get_username()
-        return book_rows(
-            self, request, queryset, "charge back", lambda row: payments.charge_back(row, by=by)
+        return ask(
+            self,
+            request,
+            queryset,
+            "charge back",
+            ConfirmForm,
+            lambda row, _: payments.charge_back(row, by=by),
         )
 
 
@@ -121,7 +159,7 @@ class AdjustmentAdmin(ModelAdmin):
     list_select_related = ("tenant", "billed_on")
     search_fields = ("name", "code", "origin", "tenant__name", "tenant__slug")
     autocomplete_fields = ("tenant",)
-    actions = ("approve", "reject")
+    actions = ("approve", "reject", "bill_now")
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -154,16 +192,29 @@ class AdjustmentAdmin(ModelAdmin):
     def reject(self, request: HttpRequest, queryset: QuerySet[Adjustment]) -> HttpResponse | None:
         return self._decide(request, queryset, approve=False)
 
+    @admin.action(description="Draft a one-off invoice of what waits", permissions=["book"])
+    def bill_now(self, request: HttpRequest, queryset: QuerySet[Adjustment]) -> HttpResponse | None:
+        return ask(
+            self,
+            request,
+            queryset.select_related("tenant"),
+            "draft",
+            ConfirmForm,
+            lambda row, _: draft.draft_one_off(row.tenant),
+            most=1,
+        )
+
     def _decide(
         self, request: HttpRequest, queryset: QuerySet[Adjustment], *, approve: bool
     ) -> HttpResponse | None:
         by = request.user.get_username()
-        return book_rows(
+        return ask(
             self,
             request,
             queryset,
             "approve" if approve else "reject",
-            lambda row: adjusting.decide(row, approve=approve, by=by),
+            ConfirmForm,
+            lambda row, _: adjusting.decide(row, approve=approve, by=by),
         )
 
 

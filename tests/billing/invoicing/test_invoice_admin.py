@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from billing.invoicing import payments
 from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.invoicing.dunning import dun, mark_overdue
 from billing.invoicing.errors import InvoicingError
@@ -81,6 +82,26 @@ def test_an_action_asks_first_and_then_books(operator: Client, invoice: Invoice)
     act(operator, "credit", invoice, confirmed="yes", reason="bad", line="1", amount="10.00")
     invoice.standing.refresh_from_db()
     assert invoice.standing.balance == Decimal(30)
+
+
+def test_payments_are_used_and_refunded(operator: Client, invoice: Invoice) -> None:
+    url = "/admin/billing/payment/"
+    at = datetime(2026, 11, 10, tzinfo=UTC)
+    payment = payments.record_payment(
+        invoice.tenant, Decimal(60), method="usdc", reference="0x1", received_at=at
+    )
+    row = {"_selected_action": [payment.pk], "confirmed": "yes"}
+    page = operator.post(url, {**row, "action": "allocate", "invoice": "INV-1"}, follow=True)
+    assert "there is no invoice INV-1" in page.content.decode()
+    operator.post(url, {**row, "action": "allocate", "invoice": invoice.number})
+    assert payments.remainder(payment) == Decimal(11)
+    refund = {"action": "refund", "amount": "11", "reason": "too much"}
+    operator.post(url, {**row, **refund})
+    assert payments.remainder(payment) == 0
+    assert "11.00" in operator.get(f"{url}{payment.pk}/change/").content.decode()
+    other = Invoice.objects.finalized().exclude(pk=invoice.pk).get()
+    act(operator, "write_off", other, confirmed="yes", reason="insolvent")
+    assert other.standing.state == "written_off"
 
 
 def test_forged_posts_change_nothing(operator: Client, invoice: Invoice) -> None:
