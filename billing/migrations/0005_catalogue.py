@@ -426,9 +426,6 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "own terms",
                 "ordering": ["tenant", "-starts_at"],
                 "constraints": [
-                    models.UniqueConstraint(
-                        fields=("tenant", "plan", "starts_at"), name="own_terms_one_start"
-                    ),
                     models.CheckConstraint(
                         condition=models.Q(
                             ("ends_at__isnull", True),

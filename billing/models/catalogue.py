@@ -165,9 +165,6 @@ class OwnTerms(models.Model):
         verbose_name_plural = "own terms"
         ordering = ["tenant", "-starts_at"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "plan", "starts_at"], name="own_terms_one_start"
-            ),
             models.CheckConstraint(
                 condition=Q(ends_at__isnull=True) | Q(ends_at__gte=F("starts_at")),
                 name="own_terms_end_after_start",
