@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -249,21 +250,21 @@ class InvoiceAdmin(ReadOnlyAdmin):
             queryset,
             "void",
             ReasonForm,
-            lambda one, said: crediting.void(one, reason=said["reason"], by=by),
+            lambda one, said: _told(crediting.void(one, reason=said["reason"], by=by)),
         )
 
     @admin.action(description="Credit", permissions=["book"])
     def credit(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
         by = request.user.get_username()
 
-        def credit(invoice: Invoice, said: dict[str, Any]) -> CreditNote:
+        def credit(invoice: Invoice, said: dict[str, Any]) -> str | None:
             amounts = None
             if said["line"] is not None:
                 line = invoice.lines.filter(place=said["line"]).first()
                 if line is None:
                     raise InvoicingError(f"{invoice} has no line {said['line']}")
                 amounts = {line.pk: said["amount"]}
-            return crediting.credit(invoice, amounts, reason=said["reason"], by=by)
+            return _told(crediting.credit(invoice, amounts, reason=said["reason"], by=by))
 
         return ask(self, request, queryset, "credit", CreditForm, credit, most=1)
 
@@ -297,3 +298,13 @@ class InvoiceAdmin(ReadOnlyAdmin):
         return ask(
             self, request, queryset, "discard", ConfirmForm, lambda one, _: finalize.discard(one)
         )
+
+
+def _told(note: CreditNote) -> str | None:
+    if note.state == CreditNote.State.ISSUED:
+        return None
+    return (
+        f"The credit of {money(note.total)} on {note.invoice} is above "
+        f"{settings.RELAY_CREDIT_LIMIT} USD: it waits until somebody else approves it, under "
+        "credit notes."
+    )

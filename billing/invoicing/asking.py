@@ -29,7 +29,7 @@ def ask(
     most: int = MAX_AT_ONCE,
 ) -> HttpResponse | None:
     """Ask, and when the answer is valid, do it with each row and say how it went. What the books
-    refuse is told, and the other rows go on."""
+    refuse is told, and the other rows go on; so is a text that `do` answers."""
     if (chosen := rows.count()) > most:
         text = f"{chosen:,} chosen; at most {most} at once."
         owner.message_user(request, text, level=messages.ERROR)
@@ -40,8 +40,10 @@ def ask(
     done = 0
     for row in rows:
         try:
-            do(row, form.cleaned_data)
+            told = do(row, form.cleaned_data)
             done += 1
+            if isinstance(told, str):
+                owner.message_user(request, told, level=messages.WARNING)
         except InvoicingError as error:
             owner.message_user(request, f"{row}: {error}.", level=messages.ERROR)
         except ValidationError as error:

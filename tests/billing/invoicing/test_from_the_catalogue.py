@@ -16,7 +16,7 @@ from billing.models import Invoice, WalletEntry
 from tenants import services as tenant_services
 from tenants.models import Tenant
 from tests.billing.catalogue.books import make_tenant, publish_book
-from tests.billing.invoicing.books import DECEMBER, line_amounts, use
+from tests.billing.invoicing.books import DECEMBER, FEBRUARY, JANUARY, line_amounts, use
 
 BEGAN = datetime(2026, 11, 11, tzinfo=UTC)
 GRACE, HOUR = timedelta(hours=72), timedelta(hours=1)
@@ -72,3 +72,20 @@ def test_without_terms_there_is_nothing_to_invoice(db: None) -> None:
     assert propose_sla_credit(tenant, BEGAN, CHANGED, reason="x", origin="gap:1") is None
     assert close_due_periods(DECEMBER) == (0, 0)
     assert not Invoice.objects.exists()
+
+
+def test_late_usage_of_one_who_left_is_on_a_last_invoice(ada: Tenant) -> None:
+    """Periods go on without a plan: with nothing to say, they make no invoice."""
+    key = tenant_services.issue_key(tenant=ada, name="bot").key
+    services.cancel(ada, at=DECEMBER, now=CHANGED + HOUR)
+    close_due_periods(DECEMBER)
+    finalize_due(DECEMBER + GRACE)
+    close_due_periods(JANUARY)
+    finalize_due(JANUARY + GRACE)
+    assert Invoice.objects.count() == 1
+    use(key, DECEMBER - HOUR, 40_000)
+    close_due_periods(FEBRUARY)
+    finalize_due(FEBRUARY + GRACE)
+    last = Invoice.objects.get(period_start=JANUARY)
+    assert [line.code for line in last.lines.all()] == ["late-usage"]
+    assert list(reconcile_invoices()) == []

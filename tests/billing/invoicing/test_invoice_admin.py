@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -82,6 +83,24 @@ def test_an_action_asks_first_and_then_books(operator: Client, invoice: Invoice)
     act(operator, "credit", invoice, confirmed="yes", reason="bad", line="1", amount="10.00")
     invoice.standing.refresh_from_db()
     assert invoice.standing.balance == Decimal(30)
+
+
+def test_a_large_void_waits_and_says_so(operator: Client, invoice: Invoice, settings: Any) -> None:
+    settings.RELAY_CREDIT_LIMIT = 40
+    page = act(operator, "void", invoice, confirmed="yes", reason="wrong")
+    assert "waits until somebody else approves it" in page
+    assert invoice.standing.state == "open"
+    note = invoice.credit_notes.get()
+    url = "/admin/billing/creditnote/"
+    row = {"action": "approve", "_selected_action": [note.pk], "confirmed": "yes"}
+    assert (
+        "somebody else than op approves it" in operator.post(url, row, follow=True).content.decode()
+    )
+    second = Client()
+    second.force_login(User.objects.create_superuser("ben", password="not used"))
+    second.post(url, row)
+    invoice.standing.refresh_from_db()
+    assert invoice.standing.state == "voided"
 
 
 def test_payments_are_used_and_refunded(operator: Client, invoice: Invoice) -> None:
