@@ -10,6 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
 from billing.catalogue import admin as catalogue_admin
+from billing.invoicing import admin as invoice_admin
+from billing.invoicing import money_admin
 from billing.models import (
     CoinHour,
     CoinRollup,
@@ -25,7 +27,7 @@ from billing.models import (
 from billing.read_only import ReadOnlyAdmin
 from tenants.models import APIKey
 
-__all__ = ["ReadOnlyAdmin", "catalogue_admin"]
+__all__ = ["ReadOnlyAdmin", "catalogue_admin", "invoice_admin", "money_admin"]
 
 
 class OfKeyAdmin(ReadOnlyAdmin):

@@ -9,12 +9,13 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from billing.catalogue import written
+from billing.invoicing import closing, dunning, sending
 from billing.metering import chain, coins, ingest, retention
 from billing.metering.batch import BatchId
 from billing.metering.doorbell import acknowledge
 
-#: What a turn of the retention may take; a task is ended at 240 s.
-RETENTION_S = 180.0
+#: Of the 240 s that Celery gives a task. What is not done by then the next turn does.
+LIMIT_S = 180.0
 
 
 # A deadlock between two batches or a database that is restarting is tried again here; anything
@@ -61,5 +62,30 @@ def fold_coins() -> None:
 @shared_task(acks_late=True, ignore_result=True)
 def delete_expired_usage() -> None:
     """Delete usage in detail that is older than it is kept, as much as a turn has time for."""
-    end_s = time.monotonic() + RETENTION_S
+    end_s = time.monotonic() + LIMIT_S
     retention.delete_expired(timezone.now(), is_time=lambda: time.monotonic() > end_s)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def close_periods() -> None:
+    """Draft invoices of the periods that have ended."""
+    closing.close_due_periods(limit_s=LIMIT_S)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def finalize_invoices() -> None:
+    """Finalize the drafts whose grace is over."""
+    closing.finalize_due(limit_s=LIMIT_S)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def send_invoices() -> None:
+    """Mail the invoices that were not sent yet."""
+    sending.send_due()
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def dun() -> None:
+    """Note which invoices are overdue, and take the steps of the dunning schedule."""
+    dunning.mark_overdue()
+    dunning.dun()

@@ -12,6 +12,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+from billing.invoicing.schedule import read_prefix, read_schedule
 from relay_site import redis_urls
 from relay_site.environment import Environment
 from relay_site.logging import logging_config
@@ -97,6 +98,25 @@ RELAY_SIGNUP_PLAN = env.text("RELAY_SIGNUP_PLAN", "free")
 #: The terms in force, by any name that changes when they do, and where they are to be read.
 RELAY_TERMS_VERSION = env.text("RELAY_TERMS_VERSION", "1")[:40]
 RELAY_TERMS_URL = env.text("RELAY_TERMS_URL")
+#: Invoices: how long usage and corrections of a period still enter it after its end, what numbers
+#: begin with, above which credit (USD) a second person approves, and who issues them until the
+#: admin says.
+RELAY_INVOICE_GRACE_H = env.integer("RELAY_INVOICE_GRACE_H", default=72, least=0, most=24 * 60)
+RELAY_INVOICE_PREFIX = env.text("RELAY_INVOICE_PREFIX", "INV")
+RELAY_CREDIT_LIMIT = env.integer("RELAY_CREDIT_LIMIT", default=500, least=0, most=10**9)
+#: How many times the fee of an hour a customer that was not served for it gets back.
+RELAY_SLA_FACTOR = env.integer("RELAY_SLA_FACTOR", default=10, least=1, most=1_000)
+RELAY_SELLER_NAME = env.text("RELAY_SELLER_NAME", "HL Relay")
+#: Days after the due date, and what is then done: `remind` by mail, or `suspend` the tenant.
+RELAY_DUNNING = env.words("RELAY_DUNNING", default=("3:remind", "10:remind", "30:suspend"))
+for _name, _read in (
+    ("RELAY_DUNNING", lambda: read_schedule(RELAY_DUNNING)),
+    ("RELAY_INVOICE_PREFIX", lambda: read_prefix(RELAY_INVOICE_PREFIX)),
+):
+    try:
+        _read()
+    except ValueError as _error:
+        env.problems.append(f"{_name}: {_error}")
 env.know("RELAY_METRICS_PORT", "RELAY_TEST_DATA", "RELAY_TEST_DATABASE")
 
 # --- Redis ----------------------------------------------------------------------------------------
@@ -258,6 +278,16 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 3_600.0 * 6,
         "options": {"expires": 3_600.0},
     },
+}
+CELERY_BEAT_SCHEDULE |= {
+    # Each goes on where the last was stopped, and finds nothing to do when there is nothing.
+    name: {"task": f"billing.tasks.{task}", "schedule": every_s, "options": {"expires": every_s}}
+    for name, task, every_s in (
+        ("invoice-drafts", "close_periods", 900.0),
+        ("invoices", "finalize_invoices", 900.0),
+        ("invoice-mail", "send_invoices", 300.0),
+        ("dunning", "dun", 3600.0),
+    )
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False

@@ -31,7 +31,7 @@ from billing.models import (
     PlanVersion,
 )
 from billing.rating.document import Catalogue
-from billing.rating.periods import Anchor, Period
+from billing.rating.periods import Anchor, Period, usage_hours
 from billing.rating.prices import (
     AddOnPrices,
     Discount,
@@ -167,6 +167,9 @@ class TermsBook:
 
     def discounts_of(self, tenant: Tenant | int, period: Period) -> tuple[Discount, ...]:
         return self.timeline(tenant).discounts_in(period)
+
+    def usage_hours_of(self, tenant: Tenant | int, period: Period) -> tuple[datetime, datetime]:
+        return usage_hours(period, self.timeline(tenant).plans)
 
     def entitlements_of(self, tenant: Tenant | int, at: datetime) -> Entitlements | None:
         return self.timeline(tenant).entitlements_at(at)

@@ -85,7 +85,8 @@ class Timeline:
         if not anchors:
             return ()
         begun = [n for n, anchor in enumerate(anchors) if in_utc(anchor.at) <= start]
-        found = periods(anchors[begun[-1] if begun else 0 :])
+        first = begun[-1] if begun else 0
+        found = periods(anchors[first:], has_earlier=first > 0)
         until = takewhile(lambda period: period.end <= end, found)
         return tuple(period for period in until if period.end > start)
 

@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
     atomic = False  # MariaDB commits at each statement of this kind anyway
 
     dependencies = [
-        ("billing", "0005_catalogue"),
+        ("billing", "0006_invoices"),
         ("tenants", "0004_limits_and_allowances"),
     ]
 

@@ -109,17 +109,14 @@ def boundary(anchor: Anchor, n: int) -> datetime:
     return at.replace(year=year, month=month + 1, day=min(at.day, _days(year, month + 1)))
 
 
-def periods(anchors: Sequence[Anchor]) -> Iterator[Period]:
+def periods(anchors: Sequence[Anchor], *, has_earlier: bool = False) -> Iterator[Period]:
     """All periods from the first anchor on, without end; a later anchor cuts the running one short
-    and begins its own.
+    and begins its own. `has_earlier`: these are not all anchors, so the first period is not the
+    tenant's first.
 
     Their union is all time from the first anchor on, and no two overlap. Raises ValueError when an
     anchor is not after the one before.
     """
-    yield from _periods(anchors, has_earlier=False)
-
-
-def _periods(anchors: Sequence[Anchor], *, has_earlier: bool) -> Iterator[Period]:
     for n, anchor in enumerate(anchors):
         until = in_utc(anchors[n + 1].at) if n + 1 < len(anchors) else None
         if until is not None and until <= in_utc(anchor.at):
@@ -145,7 +142,7 @@ def period_at(anchors: Sequence[Anchor], at: datetime) -> Period:
         raise ValueError(f"{at} is before the first anchor")
     # Only the anchor in force and the one that cuts it: the walk is as long as that one's periods.
     near = anchors[len(begun) - 1 : len(begun) + 1]
-    for period in _periods(near, has_earlier=len(begun) > 1):
+    for period in periods(near, has_earlier=len(begun) > 1):
         if at in period:
             return period
     raise AssertionError("periods end only with the calendar")

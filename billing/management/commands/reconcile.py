@@ -1,14 +1,17 @@
-"""`manage.py reconcile`: batches, ledger, chain and rollups tell the same, or it ends with 1."""
+"""`manage.py reconcile`: batches, ledger, chain, rollups and invoices tell the same, or it ends
+with 1."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from billing.invoicing.reconcile import reconcile_invoices
 from billing.metering.reconcile import Difference, read_probe, reconcile
 
 #: A table of more rows than anybody reads. All are counted.
@@ -18,7 +21,7 @@ SHOWN = 1_000
 class Command(BaseCommand):
     """Prints a table of what differs, and where."""
 
-    help = "Compare usage batches, ledger, hash chain and rollups. Ends with 1 if any differ."
+    help = "Compare batches, ledger, hash chain, rollups and invoices. Ends with 1 if any differ."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """UTC days, half-open, and what somebody else counted in them."""
@@ -38,8 +41,9 @@ class Command(BaseCommand):
             counts = read_probe(probe.read_bytes()) if probe else []
         except (OSError, ValueError) as error:
             raise CommandError(f"{probe}: {error}", returncode=2) from error
+        differences = chain(reconcile(start, end, probe=counts), reconcile_invoices(start, end))
         count = 0
-        for count, difference in enumerate(reconcile(start, end, probe=counts), start=1):
+        for count, difference in enumerate(differences, start=1):
             if count == 1:
                 self._row(Difference("CHECK", "WHERE", "WHAT"))
             if count <= SHOWN:

@@ -1,0 +1,228 @@
+"""Credit notes: how a finalized invoice is taken back, in part or whole.
+
+**What a credit does.** It settles what is open first. What is beyond was paid already: so much of
+the payments is released, to be sent back (`refund`) or used for another invoice. What was prepaid
+goes back to the wallet.
+
+**Void.** An invoice on which nothing was paid is void by a credit note over all of it: its number
+stays, and the books show both. One that was paid cannot be as if it had never been: it is credited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from billing.invoicing import frozen
+from billing.invoicing.errors import ApprovalError, InvoicingError
+from billing.invoicing.locks import refuse_locked
+from billing.invoicing.numbering import CREDIT_NOTES, take_number
+from billing.invoicing.payments import release_beyond, take_back_loss
+from billing.invoicing.standing import ZERO, added_up, lock_standing, restand, settled
+from billing.invoicing.terms_port import book
+from billing.models import (
+    CreditNote,
+    CreditNoteLine,
+    Invoice,
+    InvoiceEvent,
+    InvoiceLine,
+    InvoiceStanding,
+    PaymentAllocation,
+)
+from billing.rating.money import render_amount, rounded
+
+_LIVE = [CreditNote.State.DRAFT, CreditNote.State.ISSUED]
+
+
+@transaction.atomic
+def credit(
+    invoice: Invoice,
+    amounts: Mapping[int, Decimal] | None = None,
+    *,
+    reason: str,
+    by: str,
+    voids: bool = False,
+    now: datetime | None = None,
+) -> CreditNote:
+    """Credit `amounts` (without tax) of lines by their id; without any, all that is left.
+
+    Above `RELAY_CREDIT_LIMIT` it waits for `approve_credit`. Raises InvoicingError for more than is
+    left, and for a draft.
+    """
+    if not invoice.is_finalized:
+        raise InvoicingError(f"{invoice} is no invoice yet: change what it is made of")
+    if not reason.strip():
+        raise InvoicingError("a credit note needs a reason: it is printed on it")
+    standing = lock_standing(invoice)
+    if standing.state == InvoiceStanding.State.VOIDED:
+        raise InvoicingError(f"{invoice} is void already")
+    parts = _parts(invoice, amounts)
+    subtotal = sum((amount for _, amount, _ in parts), start=ZERO)
+    tax_total = sum((tax for *_, tax in parts), start=ZERO)
+    left = invoice.total - _credited(invoice)
+    if subtotal + tax_total > left or subtotal + tax_total <= 0:
+        raise InvoicingError(
+            f"{render_amount(max(left, ZERO))} of {invoice} can be credited with tax, "
+            f"not {render_amount(subtotal + tax_total)}"
+        )
+    note = CreditNote.objects.create(
+        invoice=invoice,
+        reason=reason.strip()[:300],
+        voids=voids,
+        subtotal=subtotal,
+        tax_total=tax_total,
+        total=subtotal + tax_total,
+        requested_by=by,
+    )
+    CreditNoteLine.objects.bulk_create(
+        CreditNoteLine(
+            credit_note=note,
+            line=line,
+            name=line.name,
+            amount=amount,
+            tax_percent=line.tax_percent,
+            tax=tax,
+        )
+        for line, amount, tax in parts
+    )
+    if note.total > settings.RELAY_CREDIT_LIMIT:
+        return note
+    return _issue(note, standing, by=by, now=now)
+
+
+def _parts(
+    invoice: Invoice, amounts: Mapping[int, Decimal] | None
+) -> list[tuple[InvoiceLine, Decimal, Decimal]]:
+    """Line, amount and tax of what is credited. The last of a line takes the rest of its tax."""
+    lines = {line.pk: line for line in invoice.lines.order_by("place")}
+    left = {number: (line.amount, line.tax) for number, line in lines.items()}
+    rows = CreditNoteLine.objects.filter(line__in=lines, credit_note__state__in=_LIVE)
+    for number, amount, tax in rows.values_list("line", "amount", "tax"):
+        left[number] = (left[number][0] - amount, left[number][1] - tax)
+    if amounts is None:
+        return [(lines[number], *rest) for number, rest in left.items() if any(rest)]
+    if unknown := amounts.keys() - lines.keys():
+        raise InvoicingError(f"{invoice} has no line {min(unknown)}")
+    found = []
+    for number, amount in amounts.items():
+        line, (rest, rest_tax) = lines[number], left[number]
+        if amount <= 0 or amount != round(amount, 2) or amount > rest:
+            raise InvoicingError(
+                f"{line.name}: {render_amount(rest)} can be credited, not {amount}"
+            )
+        tax = rest_tax if amount == rest else rounded(amount * line.tax_percent / 100)
+        found.append((line, amount, min(tax, rest_tax)))
+    return found
+
+
+def _credited(invoice: Invoice) -> Decimal:
+    return added_up(CreditNote.objects.filter(invoice=invoice, state__in=_LIVE), "total")
+
+
+@transaction.atomic
+def approve_credit(note: CreditNote, *, by: str, now: datetime | None = None) -> CreditNote:
+    """Issue a credit note that waits. Raises ApprovalError for whoever asked for it."""
+    standing = lock_standing(note.invoice)
+    locked = CreditNote.objects.select_for_update().get(pk=note.pk)
+    if locked.state == CreditNote.State.ISSUED:
+        return locked
+    if locked.state != CreditNote.State.DRAFT:
+        raise InvoicingError("the credit note was rejected: ask for another")
+    if not by or by == locked.requested_by:
+        raise ApprovalError(
+            f"{render_amount(locked.total)} is above {settings.RELAY_CREDIT_LIMIT}: somebody else "
+            f"than {locked.requested_by or 'the relay'} approves it"
+        )
+    locked.approved_by = by
+    return _issue(locked, standing, by=by, now=now)
+
+
+@transaction.atomic
+def reject_credit(note: CreditNote, *, by: str) -> CreditNote:
+    """Let a credit note that waits be none. Raises InvoicingError when it is issued."""
+    locked = CreditNote.objects.select_for_update().get(pk=note.pk)
+    if locked.state == CreditNote.State.ISSUED:
+        raise InvoicingError(f"{locked} is issued")
+    if locked.state == CreditNote.State.DRAFT:
+        locked.state, locked.approved_by = CreditNote.State.REJECTED, by
+        locked.save()
+    return locked
+
+
+def void(invoice: Invoice, *, reason: str, by: str, now: datetime | None = None) -> CreditNote:
+    """Make an invoice void by a credit note over all of it. Raises InvoicingError where something
+    was paid: release and refund, or credit it."""
+    with transaction.atomic():
+        if not invoice.is_finalized:
+            raise InvoicingError(f"{invoice} is a draft: discard it, or change what it is made of")
+        lock_standing(invoice)
+        _refuse_paid(invoice)
+        return credit(invoice, reason=reason, by=by, voids=True, now=now)
+
+
+def _refuse_paid(invoice: Invoice) -> None:
+    kinds = PaymentAllocation.Kind
+    paid = settled(invoice, kinds.PAYMENT, kinds.RELEASE)
+    if paid:
+        raise InvoicingError(
+            f"{render_amount(paid)} of {invoice} is paid: release it first, or credit the invoice"
+        )
+
+
+def _prepaid(invoice: Invoice) -> Decimal:
+    """What of an invoice the wallet paid and did not get back."""
+    return invoice.prepaid + settled(invoice, PaymentAllocation.Kind.WALLET)
+
+
+def _refill(note: CreditNote, invoice: Invoice, amount: Decimal, *, by: str) -> None:
+    if amount <= 0:
+        return
+    book().refill_wallet(invoice.tenant, amount, f"credit note #{note.pk}")
+    PaymentAllocation.objects.create(
+        kind=PaymentAllocation.Kind.WALLET,
+        invoice=invoice,
+        credit_note=note,
+        amount=-amount,
+        actor=by,
+        reason=note.reason,
+    )
+
+
+def _issue(
+    note: CreditNote, standing: InvoiceStanding, *, by: str, now: datetime | None
+) -> CreditNote:
+    at = now or timezone.now()
+    refuse_locked(at, "a credit note")
+    invoice = standing.invoice
+    if note.voids:
+        _refuse_paid(invoice)  # also where it was paid while the note waited
+    PaymentAllocation.objects.create(
+        kind=PaymentAllocation.Kind.CREDIT,
+        invoice=invoice,
+        credit_note=note,
+        amount=note.total,
+        actor=by,
+        reason=note.reason,
+    )
+    kind = InvoiceEvent.Kind.VOIDED if note.voids else InvoiceEvent.Kind.CREDITED
+    beyond = settled(invoice) - invoice.due
+    if beyond > 0:
+        beyond -= take_back_loss(standing, beyond, by=by, reason=note.reason)
+    if beyond > 0:
+        beyond -= release_beyond(standing, beyond, by=by, reason=note.reason)
+        _refill(note, invoice, min(beyond, _prepaid(invoice)), by=by)
+    note.issued_at = at.replace(microsecond=0)
+    note.number = take_number(CREDIT_NOTES, at)
+    note.content_sha256 = frozen.credit_hash(note)
+    note.state = CreditNote.State.ISSUED
+    note.save()
+    InvoiceEvent.objects.create(
+        invoice=invoice, kind=kind, at=at, actor=by, reason=f"{note.number}: {note.reason}"[:300]
+    )
+    restand(standing, by=by, reason=str(note.number), now=at)
+    return note

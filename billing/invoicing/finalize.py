@@ -1,0 +1,133 @@
+"""A draft becomes an invoice: rated once more, numbered, frozen."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from billing.invoicing import draft, frozen, parties
+from billing.invoicing.errors import InvoicingError, NotYetError
+from billing.invoicing.locks import is_invoiced, lock_account, lock_cursor, refuse_locked
+from billing.invoicing.numbering import take_number
+from billing.invoicing.standing import begin_standing, carry_over
+from billing.invoicing.terms_port import Terms, book
+from billing.models import Adjustment, Invoice, InvoiceCursor, InvoiceEvent
+
+log = structlog.get_logger(__name__)
+
+
+@transaction.atomic
+def finalize(
+    invoice: Invoice,
+    *,
+    by: str = "",
+    now: datetime | None = None,
+    terms: Terms | None = None,
+) -> Invoice | None:
+    """Finalize a draft; a finalized invoice is answered as it is. None where there was nothing to
+    invoice at all: the draft is gone, and the period counts as done.
+
+    The tenant's usage account is held meanwhile, so that what the invoice says is exactly what was
+    posted up to `ledger_position`. Raises NotYetError while the period runs or an earlier one is a
+    draft, LockedError, InvoicingError for our own and demo tenants.
+    """
+    at = now or timezone.now()
+    cursor = lock_cursor(invoice.tenant_id)
+    locked = Invoice.objects.select_for_update().filter(pk=invoice.pk).first()
+    if locked is None:
+        return None  # somebody else found nothing to invoice
+    if locked.is_finalized:
+        return locked
+    _refuse(locked, cursor, at)
+    prices = book()
+    account = lock_account(locked.tenant_id)
+    content = draft.gather(
+        locked,
+        cursor,
+        position=account.last_position,
+        terms=terms or prices.load([locked.tenant]),
+        prices=prices,
+    )
+    if content.is_empty:
+        locked.delete()
+        _advance(cursor, locked, account.last_position)
+        return None
+    lines = draft.write(locked, content)
+    Adjustment.objects.filter(pk__in=[row.pk for row in content.adjustments]).update(
+        state=Adjustment.State.BILLED, billed_on=locked
+    )
+    if locked.prepaid:
+        prices.spend_wallet(locked.tenant, locked.prepaid, f"invoice #{locked.pk}")
+    _advance(cursor, locked, account.last_position)
+    # Cut as all databases keep it, so that the hash is of what is read back.
+    locked.finalized_at = at.replace(microsecond=0)
+    locked.due_at = locked.finalized_at + timedelta(days=parties.seller().net_days)
+    # Last, because the series is one for all tenants and held until the end.
+    locked.number = take_number(settings.RELAY_INVOICE_PREFIX, at)
+    locked.content_sha256 = frozen.content_hash(locked, lines)
+    locked.state = Invoice.State.FINALIZED
+    locked.save()
+    InvoiceEvent.objects.create(
+        invoice=locked, kind=InvoiceEvent.Kind.FINALIZED, at=at, actor=by, once="finalized"
+    )
+    begin_standing(locked, locked.due_at)
+    carry_over(locked, by=by)
+    log.info("invoice_finalized", tenant=locked.tenant_id, number=locked.number)
+    return locked
+
+
+def _refuse(invoice: Invoice, cursor: InvoiceCursor, at: datetime) -> None:
+    if not is_invoiced(invoice.tenant):
+        raise InvoicingError(f"{invoice.tenant} is not a customer any more: discard the draft")
+    refuse_locked(at, "an invoice")
+    if invoice.kind != Invoice.Kind.REGULAR:
+        return
+    if invoice.period_end > at:
+        raise NotYetError(f"the period runs until {invoice.period_end:%Y-%m-%d %H:%M} UTC")
+    # In order: what an invoice finds late is what the ones before it did not bill.
+    earlier = Invoice.objects.filter(
+        tenant=invoice.tenant,
+        kind=Invoice.Kind.REGULAR,
+        state=Invoice.State.DRAFT,
+        period_start__lt=invoice.period_start,
+    ).first()
+    if earlier is not None:
+        raise NotYetError(f"finalize the draft of {earlier.period_start:%Y-%m-%d} first")
+    if cursor.finalized_until is not None and invoice.period_start < cursor.finalized_until:
+        raise InvoicingError(
+            f"the period begins before {cursor.finalized_until:%Y-%m-%d %H:%M}, until when "
+            f"{invoice.tenant} is invoiced: discard the draft"
+        )
+
+
+def _advance(cursor: InvoiceCursor, invoice: Invoice, position: int) -> None:
+    cursor.position = position
+    if invoice.kind == Invoice.Kind.REGULAR:
+        cursor.finalized_until, cursor.usage_until = invoice.period_end, invoice.usage_until
+        cursor.closed_until = max(cursor.closed_until or invoice.period_end, invoice.period_end)
+    cursor.save()
+
+
+@transaction.atomic
+def discard(invoice: Invoice) -> None:
+    """Delete a one-off draft; what it would have billed waits on. Raises InvoicingError for
+    another."""
+    locked = Invoice.objects.select_for_update().get(pk=invoice.pk)
+    if locked.is_finalized or (locked.kind == Invoice.Kind.REGULAR and is_invoiced(locked.tenant)):
+        raise InvoicingError(f"{locked} is no one-off draft: it cannot be discarded")
+    locked.delete()
+
+
+def adds_up(invoice: Invoice) -> bool:
+    """Whether totals are the sums of the lines, and the hash that of the content."""
+    lines = list(invoice.lines.order_by("place"))
+    amounts, taxes = sum(line.amount for line in lines), sum(line.tax for line in lines)
+    return (
+        (amounts, taxes) == (invoice.subtotal, invoice.tax_total)
+        and amounts + taxes == invoice.total == invoice.due + invoice.prepaid
+        and frozen.content_hash(invoice, lines) == invoice.content_sha256
+    )

@@ -1,0 +1,102 @@
+"""Rated values → what is kept of them: plain JSON, and the hash of a finalized invoice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+from billing.models import CreditNote, Invoice, InvoiceLine
+from billing.rating.invoice import Line, UsageSource
+from billing.rating.money import render, render_amount
+from billing.rating.segments import Segment
+from billing.rating.tiers import TierPart
+
+#: Decimals of an exact amount that are kept: those beyond only rounding has seen.
+SHOWN_PLACES = 10
+
+_INVOICE = (
+    *("kind", "sequence", "number", "currency", "seller", "buyer", "tax", "segments"),
+    *("unmetered", "subtotal", "tax_total", "total", "prepaid", "due", "interval_unit"),
+    *("interval_every", "ledger_position", "previous_position", "finalized_at", "due_at"),
+    *("period_start", "period_end", "full_end", "is_first_period", "usage_from", "usage_until"),
+    "tenant_id",
+)
+_LINE = (
+    *("place", "kind", "code", "name", "reason", "quantity", "unit", "amount", "tax_percent"),
+    *("tax", "parts", "sources", "window_start", "window_end", "original_start"),
+    "original_end",
+)
+
+
+def plain(value: Any) -> Any:
+    """A dataclass, a number or a time as JSON holds it."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Decimal):
+        places = -int(value.as_tuple().exponent)
+        return render(round(value, SHOWN_PLACES) if places > SHOWN_PLACES else value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    return value
+
+
+def parts_of(line: Line) -> list[dict[str, Any]]:
+    """How a line's amount came about."""
+    return [
+        {"part": "tier" if isinstance(part, TierPart) else type(part).__name__[:-4].lower()}
+        | plain(part)
+        for part in line.parts
+    ]
+
+
+def sources_of(sources: Iterable[UsageSource]) -> list[dict[str, Any]]:
+    """The usage a line was made of."""
+    return [{name: plain(value) for name, value in row._asdict().items()} for row in sources]
+
+
+def segment_of(segment: Segment) -> dict[str, Any]:
+    """A segment, as an invoice shows it."""
+    return {
+        "start": plain(segment.start),
+        "end": plain(segment.end),
+        "plan": segment.plan.code,
+        "name": segment.plan.name,
+        "version": segment.plan.version,
+        "fee": render_amount(segment.plan.fee),
+        "is_trial": segment.is_trial,
+        "add_ons": [
+            {"code": add_on.code, "name": add_on.name, "quantity": quantity}
+            for add_on, quantity in segment.add_ons
+        ],
+    }
+
+
+def content_hash(invoice: Invoice, lines: Iterable[InvoiceLine]) -> str:
+    """SHA-256, in hex, of all that a finalized invoice says."""
+    return _digest(
+        {name: plain(getattr(invoice, name)) for name in _INVOICE}
+        | {"lines": [{name: plain(getattr(line, name)) for name in _LINE} for line in lines]}
+    )
+
+
+def credit_hash(note: CreditNote) -> str:
+    """The same of a credit note."""
+    names = ("number", "invoice_id", "reason", "voids", "subtotal", "tax_total", "total")
+    lines = note.lines.order_by("pk").values_list("line_id", "name", "amount", "tax")
+    return _digest(
+        {name: plain(getattr(note, name)) for name in (*names, "issued_at")}
+        | {"lines": [[plain(value) for value in line] for line in lines]}
+    )
+
+
+def _digest(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,0 +1,245 @@
+"""Payments, and what they are for. By hand now, from a provider later: both call these.
+
+Locks are taken in one order: standings by number, then the payment.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from billing.invoicing.errors import InvoicingError
+from billing.invoicing.locks import refuse_locked
+from billing.invoicing.standing import ZERO, added_up, lock_standing, restand, settled
+from billing.models import Invoice, InvoiceStanding, Payment, PaymentAllocation
+from billing.rating.money import render_amount
+from tenants.models import Tenant
+
+Kind = PaymentAllocation.Kind
+
+
+def remainder(payment: Payment) -> Decimal:
+    """What of a payment is for nothing yet: neither allocated nor sent back."""
+    return payment.amount - added_up(PaymentAllocation.objects.filter(payment=payment))
+
+
+def record_payment(
+    tenant: Tenant,
+    amount: Decimal,
+    *,
+    method: str,
+    reference: str,
+    received_at: datetime,
+    by: str = "",
+    note: str = "",
+    invoice: Invoice | None = None,
+) -> Payment:
+    """Money that came in; for `invoice`, as far as it is open, or for nothing yet.
+
+    A reference is recorded once: the same again answers the first, and allocates nothing. Raises
+    InvoicingError for another amount under it, LockedError for a date before the lock.
+    """
+    _whole_cents(amount)
+    refuse_locked(received_at, "a payment")
+    if received_at > timezone.now():
+        raise InvoicingError(f"{received_at:%Y-%m-%d %H:%M} is in the future")
+    if not reference.strip():
+        raise InvoicingError("a payment needs a reference: what the bank or the chain calls it")
+    if invoice is not None and invoice.tenant_id != tenant.pk:
+        raise InvoicingError(f"{invoice} is not an invoice of {tenant}")
+    try:
+        with transaction.atomic():
+            payment = Payment.objects.create(
+                tenant=tenant,
+                amount=amount,
+                method=Payment.Method(method),
+                reference=reference.strip(),
+                received_at=received_at,
+                recorded_by=by,
+                note=note,
+            )
+            if invoice is not None:
+                open_amount = min(amount, lock_standing(invoice).balance)
+                if open_amount > 0:
+                    allocate(payment, invoice, open_amount, by=by)
+            return payment
+    except IntegrityError:
+        known = Payment.objects.filter(method=method, reference=reference.strip()).first()
+        if known is None:
+            raise
+        if (known.tenant_id, known.amount) != (tenant.pk, amount):
+            raise InvoicingError(
+                f"{method} {reference} is recorded already: {known.amount} of {known.tenant}"
+            ) from None
+        return known
+
+
+@transaction.atomic
+def allocate(
+    payment: Payment, invoice: Invoice, amount: Decimal | None = None, *, by: str = ""
+) -> PaymentAllocation:
+    """Use `amount` of a payment for an invoice; without one, as much as both allow. What was
+    written off and is paid after all is open again first.
+
+    Raises InvoicingError for more than is left of the payment or open of the invoice, for another
+    tenant's, and for one that is void.
+    """
+    standing, held = lock_standing(invoice), _lock_payment(payment)
+    if standing.invoice.tenant_id != held.tenant_id:
+        raise InvoicingError(f"{invoice} is not an invoice of {held.tenant}")
+    if standing.state == InvoiceStanding.State.VOIDED:
+        raise InvoicingError(f"{invoice} is void: nothing is to pay")
+    left, written_off = remainder(held), settled(standing.invoice, Kind.WRITE_OFF)
+    payable = standing.balance + written_off
+    if amount is None:
+        amount = min(left, payable)
+    _whole_cents(amount)
+    if amount > left:
+        raise InvoicingError(f"{render_amount(left)} of the payment is left, not {amount}")
+    if amount > payable:
+        raise InvoicingError(f"{render_amount(payable)} of {invoice} is open, not {amount}")
+    if amount > standing.balance:
+        _book(Kind.WRITE_OFF, standing.balance - amount, invoice=invoice, by=by, reason="paid")
+    row = _book(Kind.PAYMENT, amount, payment=held, invoice=invoice, by=by)
+    restand(standing, by=by, reason=str(held))
+    return row
+
+
+@transaction.atomic
+def release(
+    payment: Payment, invoice: Invoice, amount: Decimal, *, by: str = "", reason: str = ""
+) -> PaymentAllocation:
+    """Take `amount` of a payment back from an invoice, which is open again by so much. Raises
+    InvoicingError for more than it got."""
+    standing, held = lock_standing(invoice), _lock_payment(payment)
+    row = _release(held, standing, amount, by=by, reason=reason)
+    restand(standing, by=by, reason=reason)
+    return row
+
+
+def release_beyond(standing: InvoiceStanding, beyond: Decimal, *, by: str, reason: str) -> Decimal:
+    """Take up to `beyond` back from an invoice that is settled by more than it is for, the newest
+    payment first. Answers how much. Its standing is locked, and is the caller's to add up."""
+    taken = ZERO
+    rows = (
+        PaymentAllocation.objects.filter(invoice=standing.invoice, payment__isnull=False)
+        .order_by("-payment")
+        .values_list("payment", flat=True)
+    )
+    for number in dict.fromkeys(rows):
+        held = _lock_payment(Payment.objects.get(pk=number))
+        part = min(beyond - taken, _allocated(held, standing.invoice))
+        if part > 0:
+            _release(held, standing, part, by=by, reason=reason)
+            taken += part
+    return taken
+
+
+def take_back_loss(standing: InvoiceStanding, beyond: Decimal, *, by: str, reason: str) -> Decimal:
+    """The same of what was written off: what is credited was never owed, and so is no loss."""
+    part = min(beyond, settled(standing.invoice, Kind.WRITE_OFF))
+    if part > 0:
+        _book(Kind.WRITE_OFF, -part, invoice=standing.invoice, by=by, reason=reason)
+    return max(part, ZERO)
+
+
+@transaction.atomic
+def refund(
+    payment: Payment, amount: Decimal, *, by: str = "", reason: str = ""
+) -> PaymentAllocation:
+    """Note that `amount` of a payment was sent back. Raises InvoicingError for more than is left of
+    it: release or credit what it is allocated to first."""
+    held = _lock_payment(payment)
+    _whole_cents(amount)
+    if amount > (left := remainder(held)):
+        raise InvoicingError(
+            f"{render_amount(left)} of the payment is left, not {amount}: credit the invoice first"
+        )
+    return _book(Kind.REFUND, amount, payment=held, by=by, reason=reason)
+
+
+@transaction.atomic
+def charge_back(payment: Payment, *, by: str = "", reason: str = "") -> PaymentAllocation | None:
+    """The bank or the card took a payment back: what it paid is open again. None where nothing of
+    it is left to take."""
+    numbers = payment.allocations.filter(invoice__isnull=False).values_list("invoice", flat=True)
+    standings = list(
+        InvoiceStanding.objects.select_for_update()
+        .filter(invoice__in=sorted(set(numbers)))
+        .order_by("pk")
+    )
+    held = _lock_payment(payment)
+    for standing in standings:
+        part = _allocated(held, standing.invoice)
+        if part > 0:
+            _release(held, standing, part, by=by, reason=reason)
+            restand(standing, by=by, reason=reason or "charged back")
+    left = remainder(held)
+    if left <= 0:
+        return None
+    return _book(Kind.CHARGEBACK, left, payment=held, by=by, reason=reason)
+
+
+@transaction.atomic
+def write_off(
+    invoice: Invoice, amount: Decimal | None = None, *, by: str, reason: str
+) -> PaymentAllocation:
+    """Give up `amount` of what is open, by default all. It stays on the invoice, as a loss. Raises
+    InvoicingError for more."""
+    standing = lock_standing(invoice)
+    amount = standing.balance if amount is None else amount
+    _whole_cents(amount)
+    if amount > standing.balance:
+        raise InvoicingError(
+            f"{render_amount(standing.balance)} of {invoice} is open, not {amount}"
+        )
+    row = _book(Kind.WRITE_OFF, amount, invoice=invoice, by=by, reason=reason)
+    restand(standing, by=by, reason=reason)
+    return row
+
+
+def _allocated(payment: Payment, invoice: Invoice) -> Decimal:
+    return added_up(PaymentAllocation.objects.filter(payment=payment, invoice=invoice))
+
+
+def _release(
+    payment: Payment, standing: InvoiceStanding, amount: Decimal, *, by: str, reason: str
+) -> PaymentAllocation:
+    _whole_cents(amount)
+    if amount > (got := _allocated(payment, standing.invoice)):
+        raise InvoicingError(f"{standing.invoice} got {render_amount(got)} of it, not {amount}")
+    return _book(
+        Kind.RELEASE, -amount, payment=payment, invoice=standing.invoice, by=by, reason=reason
+    )
+
+
+def _lock_payment(payment: Payment) -> Payment:
+    return Payment.objects.select_for_update().get(pk=payment.pk)
+
+
+def _whole_cents(amount: Decimal) -> None:
+    if not amount.is_finite() or amount <= 0 or amount != round(amount, 2):
+        raise InvoicingError(f"{amount} is no amount: above 0, in whole cents")
+
+
+def _book(
+    kind: str,
+    amount: Decimal,
+    *,
+    payment: Payment | None = None,
+    invoice: Invoice | None = None,
+    by: str = "",
+    reason: str = "",
+) -> PaymentAllocation:
+    refuse_locked(timezone.now(), "an entry")
+    return PaymentAllocation.objects.create(
+        kind=kind,
+        amount=amount,
+        payment=payment,
+        invoice=invoice,
+        actor=by,
+        reason=reason[:300],
+    )

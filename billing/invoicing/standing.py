@@ -1,0 +1,121 @@
+"""Where an invoice stands: what of it is settled, from its allocations and events alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from billing.models import Invoice, InvoiceEvent, InvoiceStanding, PaymentAllocation
+
+ZERO = Decimal("0.00")
+State = InvoiceStanding.State
+
+
+class Stand(NamedTuple):
+    """The state and balance that allocations and events add up to."""
+
+    state: str
+    balance: Decimal
+
+
+def added_up(rows: QuerySet[Any], name: str = "amount") -> Decimal:
+    """The sum of a column of amounts. Not by the database, because SQLite adds up floats."""
+    return sum(rows.order_by().values_list(name, flat=True), start=ZERO)
+
+
+def settled(invoice: Invoice, *kinds: str) -> Decimal:
+    """What allocations (of some kinds) have settled of an invoice."""
+    rows = PaymentAllocation.objects.filter(invoice=invoice)
+    if kinds:
+        rows = rows.filter(kind__in=kinds)
+    return added_up(rows)
+
+
+def stand_of(invoice: Invoice) -> Stand:
+    """Where an invoice stands by the rows."""
+    kind = PaymentAllocation.Kind
+    balance = invoice.due - settled(invoice)
+    if invoice.events.filter(kind=InvoiceEvent.Kind.VOIDED).exists():
+        return Stand(State.VOIDED, balance)
+    if balance < 0:
+        return Stand(State.IN_FAVOUR, balance)
+    if balance == 0:
+        return Stand(State.WRITTEN_OFF if settled(invoice, kind.WRITE_OFF) else State.PAID, balance)
+    return Stand(State.PARTIALLY_PAID if balance < invoice.due else State.OPEN, balance)
+
+
+def lock_standing(invoice: Invoice) -> InvoiceStanding:
+    """The standing, locked: whoever settles an invoice waits for each other."""
+    return InvoiceStanding.objects.select_for_update().get(invoice=invoice.pk)
+
+
+def begin_standing(invoice: Invoice, due_at: datetime) -> InvoiceStanding:
+    """The standing of an invoice that was finalized this moment."""
+    state, balance = stand_of(invoice)
+    return InvoiceStanding.objects.create(
+        invoice=invoice, state=state, balance=balance, due_at=due_at
+    )
+
+
+_TOLD = {
+    State.PAID: InvoiceEvent.Kind.PAID,
+    State.PARTIALLY_PAID: InvoiceEvent.Kind.PARTIALLY_PAID,
+    State.OPEN: InvoiceEvent.Kind.REOPENED,
+    State.WRITTEN_OFF: InvoiceEvent.Kind.WRITTEN_OFF,
+}
+
+
+def restand(
+    standing: InvoiceStanding, *, by: str, reason: str, now: datetime | None = None
+) -> InvoiceStanding:
+    """Add up an invoice's allocations again, and note what it has become. Its standing is
+    locked."""
+    before = standing.state
+    standing.state, standing.balance = stand_of(standing.invoice)
+    standing.is_overdue = standing.is_overdue and standing.balance > 0
+    standing.save()
+    if standing.state != before and standing.state in _TOLD:
+        InvoiceEvent.objects.create(
+            invoice=standing.invoice,
+            kind=_TOLD[State(standing.state)],
+            at=now or timezone.now(),
+            actor=by,
+            reason=reason[:300],
+        )
+    return standing
+
+
+def carry_over(invoice: Invoice, *, by: str = "") -> Decimal:
+    """Settle an open invoice with what earlier ones owe the tenant. Answers how much.
+
+    Inside a transaction that holds the tenant's cursor.
+    """
+    mine = lock_standing(invoice)
+    in_favour = (
+        InvoiceStanding.objects.select_for_update()
+        .filter(invoice__tenant=invoice.tenant_id, balance__lt=0)
+        .exclude(invoice=invoice)
+        .order_by("pk")
+    )
+    carried = ZERO
+    for theirs in in_favour:
+        part = min(mine.balance - carried, -theirs.balance)
+        if part <= 0:
+            break
+        for target, amount in ((theirs.invoice, -part), (invoice, part)):
+            PaymentAllocation.objects.create(
+                kind=PaymentAllocation.Kind.CARRY,
+                invoice=target,
+                amount=amount,
+                actor=by,
+                reason=f"{theirs.invoice} → {invoice}",
+            )
+        restand(theirs, by=by, reason=f"carried to {invoice}")
+        carried += part
+    if carried:
+        restand(mine, by=by, reason="settled by what was in the customer's favour")
+    return carried

@@ -1,0 +1,108 @@
+"""The usage an invoice is made of: of its period from the rollups, and what came late from the
+ledger.
+
+**Each unit on one invoice.** Positions of a tenant's account follow the order of commits. Whoever
+finalizes holds the account: what is posted by then is up to position L, and what comes later is
+beyond it. The invoice bills the hours of its period up to L. What the next one finds beyond L of
+hours before its own is late, and nothing else is. So the cursor (hours before `usage_until`,
+positions up to `position`) says what is billed, with no list of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import NamedTuple
+
+from django.db.models import Sum
+
+from billing.models import Invoice, LedgerEntry, UsageRollup
+from billing.rating.invoice import Usage
+from billing.rating.periods import Period
+from billing.rating.segments import Segment, hours_paid
+
+#: Metric, channel and reason.
+Place = tuple[str, str, str]
+
+
+class Late(NamedTuple):
+    """Units that were posted after the invoice of their hour."""
+
+    hour: datetime
+    metric: str
+    channel: str
+    reason: str
+    units: int
+
+
+def hours_of(invoice: Invoice) -> tuple[datetime, datetime]:
+    """The half-open range of hours that a regular invoice is for."""
+    if invoice.usage_from is None or invoice.usage_until is None:
+        raise ValueError(f"{invoice} is for no hours")
+    return invoice.usage_from, invoice.usage_until
+
+
+def stretches(
+    invoice: Invoice, period: Period, segments: Sequence[Segment]
+) -> list[tuple[datetime, datetime]]:
+    """Half-open ranges that cover the hours of an invoice, none of which two segments share."""
+    first, end = hours_of(invoice)
+    edges = {first, end}
+    for start, until in hours_paid(period, segments):
+        edges |= {at for at in (start, until) if first < at < end}
+    instants = sorted(edges)
+    return list(pairwise(instants))
+
+
+def usage_of(tenant_id: int, ranges: Iterable[tuple[datetime, datetime]]) -> list[Usage]:
+    """What a tenant used in ranges of hours, each summed: rating needs no finer cut."""
+    found = []
+    for start, end in ranges:
+        rows = (
+            UsageRollup.objects.filter(tenant=tenant_id, hour__gte=start, hour__lt=end)
+            .order_by()
+            .values_list("metric", "channel", "zero_rated")
+            .annotate(total=Sum("units"))
+        )
+        found += [Usage(start, metric, channel, why, int(n)) for metric, channel, why, n in rows]
+    return found
+
+
+def late_usage(tenant_id: int, *, after: int, upto: int, before: datetime) -> list[Late]:
+    """Entries at positions `(after, upto]` of hours before `before`, summed by hour."""
+    rows = (
+        LedgerEntry.objects.filter(
+            account=tenant_id, position__gt=after, position__lte=upto, hour__lt=before
+        )
+        .order_by()
+        .values_list("hour", "metric", "channel", "zero_rated")
+        .annotate(total=Sum("units"))
+    )
+    return sorted(
+        Late(hour, metric, channel, reason, int(units))
+        for hour, metric, channel, reason, units in rows
+    )
+
+
+def less(
+    usage: Iterable[Usage], late: Iterable[Late], ranges: Sequence[tuple[datetime, datetime]]
+) -> list[Usage]:
+    """`usage`, which is summed by `ranges`, without what came late."""
+    off: Counter[tuple[datetime, str, str, str]] = Counter()
+    for row in late:
+        start = next(start for start, end in ranges if start <= row.hour < end)
+        off[start, row.metric, row.channel, row.reason] += row.units
+    return [row._replace(units=row.units - off[row[:4]]) for row in usage]
+
+
+def by_place(late: Iterable[Late]) -> list[dict[str, str | int]]:
+    """Late units by what they were, as the sources of a line."""
+    sums: dict[Place, int] = defaultdict(int)
+    for row in late:
+        sums[row.metric, row.channel, row.reason] += row.units
+    return [
+        {"metric": metric, "channel": channel, "reason": reason, "units": units, "weight": "1"}
+        for (metric, channel, reason), units in sorted(sums.items())
+    ]
