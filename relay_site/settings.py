@@ -289,6 +289,11 @@ CELERY_BEAT_SCHEDULE |= {
         ("dunning", "dun", 3600.0),
     )
 }
+CELERY_BEAT_SCHEDULE["gap-credits"] = {
+    "task": "gateway.tasks.credit_gaps",
+    "schedule": 3_600.0,
+    "options": {"expires": 3_600.0},
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 

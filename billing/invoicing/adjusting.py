@@ -60,13 +60,20 @@ def propose(
 
 
 def propose_sla_credit(
-    tenant: Tenant, start: datetime, end: datetime, *, reason: str, origin: str
+    tenant: Tenant,
+    start: datetime,
+    end: datetime,
+    *,
+    reason: str,
+    origin: str,
+    what: str = "",
 ) -> Adjustment | None:
     """Propose a credit for `[start, end)`, in which the tenant was not served or served stale data:
     the fee of that time, `RELAY_SLA_FACTOR` times, at most the fee of the period. None where it
     comes to nothing: no terms, a trial, no fee.
 
-    Called by whoever keeps the gap ledger; `origin` names its row, so calling again is harmless.
+    Called by whoever reads the gap ledger; `origin` names what it found, so calling again is
+    harmless. `what` is printed where the time is not one stretch.
     """
     terms = book().load([tenant])
     period = terms.period_of(tenant, start)
@@ -85,7 +92,11 @@ def propose_sla_credit(
         tenant,
         -amount,
         code="sla-credit",
-        name=f"Service credit for {start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC",
+        name=(
+            f"Service credit, {start:%Y-%m-%d %H:%M} UTC: {what}"
+            if what
+            else f"Service credit for {start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC"
+        ),
         source=Source.SLA_GAP,
         reason=reason,
         origin=origin[:80],
