@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.invoicing.schedule import REMIND, Step, read_schedule
-from billing.invoicing.sending import remind_on_commit
+from billing.invoicing.sending import remind_on_commit, tell
 from billing.invoicing.standing import lock_standing
 from billing.models import InvoiceEvent, InvoiceStanding
 from tenants import services
@@ -39,6 +39,7 @@ def mark_overdue(now: datetime | None = None) -> int:
                 once="overdue",
                 defaults={"kind": InvoiceEvent.Kind.OVERDUE, "at": at},
             )
+            tell(locked.invoice, "invoice.overdue")
             marked += 1
     return marked
 

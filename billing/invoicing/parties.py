@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 
 from billing.models import Seller
-from billing.rating.invoice import NO_TAX, Tax
+from billing.rating.invoice import Tax
 from tenants.models import Tenant
+from tenants.people.selectors import billing_identity
 
 _SELLER = (
     *("name", "address", "tax_id", "email", "website", "payment_instructions", "footer"),
@@ -28,30 +28,24 @@ def seller_copy(row: Seller) -> dict[str, Any]:
 
 
 def buyer_copy(tenant: Tenant) -> dict[str, Any]:
-    """What an invoice keeps of the tenant's billing profile; without one, its name."""
-    profile: Any = getattr(tenant, "billing_profile", None)
-    if profile is None:
-        return {"name": tenant.name, "address": "", "country": "", "tax_id": "", "email": ""}
-    town = " ".join(filter(None, (profile.postal_code, profile.city)))
-    lines = (profile.address_line1, profile.address_line2, town, profile.region)
+    """What an invoice keeps of whom it is for; `email` are addresses with commas between."""
+    identity = billing_identity(tenant)
     return {
-        "name": profile.legal_name,
-        "address": "\n".join(filter(None, lines)),
-        "country": profile.country,
-        "tax_id": profile.tax_id,
-        "email": profile.invoice_email,
+        "name": identity.legal_name,
+        "address": "\n".join(identity.address),
+        "country": identity.country,
+        "tax_id": identity.tax_id,
+        "email": ", ".join(identity.invoice_emails),
     }
 
 
 def tax_of(tenant: Tenant) -> Tax:
     """The tax on what this tenant buys."""
-    profile: Any = getattr(tenant, "billing_profile", None)
-    if profile is None:
-        return NO_TAX
+    identity = billing_identity(tenant)
     return Tax(
-        name=profile.tax_name,
-        percent=Decimal(profile.tax_percent),
-        reverse_charge=profile.reverse_charge_text,
+        name=identity.tax_name,
+        percent=identity.tax_percent,
+        reverse_charge=identity.reverse_charge_text,
     )
 
 

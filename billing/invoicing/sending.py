@@ -16,6 +16,8 @@ from billing.invoicing.errors import InvoicingError
 from billing.invoicing.standing import lock_standing
 from billing.models import Invoice, InvoiceEvent, InvoiceStanding
 from billing.rating.money import render_amount
+from tenants.notices.services import notify
+from tenants.people.selectors import billing_identity
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +34,8 @@ def send(
     at = now or timezone.now()
     if not invoice.is_finalized:
         raise InvoicingError(f"{invoice} is a draft: finalize it first")
-    address = address_of(invoice)
-    if not address:
+    addresses = addresses_of(invoice)
+    if not addresses:
         raise InvoicingError(f"{invoice.tenant} has no invoice e-mail in its billing profile")
     with transaction.atomic():
         standing = lock_standing(invoice)
@@ -45,7 +47,7 @@ def send(
         standing.sending_since = at
         standing.save(update_fields=["sending_since"])
     try:
-        _message(invoice, address).send()
+        _message(invoice, addresses).send()
     except OSError:
         InvoiceStanding.objects.filter(pk=standing.pk).update(sending_since=None)
         raise
@@ -57,13 +59,32 @@ def send(
         InvoiceEvent.objects.create(
             invoice=invoice, kind=kind.SENT if is_first else kind.RESENT, at=at, actor=by
         )
+        tell(invoice, "invoice.sent")
     return True
 
 
-def address_of(invoice: Invoice) -> str:
+def tell(invoice: Invoice, kind: str) -> None:
+    """Tell the tenant's webhooks, once; mail of invoices has them attached, and is ours."""
+    due = invoice.due_at
+    notify(
+        tenant=invoice.tenant,
+        kind=kind,
+        payload={
+            "number": invoice.number,
+            "total": render_amount(invoice.total),
+            "due": render_amount(invoice.due),
+            "currency": invoice.currency,
+            "due_on": f"{due:%Y-%m-%d}" if due is not None else "",
+        },
+        dedupe=f"{kind}:{invoice.number}",
+        to=(),
+    )
+
+
+def addresses_of(invoice: Invoice) -> list[str]:
     """Where it goes: what the tenant's profile says now, else what it said then."""
-    profile = getattr(invoice.tenant, "billing_profile", None)
-    return getattr(profile, "invoice_email", "") or invoice.buyer.get("email", "")
+    now = list(billing_identity(invoice.tenant).invoice_emails)
+    return now or [each for each in invoice.buyer.get("email", "").split(", ") if each]
 
 
 def send_due(now: datetime | None = None) -> int:
@@ -76,7 +97,7 @@ def send_due(now: datetime | None = None) -> int:
     )
     rows = waiting.exclude(sending_since__gt=at - CLAIM).select_related("invoice__tenant")
     for standing in rows.order_by("pk").iterator():
-        if not address_of(standing.invoice):
+        if not addresses_of(standing.invoice):
             continue  # its page says so; the address may come later
         try:
             sent += send(standing.invoice, now=at)
@@ -85,14 +106,14 @@ def send_due(now: datetime | None = None) -> int:
     return sent
 
 
-def _message(invoice: Invoice, address: str) -> EmailMessage:
+def _message(invoice: Invoice, addresses: list[str]) -> EmailMessage:
     seller = invoice.seller.get("name", "")
     due = f", due on {invoice.due_at:%Y-%m-%d}" if invoice.due > 0 else ""
     message = EmailMessage(
         subject=f"Invoice {invoice.number} from {seller}".replace("\n", " "),
         body=f"{invoice.buyer.get('name', '')},\n\nattached is invoice {invoice.number} over "
         f"{render_amount(invoice.due)} {invoice.currency}{due}.\n\n{seller}\n",
-        to=[address],
+        to=addresses,
         reply_to=[email] if (email := invoice.seller.get("email")) else None,
     )
     pdf = bytes(document(invoice, "pdf").body)
@@ -104,11 +125,11 @@ def remind_on_commit(invoice: Invoice, balance: Decimal) -> None:
     """Mail a reminder once the transaction has noted it."""
 
     def mail() -> None:
-        address = address_of(invoice)
-        if not address:
+        addresses = addresses_of(invoice)
+        if not addresses:
             log.warning("reminder_without_address", invoice=invoice.pk)
             return
-        message = _message(invoice, address)
+        message = _message(invoice, addresses)
         message.subject = f"Reminder: invoice {invoice.number} is overdue"
         message.body = (
             f"{invoice.buyer.get('name', '')},\n\nof invoice {invoice.number}, due on "

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from billing.invoicing.sheet import Row, Sheet, money, number, sheet_of
 from billing.models import Invoice, Seller
 from billing.rating.prices import Graduated, Tier
 from billing.rating.segments import PlanSpan
-from tenants.models import APIKey, Tenant
+from tenants.models import APIKey, BillingProfile
 from tests.billing.invoicing.books import NOVEMBER, OCTOBER, PlainBook, growth, use
 from tests.tenants.cast import Cast
 
@@ -28,28 +27,23 @@ CHANGED = datetime(2026, 10, 11, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def invoice(cast: Cast, key: APIKey, book: PlainBook, monkeypatch: pytest.MonkeyPatch) -> Invoice:
+def invoice(cast: Cast, key: APIKey, book: PlainBook) -> Invoice:
     """A change of plan, tiers, and a customer abroad who owes the tax."""
     small = growth()
     tiers = Graduated((Tier(100, Decimal("0.10")), Tier(None, Decimal("0.05"))))
     meter = replace(small.meters[0], pricing=tiers)
     large = replace(small, code="scale", name="Scale", fee=Decimal(310), meters=(meter,))
     book.plans = [PlanSpan(small, OCTOBER, CHANGED), PlanSpan(large, CHANGED)]
-    profile = SimpleNamespace(
+    BillingProfile.objects.create(
+        tenant=cast.acme,
         legal_name="Acme <b>Łódź</b>",
         address_line1="ul. Piotrkowska 12",
-        address_line2="",
         postal_code="90-001",
         city="Łódź",
-        region="",
         country="PL",
         tax_id="PL123",
-        tax_name="",
-        tax_percent=Decimal(0),
         reverse_charge_text="Reverse charge: the customer owes the tax.",
-        invoice_email="",
     )
-    monkeypatch.setattr(Tenant, "billing_profile", profile, raising=False)
     Seller.objects.create(
         name="Relay Works", payment_instructions="IBAN DE00", address="Street 1\nBerlin"
     )
