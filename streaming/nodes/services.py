@@ -9,8 +9,7 @@ from streaming import sessions
 from streaming.bus import keys
 from streaming.nodes import live, selectors
 from streaming.nodes.models import UpstreamNode
-from streaming.upstream.build import named
-from streaming.upstream.spec import UpstreamSpec, parse_upstreams
+from streaming.upstream.spec import UpstreamSpec, named, parse_upstreams
 
 log = structlog.get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from streaming.upstream.budget import PublicBudget
@@ -12,20 +12,7 @@ from streaming.upstream.sources.base import Source
 from streaming.upstream.sources.nodes import NODE_FILES, NodeLink, NodesSource
 from streaming.upstream.sources.polled import PolledSource
 from streaming.upstream.sources.public import PublicSource
-from streaming.upstream.spec import UpstreamKind, UpstreamSpec
-
-NODE_UPSTREAMS = frozenset({UpstreamKind.NODE, UpstreamKind.GATEWAY})
-
-
-def named(specs: Sequence[UpstreamSpec]) -> dict[str, UpstreamSpec]:
-    """The upstreams of a list by names made of their places in it, the same in every worker."""
-    names: dict[str, UpstreamSpec] = {}
-    nodes = [spec for spec in specs if spec.kind in NODE_UPSTREAMS]
-    for number, spec in enumerate(nodes):
-        names[f"{spec.kind}{number}"] = spec
-    for number, spec in enumerate(spec for spec in specs if spec.kind is UpstreamKind.PUBLIC):
-        names[f"public{number}"] = spec
-    return names
+from streaming.upstream.spec import NODE_UPSTREAMS, UpstreamKind, UpstreamSpec
 
 
 class Upstreams:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -167,3 +168,17 @@ def _info_url(base: str | None) -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"info must be an http(s) URL, not {without_secrets(base)!r}")
     return base if parts.path.rstrip("/").endswith("/info") else base.rstrip("/") + "/info"
+
+
+NODE_UPSTREAMS = frozenset({UpstreamKind.NODE, UpstreamKind.GATEWAY})
+
+
+def named(specs: Sequence[UpstreamSpec]) -> dict[str, UpstreamSpec]:
+    """The upstreams of a list by names made of their places in it, the same in every worker."""
+    names: dict[str, UpstreamSpec] = {}
+    nodes = [spec for spec in specs if spec.kind in NODE_UPSTREAMS]
+    for number, spec in enumerate(nodes):
+        names[f"{spec.kind}{number}"] = spec
+    for number, spec in enumerate(spec for spec in specs if spec.kind is UpstreamKind.PUBLIC):
+        names[f"public{number}"] = spec
+    return names

@@ -13,9 +13,9 @@ from django.db import InterfaceError, OperationalError
 from streaming.core.envelope import Envelope, Role
 from streaming.core.topic import Kind, Topic
 from streaming.nodes.follow import NothingKnown, Rows, Specs
-from streaming.upstream.build import Upstreams, named
+from streaming.upstream.build import Upstreams
 from streaming.upstream.sources.public import PublicSource
-from streaming.upstream.spec import UpstreamSpec, parse_upstreams
+from streaming.upstream.spec import UpstreamSpec, named, parse_upstreams
 from tests.core.node_events import fill, line
 from tests.streaming.node_lines import BY_BLOCK, FILLS, NodeDirectory
 
