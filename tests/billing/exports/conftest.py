@@ -12,7 +12,7 @@ from billing.invoicing import terms_port
 from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.models import Invoice
 from tenants.models import Tenant
-from tests.billing.invoicing.books import DECEMBER, PlainBook
+from tests.billing.invoicing.books import DECEMBER, NOVEMBER, PlainBook
 from tests.tenants.cast import Cast
 
 GRACE = timedelta(hours=72)
@@ -51,3 +51,10 @@ def invoices(cast: Cast, book: WalletBook) -> list[Invoice]:
     """Acme's of October and November, of 49.00 each; another tenant has two as well."""
     close(DECEMBER)
     return list(Invoice.objects.filter(tenant=cast.acme).order_by("period_start"))
+
+
+@pytest.fixture
+def october(cast: Cast, book: WalletBook) -> Invoice:
+    """Acme's of October alone, issued before now: nothing was booked before it."""
+    close(NOVEMBER)
+    return Invoice.objects.get(tenant=cast.acme)
