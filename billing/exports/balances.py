@@ -36,11 +36,13 @@ class Open(NamedTuple):
 
 
 def open_at(at: datetime, tenant: int | None = None) -> Iterator[Open]:
-    """The invoices that were finalized before `at` and not settled by what was booked before it,
-    by number. A credit note settles when it is issued."""
+    """The invoices that were issued before `at` and not settled by what was booked before it, by
+    number. A credit note settles when it is issued; what was booked of an invoice that is dated
+    after `at` is in the customer's favour until then."""
     mine = {} if tenant is None else {"tenant": tenant}
-    found = Invoice.objects.filter(finalized_at__lt=at, **mine)
-    for page in pages(found, ("number",), ("pk", "tenant__slug", "due_at", "due"), size=_PAGE):
+    found = Invoice.objects.filter(number__isnull=False, **mine)
+    read = ("pk", "tenant__slug", "finalized_at", "due_at", "due")
+    for page in pages(found, ("number",), read, size=_PAGE):
         settled: dict[int, Decimal] = defaultdict(lambda: ZERO)
         allocations = PaymentAllocation.objects.filter(invoice__in=[row[1] for row in page]).filter(
             Q(credit_note__issued_at__lt=at, kind=PaymentAllocation.Kind.CREDIT)
@@ -48,8 +50,8 @@ def open_at(at: datetime, tenant: int | None = None) -> Iterator[Open]:
         )
         for invoice, amount in allocations.order_by().values_list("invoice", "amount"):
             settled[invoice] += amount
-        for name, pk, slug, due_at, due in page:
-            if balance := due - settled[pk]:
+        for name, pk, slug, issued_at, due_at, due in page:
+            if balance := (due if issued_at < at else ZERO) - settled[pk]:
                 yield Open(name, slug, due_at, balance)
 
 

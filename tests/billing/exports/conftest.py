@@ -11,7 +11,8 @@ import pytest
 from billing.invoicing import terms_port
 from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.models import Invoice
-from tenants.models import Tenant
+from tenants import services
+from tenants.models import APIKey, Tenant
 from tests.billing.invoicing.books import DECEMBER, NOVEMBER, PlainBook
 from tests.tenants.cast import Cast
 
@@ -58,3 +59,8 @@ def october(cast: Cast, book: WalletBook) -> Invoice:
     """Acme's of October alone, issued before now: nothing was booked before it."""
     close(NOVEMBER)
     return Invoice.objects.get(tenant=cast.acme)
+
+
+@pytest.fixture
+def key(cast: Cast) -> APIKey:
+    return services.issue_key(tenant=cast.acme, name="bot").key
