@@ -62,12 +62,15 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         """Raises CommandError with code 1 for a difference, 2 for a file."""
+        began = time.monotonic()
         files = self._files(period, out, what)
         # One moment for all files: a payment that comes in meanwhile is in none of them.
         with transaction.atomic():
             for name, path in files.items():
                 if name != "summary":
                     self._write(path, catalogue.export(name, period), name)
+            if time.monotonic() - began >= TELL_EVERY_S:
+                print(f"checking that {period} ties together", file=sys.stderr, flush=True)
             found = list(summary.checks(period, with_ledger=not skip_ledger))
         if "summary" in files:
             rows = (summary.row_of(period, check) for check in found)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from billing.catalogue import wallet
 from billing.exports import balances, catalogue, journal, summary
-from billing.exports.accounts import Account, movements
+from billing.exports.accounts import Account, movements, revenue_account
 from billing.exports.scope import Scope
 from billing.invoicing import adjusting, crediting, draft, finalize, parties, payments
 from billing.invoicing.errors import InvoicingError
@@ -174,3 +174,8 @@ def test_tax_and_revenue_are_where_they_belong(cast: Cast, book: object, monkeyp
     rows = list(catalogue.EXPORTS["tax_summary"].rows(ALL))
     # Acme's was credited; the other tenant's is left.
     assert [row[4:7] for row in rows] == [(3, Decimal("49.00"), Decimal("9.80"))]
+
+
+def test_late_usage_is_usage() -> None:
+    assert revenue_account("adjustment", draft.LATE_USAGE) is Account.USAGE
+    assert revenue_account("adjustment", "sla-credit") is Account.ONE_OFF
