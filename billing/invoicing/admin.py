@@ -16,6 +16,8 @@ from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
+from billing.exports import invoices as invoice_export
+from billing.exports.pages import ExportingAdmin, FinancePages
 from billing.invoicing import crediting, draft, finalize, payments, sending
 from billing.invoicing.asking import ask
 from billing.invoicing.documents import document, render_html, render_pdf
@@ -100,7 +102,7 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 @admin.register(Invoice)
-class InvoiceAdmin(ReadOnlyAdmin):
+class InvoiceAdmin(ExportingAdmin, FinancePages, ReadOnlyAdmin):
     """Drafts and invoices. Who may "change" them may finalize, send, credit and record payments;
     their content nobody changes."""
 
@@ -117,8 +119,10 @@ class InvoiceAdmin(ReadOnlyAdmin):
     inlines = (LineInline, EventInline, AllocationInline, CreditNoteInline)
     actions = (
         *("refresh", "finalize", "send", "record_payment"),
-        *("credit", "void", "write_off", "discard"),
+        *("credit", "void", "write_off", "discard", "export"),
     )
+    export_name, export_columns = "invoices", invoice_export.COLUMNS
+    export_rows = staticmethod(invoice_export.rows_of)
     readonly_fields = ("documents_shown",)
     fieldsets = (
         (None, {"fields": ("number", "tenant", "kind", "state", "documents_shown")}),

@@ -11,6 +11,9 @@ from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from billing.exports import credit_notes as credit_export
+from billing.exports import payments as payment_export
+from billing.exports.pages import ExportingAdmin
 from billing.invoicing import adjusting, crediting, draft, locks, payments
 from billing.invoicing.admin import AllocationInline, ReadOnlyInline
 from billing.invoicing.asking import ask
@@ -38,7 +41,7 @@ class CreditNoteLineInline(ReadOnlyInline):
 
 
 @admin.register(CreditNote)
-class CreditNoteAdmin(ReadOnlyAdmin):
+class CreditNoteAdmin(ExportingAdmin, ReadOnlyAdmin):
     """Credit notes; those that wait are approved here, by somebody else than who asked."""
 
     list_display = ("number", "invoice", "state", "total", "reason", "requested_by", "approved_by")
@@ -46,7 +49,9 @@ class CreditNoteAdmin(ReadOnlyAdmin):
     list_select_related = ("invoice",)
     search_fields = ("number", "invoice__number", "invoice__tenant__name")
     inlines = (CreditNoteLineInline,)
-    actions = ("approve", "reject")
+    actions = ("approve", "reject", "export")
+    export_name, export_columns = "credit_notes", credit_export.COLUMNS
+    export_rows = staticmethod(credit_export.rows_of)
 
     def has_book_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Who may change credit notes may approve them."""
@@ -78,7 +83,7 @@ class CreditNoteAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Payment)
-class PaymentAdmin(ReadOnlyAdmin):
+class PaymentAdmin(ExportingAdmin, ReadOnlyAdmin):
     """Payments and what they were for. They are recorded on the page of an invoice."""
 
     list_display = ("received_at", "tenant", "amount", "method", "reference", "left", "recorded_by")
@@ -87,7 +92,9 @@ class PaymentAdmin(ReadOnlyAdmin):
     search_fields = ("reference", "tenant__name", "tenant__slug")
     date_hierarchy = "received_at"
     inlines = (AllocationInline,)
-    actions = ("allocate", "refund", "charge_back")
+    actions = ("allocate", "refund", "charge_back", "export")
+    export_name, export_columns = "payments", payment_export.COLUMNS
+    export_rows = staticmethod(payment_export.rows_of)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Payment]:
         return super().get_queryset(request).prefetch_related("allocations")

@@ -35,15 +35,20 @@ def reconcile_invoices(start: date = date.min, end: date = date.max) -> Iterator
     if end < date.max:
         rows = rows.filter(period_end__lt=datetime(end.year, end.month, end.day, tzinfo=UTC))
     for invoice in rows.iterator(chunk_size=500):
-        if not adds_up(invoice):
-            yield Difference("invoice", str(invoice), "sums or hash are not those of its lines")
-        lines = list(invoice.lines.order_by("place"))
-        if invoice.kind == Invoice.Kind.REGULAR:
-            yield from _usage(invoice, lines)
-        yield from _late(invoice, lines)
-        yield from _standing(invoice)
+        yield from reconcile_invoice(invoice)
     yield from _positions()
     yield from _numbers()
+
+
+def reconcile_invoice(invoice: Invoice) -> Iterator[Difference]:
+    """The differences of one finalized invoice: its sums and hash, its usage, where it stands."""
+    if not adds_up(invoice):
+        yield Difference("invoice", str(invoice), "sums or hash are not those of its lines")
+    lines = list(invoice.lines.order_by("place"))
+    if invoice.kind == Invoice.Kind.REGULAR:
+        yield from _usage(invoice, lines)
+    yield from _late(invoice, lines)
+    yield from _standing(invoice)
 
 
 def _told(lines: list[dict[str, Any]]) -> Counter[Place]:

@@ -1,0 +1,1 @@
+"""What finance takes out: tables of a period as CSV, the journal, and what ties them together."""
