@@ -24,10 +24,11 @@ from billing.models import (
     UsageBatch,
     UsageRollup,
 )
+from billing.payments import admin as payments_admin
 from billing.read_only import ReadOnlyAdmin
 from tenants.models import APIKey
 
-__all__ = ["ReadOnlyAdmin", "catalogue_admin", "invoice_admin", "money_admin"]
+__all__ = ["ReadOnlyAdmin", "catalogue_admin", "invoice_admin", "money_admin", "payments_admin"]
 
 
 class OfKeyAdmin(ReadOnlyAdmin):

@@ -13,6 +13,8 @@ from billing.invoicing import closing, dunning, sending
 from billing.metering import chain, coins, ingest, retention
 from billing.metering.batch import BatchId
 from billing.metering.doorbell import acknowledge
+from billing.payments import charging, events
+from billing.payments.chosen import provider
 
 #: Of the 240 s that Celery gives a task. What is not done by then the next turn does.
 LIMIT_S = 180.0
@@ -89,3 +91,15 @@ def dun() -> None:
     """Note which invoices are overdue, and take the steps of the dunning schedule."""
     dunning.mark_overdue()
     dunning.dun()
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def charge_invoices() -> None:
+    """Charge what is due to be, and ask what became of what was."""
+    charging.run_due(provider(), limit_s=LIMIT_S)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def process_payment_events() -> None:
+    """Process the webhooks of the payment provider, and book refunds that wait."""
+    events.process_due(provider(), limit_s=LIMIT_S)

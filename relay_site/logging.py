@@ -22,9 +22,14 @@ import structlog
 KEY = re.compile(r"hlr(_|%5[Ff])(live|test)(?:_|%5[Ff])[0-9A-Za-z]{12,}")
 
 
+#: Stripe's: keys and the secrets of its webhooks.
+STRIPE_SECRET = re.compile(r"\b([sr]k_(?:live|test)_|whsec_)[0-9A-Za-z+/=_]{8,}")
+
+
 def redact(text: str) -> str:
-    """`text` with every API key cut down to its environment: `hlr_live_…`."""
-    return KEY.sub(r"hlr_\2_…", text) if "hlr" in text else text
+    """`text` with every API key cut down to its environment: `hlr_live_…`; Stripe's as well."""
+    text = KEY.sub(r"hlr_\2_…", text) if "hlr" in text else text
+    return STRIPE_SECRET.sub(r"\1…", text) if "k_" in text or "whsec_" in text else text
 
 
 def redact_line(_logger: Any, _method: str, line: str) -> str:
@@ -90,6 +95,9 @@ def logging_config(*, is_production: bool, level: str) -> dict[str, Any]:
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
             "daphne": {"level": level},
+            # Requests and answers, with what is in them.
+            "stripe": {"level": "WARNING"},
+            "urllib3": {"level": "WARNING"},
             "asyncio": {"level": "WARNING"},
             "hypothesis": {"level": "WARNING"},
         },

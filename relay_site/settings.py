@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from billing.invoicing.schedule import read_prefix, read_schedule
+from billing.payments.readiness import stripe_problems
 from relay_site import redis_urls
 from relay_site.environment import Environment
 from relay_site.logging import logging_config
@@ -117,6 +118,19 @@ for _name, _read in (
         _read()
     except ValueError as _error:
         env.problems.append(f"{_name}: {_error}")
+#: Who takes payments: nobody, they are recorded by hand; or Stripe. STRIPE_API_BASE is for tests.
+RELAY_PAYMENTS = env.choice("RELAY_PAYMENTS", of=("manual", "stripe"), default="manual")
+STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY")
+STRIPE_WEBHOOK_SECRET = env.text("STRIPE_WEBHOOK_SECRET")
+STRIPE_API_BASE = env.text("STRIPE_API_BASE").rstrip("/")
+if RELAY_PAYMENTS == "stripe":
+    env.problems.extend(
+        stripe_problems(
+            secret_key=STRIPE_SECRET_KEY,
+            webhook_secret=STRIPE_WEBHOOK_SECRET,
+            api_base=STRIPE_API_BASE,
+        )
+    )
 env.know("RELAY_METRICS_PORT", "RELAY_TEST_DATA", "RELAY_TEST_DATABASE")
 
 # --- Redis ----------------------------------------------------------------------------------------
@@ -287,6 +301,8 @@ CELERY_BEAT_SCHEDULE |= {
         ("invoices", "finalize_invoices", 900.0),
         ("invoice-mail", "send_invoices", 300.0),
         ("dunning", "dun", 3600.0),
+        ("charges", "charge_invoices", 60.0),
+        ("payment-events", "process_payment_events", 60.0),
     )
 }
 CELERY_BEAT_SCHEDULE["gap-credits"] = {

@@ -12,6 +12,7 @@ from django.shortcuts import render
 from django.urls import include, path
 from django.views.decorators.http import require_safe
 
+from billing.payments import webhook
 from relay_site import health, metrics
 from tenants.people import views as people
 
@@ -41,6 +42,7 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("invitations/", people.invitation, name="invitation"),
     path("invitations/<str:token>", people.follow_link, name="invitation_link"),
+    path("webhooks/<slug:name>/", webhook.receive, name="payment_webhook"),
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("metrics", metrics.metrics_view),

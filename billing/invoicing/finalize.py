@@ -16,6 +16,7 @@ from billing.invoicing.numbering import take_number
 from billing.invoicing.standing import begin_standing, carry_over
 from billing.invoicing.terms_port import Terms, book
 from billing.models import Adjustment, Invoice, InvoiceCursor, InvoiceEvent
+from billing.payments.doorbell import charge_on_commit
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,8 @@ def finalize(
     )
     begin_standing(locked, locked.due_at)
     carry_over(locked, by=by)
+    if locked.due > 0 and locked.tenant.provider_customers.exclude(method="").exists():
+        charge_on_commit()
     log.info("invoice_finalized", tenant=locked.tenant_id, number=locked.number)
     return locked
 

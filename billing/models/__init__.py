@@ -31,6 +31,12 @@ from billing.models.invoices import (
     Seller,
 )
 from billing.models.payments import Payment, PaymentAllocation
+from billing.models.providers import (
+    ChargeAttempt,
+    ProviderCustomer,
+    ProviderEvent,
+    ProviderReturn,
+)
 from billing.models.usage import (
     NO_SEAL,
     OTHER_COINS,
@@ -59,6 +65,7 @@ __all__ = [
     "AppliedTerms",
     "BillingAnchor",
     "BillingChoice",
+    "ChargeAttempt",
     "CoinHour",
     "CoinRollup",
     "CreditNote",
@@ -83,6 +90,9 @@ __all__ = [
     "PeriodLock",
     "PlanVersion",
     "PlannedChange",
+    "ProviderCustomer",
+    "ProviderEvent",
+    "ProviderReturn",
     "QuarantinedBatch",
     "Rollup",
     "Seller",

@@ -23,15 +23,16 @@ _local = threading.local()
 
 def ring_webhooks() -> None:
     """Have due webhooks sent now. Never raises."""
-    _ring("tenants.tasks.send_webhooks")
+    ring("tenants.tasks.send_webhooks")
 
 
 def ring_mail() -> None:
     """Have due mail sent now. Never raises."""
-    _ring("tenants.tasks.send_mail")
+    ring("tenants.tasks.send_mail")
 
 
-def _ring(task: str) -> None:
+def ring(task: str) -> None:
+    """Have a task that looks for itself what is due run now. Never raises."""
     if time.monotonic() < getattr(_local, "quiet_until_s", 0.0):
         return
     try:

@@ -29,7 +29,9 @@ IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 def clean() -> None:
     """Take from the environment what is meant for a relay of the developer's."""
     for name in list(os.environ):
-        is_ours = name.startswith(("RELAY_", "REDIS_")) or name.removesuffix("_FILE") in {
+        is_ours = name.startswith(("RELAY_", "REDIS_", "STRIPE_")) or name.removesuffix(
+            "_FILE"
+        ) in {
             "DATABASE_URL",
             "DEBUG",
             "DEFAULT_FROM_EMAIL",

@@ -1,0 +1,1 @@
+"""Payments that come in by themselves: a provider charges what customers left with it."""

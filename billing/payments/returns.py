@@ -1,0 +1,182 @@
+"""Money that goes back: refunds that we ask for, those made on the provider's own pages, disputes.
+
+A refund is booked from what is left of the payment. One of money that an invoice still has waits,
+with a line that says so, until the invoice is credited: booked otherwise, the customer would be
+dunned for what they were given back.
+"""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from billing.invoicing import payments
+from billing.invoicing.errors import InvoicingError
+from billing.invoicing.standing import ZERO, added_up, lock_standing
+from billing.models import ChargeAttempt, Payment, PaymentAllocation, ProviderReturn
+from billing.payments.provider import (
+    OutcomeUnknownError,
+    PaymentProvider,
+    RefusedError,
+    Return,
+    Returned,
+)
+
+log = structlog.get_logger(__name__)
+State = ProviderReturn.State
+_STATES = {
+    Return.PENDING: State.PENDING,
+    Return.RETURNED: State.RETURNED,
+    Return.UNDONE: State.UNDONE,
+}
+
+
+def send_back(
+    provider: PaymentProvider, payment: Payment, amount: Decimal, *, by: str
+) -> ProviderReturn:
+    """Refund `amount` of a payment that a provider took, from what is left of it. Raises
+    InvoicingError for more, and where the provider refuses; with no answer it is asked again by
+    its key, and never sent twice."""
+    row = _ask_for(provider, payment, amount, by=by)
+    return _send(provider, row)
+
+
+def send_again(provider: PaymentProvider, limit: int = 100) -> None:
+    """Ask again for refunds nobody answered for, and book what the books refused before."""
+    rows = ProviderReturn.objects.filter(provider=provider.name)
+    for row in rows.filter(state=State.ASKED).order_by("pk")[:limit]:
+        try:
+            _send(provider, row)
+        except InvoicingError as error:
+            log.warning("refund_refused", refund=row.pk, why=str(error))
+    waiting = rows.filter(state=State.RETURNED, booked_at=None)
+    for number in list(waiting.order_by("pk").values_list("pk", flat=True)[:limit]):
+        with transaction.atomic():
+            _book(number)
+
+
+@transaction.atomic
+def learn(attempt: ChargeAttempt, returned: Returned) -> ProviderReturn:
+    """Write down what a provider says went back of a charge, and book it: once, in any order."""
+    lock_standing(attempt.invoice)
+    held = ChargeAttempt.objects.select_for_update().get(pk=attempt.pk)
+    rows = ProviderReturn.objects.filter(provider=held.provider)
+    row = rows.filter(reference=returned.reference).first()
+    if row is None and returned.key:
+        row = rows.filter(idempotency_key=returned.key, attempt=held).first()
+    if row is None:
+        kind = ProviderReturn.Kind.DISPUTE if returned.is_dispute else ProviderReturn.Kind.REFUND
+        row = ProviderReturn(attempt=held, provider=held.provider, kind=kind)
+    row.reference, row.amount = returned.reference, returned.amount
+    if row.state != State.UNDONE:  # which is the end of it
+        row.state = _STATES[returned.state]
+    row.save()
+    _book(row.pk)
+    row.refresh_from_db()
+    return row
+
+
+@transaction.atomic
+def _ask_for(
+    provider: PaymentProvider, payment: Payment, amount: Decimal, *, by: str
+) -> ProviderReturn:
+    attempt = ChargeAttempt.objects.filter(payment=payment, provider=provider.name).first()
+    if attempt is None:
+        raise InvoicingError(f"{provider.name} did not take {payment}: send it back by hand")
+    lock_standing(attempt.invoice)
+    attempt = ChargeAttempt.objects.select_for_update().get(pk=attempt.pk)
+    under_way = attempt.returns.filter(
+        booked_at=None, state__in=[State.ASKED, State.PENDING, State.RETURNED]
+    )
+    left = payments.remainder(payment) - added_up(under_way)
+    if not 0 < amount <= left or amount != round(amount, 2):
+        raise InvoicingError(f"{left} of the payment is left, not {amount}: credit the invoice")
+    return ProviderReturn.objects.create(
+        attempt=attempt,
+        provider=provider.name,
+        kind=ProviderReturn.Kind.REFUND,
+        idempotency_key=f"refund-{payment.pk}-{uuid.uuid4().hex[:16]}",
+        amount=amount,
+        state=State.ASKED,
+        requested_by=by,
+    )
+
+
+def _send(provider: PaymentProvider, row: ProviderReturn) -> ProviderReturn:
+    """Not in a transaction. Looks for the key first: it may have been sent, and its key forgotten
+    there."""
+    key, payment = row.idempotency_key or "", row.attempt.payment
+    if payment is None:
+        return row
+    try:
+        known = {found.key: found for found in provider.returns(payment.reference)}
+        returned = known.get(key) or provider.refund(payment, row.amount, key)
+    except OutcomeUnknownError as error:
+        ProviderReturn.objects.filter(pk=row.pk, state=State.ASKED).update(error=str(error)[:200])
+        row.refresh_from_db()
+        return row
+    except RefusedError as error:
+        ProviderReturn.objects.filter(pk=row.pk, state=State.ASKED).update(
+            state=State.REFUSED, error=str(error)[:200]
+        )
+        raise InvoicingError(f"{provider.name} refused: {error}") from None
+    return learn(row.attempt, returned)
+
+
+def _book(number: int) -> None:
+    """Bring the books to what a return is now. Inside a transaction."""
+    attempt = ProviderReturn.objects.get(pk=number).attempt
+    lock_standing(attempt.invoice)
+    row = ProviderReturn.objects.select_for_update().get(pk=number)
+    payment = attempt.payment
+    try:
+        with transaction.atomic():
+            if row.state == State.RETURNED and row.booked_at is None:
+                if payment is None:
+                    raise InvoicingError("the charge it is of is not recorded")
+                _take(row, payment)
+                row.booked_at = timezone.now()
+            elif row.state == State.UNDONE and row.booked_at is not None and not row.undone_at:
+                _give_back(row, attempt)
+                row.undone_at = timezone.now()
+            row.error = ""
+    except InvoicingError as error:
+        row.error = str(error)[:200]
+        log.warning("return_not_booked", row=row.pk, why=row.error)
+    row.save()
+
+
+def _take(row: ProviderReturn, payment: Payment) -> None:
+    by, reason = row.requested_by, f"{row.kind} {row.reference}"
+    if row.kind == ProviderReturn.Kind.REFUND:
+        payments.refund(payment, row.amount, by=by, reason=reason)
+        return
+    kind = PaymentAllocation.Kind
+    gone = added_up(payment.allocations.filter(kind__in=[kind.REFUND, kind.CHARGEBACK]))
+    if row.amount != payment.amount - gone:
+        raise InvoicingError(
+            f"{row.amount} is disputed, and {payment.amount - gone} of the payment is ours: "
+            "book it by hand"
+        )
+    payments.charge_back(payment, by=by, reason=reason)
+
+
+def _give_back(row: ProviderReturn, attempt: ChargeAttempt) -> None:
+    """What was booked as gone is here again: a payment of its own, because rows are not undone."""
+    invoice = attempt.invoice
+    payment = payments.record_payment(
+        invoice.tenant,
+        row.amount,
+        method=Payment.Method.CARD,
+        reference=f"{row.reference} undone",
+        received_at=timezone.now(),
+        note=f"{row.kind} of {attempt.reference}",
+    )
+    standing = lock_standing(invoice)
+    part = min(row.amount, max(standing.balance, ZERO))
+    if row.kind == ProviderReturn.Kind.DISPUTE and part and standing.state != "voided":
+        payments.allocate(payment, invoice, part)

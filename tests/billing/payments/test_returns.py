@@ -1,0 +1,128 @@
+"""Money that goes back: booked once, in any order, and what the books refuse waits."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from billing.invoicing import crediting, payments
+from billing.invoicing.errors import InvoicingError
+from billing.models import Invoice, InvoiceStanding, Payment, PaymentAllocation, ProviderReturn
+from billing.payments import charging, events, returns
+from billing.payments.provider import PaymentProvider
+from tests.billing.payments.conftest import Post, later
+from tests.support.fake_stripe import FakeStripe
+
+
+@pytest.fixture
+def paid(provider: PaymentProvider, invoice: Invoice, post: Post) -> Payment:
+    charging.run_due(provider)
+    post.bring()
+    return Payment.objects.get()
+
+
+def balance(invoice: Invoice) -> Decimal:
+    return InvoiceStanding.objects.get(invoice=invoice).balance
+
+
+def booked(kind: str) -> list[Decimal]:
+    return list(PaymentAllocation.objects.filter(kind=kind).values_list("amount", flat=True))
+
+
+def in_books() -> int:
+    """Cents that payments of the provider's come to, less what went back."""
+    back = [*booked("refund"), *booked("chargeback")]
+    return int(100 * (sum(p.amount for p in Payment.objects.all()) - sum(back)))
+
+
+def test_a_refund_on_the_providers_pages_waits_for_a_credit(
+    provider: PaymentProvider, fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
+) -> None:
+    fake.send_back(paid.reference, 4900)
+    post.bring()
+    row = ProviderReturn.objects.get()
+    assert row.booked_at is None
+    assert "credit the invoice first" in row.error
+    assert balance(invoice) == 0
+    crediting.credit(invoice, by="ben", reason="not wanted")
+    events.process_due(provider)
+    row.refresh_from_db()
+    assert row.booked_at is not None
+    assert booked("refund") == [Decimal(49)]
+    assert in_books() == fake.taken() == 0
+
+
+@pytest.mark.parametrize("fault", ["", "lost after", "500 after", "lost before"])
+def test_a_refund_of_ours_is_sent_once(
+    provider: PaymentProvider,
+    fake: FakeStripe,
+    invoice: Invoice,
+    paid: Payment,
+    post: Post,
+    fault: str,
+) -> None:
+    with pytest.raises(InvoicingError, match="credit the invoice"):
+        returns.send_back(provider, paid, Decimal(49), by="ben")
+    crediting.credit(invoice, by="ben", reason="not wanted")
+    fake.faults.append(fault)
+    row = returns.send_back(provider, paid, Decimal(20), by="ben")
+    with pytest.raises(InvoicingError):
+        returns.send_back(provider, paid, Decimal(30), by="ben")
+    post.bring()
+    row.refresh_from_db()
+    assert row.booked_at is not None
+    events.process_due(provider)
+    assert booked("refund") == [Decimal(20)]
+    assert len(fake.refunds) == ProviderReturn.objects.count() == 1
+    assert in_books() == fake.taken() == 2900
+
+
+def test_a_refund_that_fails_is_money_again(
+    provider: PaymentProvider, fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
+) -> None:
+    crediting.credit(invoice, by="ben", reason="not wanted")
+    row = returns.send_back(provider, paid, Decimal(49), by="ben")
+    fake.fail_refund(row.reference or "")
+    post.bring()
+    post.bring()
+    assert in_books() == fake.taken() == 4900
+    assert payments.remainder(Payment.objects.exclude(pk=paid.pk).get()) == 49
+
+
+@pytest.mark.parametrize("is_won", [False, True])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_dispute(
+    provider: PaymentProvider,
+    fake: FakeStripe,
+    invoice: Invoice,
+    paid: Payment,
+    post: Post,
+    is_won: bool,
+    is_late: bool,
+) -> None:
+    """The invoice is open again, and is not charged again by itself; won, it is paid again. Who
+    hears of it only when it is over sees the end."""
+    dispute = fake.dispute(paid.reference)
+    if not is_late:
+        post.bring()
+        assert booked("chargeback") == [Decimal(49)]
+        assert balance(invoice) == 49
+        later(provider, days=9)
+        assert len(fake.intents) == 1
+    fake.end_dispute(dispute, is_won=is_won)
+    post.bring()
+    events.process_due(provider)
+    assert balance(invoice) == (0 if is_won else 49)
+    assert in_books() == fake.taken() == (4900 if is_won else 0)
+
+
+def test_a_dispute_of_a_part_waits_for_an_operator(
+    provider: PaymentProvider, fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
+) -> None:
+    fake.dispute(paid.reference, 1000)
+    post.bring()
+    row = ProviderReturn.objects.get()
+    assert row.booked_at is None
+    assert "by hand" in row.error
+    assert balance(invoice) == 0
