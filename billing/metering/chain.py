@@ -25,7 +25,8 @@ from django.db.models import Count, F, Max
 
 from billing.models import NO_SEAL, Account, LedgerEntry, LedgerSeal
 
-_FETCH = 2_000
+#: Entries read at once.
+_PAGE = 2_000
 _DIGESTED = ("number", "first_position", "last_position", "entries_sha256", "previous_sha256")
 
 
@@ -67,13 +68,19 @@ def sha256(line: str) -> str:
     return hashlib.sha256(line.encode("ascii")).hexdigest()
 
 
-def entries_between(account: int, first: int, last: int | None = None) -> Iterator[LedgerEntry]:
-    """An account's entries from position `first` to `last` (or its end), in order, with their
-    batches."""
-    rows = LedgerEntry.objects.filter(account=account, position__gte=first)
-    if last is not None:
-        rows = rows.filter(position__lte=last)
-    return rows.order_by("position").select_related("batch").iterator(chunk_size=_FETCH)
+def entries_between(account: int, first: int, last: int) -> Iterator[LedgerEntry]:
+    """An account's entries at positions `first` to `last`, in order, with their batches.
+
+    A page at a time, each a query of its own: MySQL's client holds the whole answer of a query,
+    and an hour may have millions. What has a position never changes, so pages fit together.
+    """
+    while first <= last:
+        rows = LedgerEntry.objects.filter(account=account, position__range=(first, last))
+        page = list(rows.order_by("position").select_related("batch")[:_PAGE])
+        yield from page
+        if len(page) < _PAGE:
+            return
+        first = page[-1].position + 1
 
 
 class Digest(NamedTuple):
@@ -109,21 +116,21 @@ def seal_ledger(hour: datetime) -> int:
     made.
 
     Once for an account and hour: who comes again, or at the same time, makes none. An account is a
-    transaction of its own, so whoever is stopped leaves whole seals, and the next goes on.
+    transaction of its own, so whoever is stopped leaves whole seals, and the next goes on. Hours
+    come in any order: a clock that was ahead, or somebody who sealed early, stops nobody.
     """
     unsealed = Account.objects.filter(last_position__gt=F("sealed_position"))
     return sum(_seal(number, hour) for number in list(unsealed.values_list("pk", flat=True)))
 
 
-@transaction.atomic
 def _seal(number: int, hour: datetime) -> bool:
-    # The lock of whoever posts: what has a position is committed, and there is one sealer.
-    account = Account.objects.select_for_update().get(pk=number)
-    last = account.seals.order_by("number").last()
-    if last is not None and last.hour >= hour:
+    # Not in one transaction: hashing an hour of a large tenant takes minutes, and posting waits
+    # for whoever holds the account. Entries up to a position that was seen are there for good.
+    account, last = _heads(number)
+    if account.seals.filter(hour=hour).exists():
         return False
     first_position = last.last_position + 1 if last else 1
-    digested = digest(entries_between(number, first_position))
+    digested = digest(entries_between(number, first_position, account.last_position))
     if digested is None:
         return False
     seal = LedgerSeal(
@@ -134,7 +141,23 @@ def _seal(number: int, hour: datetime) -> bool:
         **digested._asdict(),
     )
     seal.sha256 = sha256(seal_line(seal))
-    seal.save()
+    return _link(seal)
+
+
+@transaction.atomic
+def _heads(number: int) -> tuple[Account, LedgerSeal | None]:
+    """An account and its last seal, of one moment: nobody posts or seals meanwhile."""
+    account = Account.objects.select_for_update().get(pk=number)
+    return account, account.seals.order_by("number").last()
+
+
+@transaction.atomic
+def _link(seal: LedgerSeal) -> bool:
+    """Put a seal at the end of its chain; False when another came there while it was hashed."""
+    account, last = _heads(seal.account_id)
+    if (last.sha256 if last else NO_SEAL) != seal.previous_sha256:
+        return False
+    seal.save(force_insert=True)
     account.sealed_position = seal.last_position
     account.save(update_fields=["sealed_position"])
     return True
@@ -143,13 +166,11 @@ def _seal(number: int, hour: datetime) -> bool:
 def faults(account: Account) -> Iterator[tuple[str, str]]:
     """Where the chain of an account does not hold, and what is wrong there. Nothing, when all is as
     it was sealed and no position is missing."""
-    number, position, previous, hour = 0, 0, NO_SEAL, None
+    number, position, previous = 0, 0, NO_SEAL
     for seal in account.seals.order_by("number").iterator():
         where = f"seal {seal.number}"
         if seal.number != number + 1:
             yield where, f"the one before is {number}"
-        if hour is not None and seal.hour <= hour:
-            yield where, f"its hour {hour_text(seal.hour)} is not after the one before"
         if seal.first_position != position + 1:
             yield where, f"begins at position {seal.first_position} instead of {position + 1}"
         if seal.previous_sha256 != previous:
@@ -160,7 +181,7 @@ def faults(account: Account) -> Iterator[tuple[str, str]]:
         for name in Digest._fields:
             if getattr(found, name, None) != getattr(seal, name):
                 yield where, f"{name} is {getattr(seal, name)}, its entries say otherwise"
-        number, position, previous, hour = seal.number, seal.last_position, seal.sha256, seal.hour
+        number, position, previous = seal.number, seal.last_position, seal.sha256
     held = account.entries.aggregate(count=Count("pk"), last=Max("position"))
     if (held["count"], held["last"] or 0) != (account.last_position, account.last_position):
         yield (
