@@ -5,7 +5,7 @@ entries, then the seal. Seals between two that hold entries of the month come wi
 chain can be followed. The last line is a summary: the hash of the last seal, which is to be
 compared with what the relay shows, and the month's totals.
 
-    {"head_sha256", "month", "tenant", "totals": [[metric, channel, zero_rated, units], …]}
+    {"head_sha256", "month", "tenant", "totals": [[metric, channel, zero_rated, units], …], "v"}
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from datetime import UTC, date, datetime, timedelta
 
 from django.db.models import Max, Min
 
-from billing.metering.chain import entries_between, entry_line, json_line, seal_line
+from billing.metering.chain import (
+    VERSION,
+    entries_between,
+    entry_line,
+    json_line,
+    seal_line,
+    version_of,
+)
 from billing.metering.rollup import midnight, month_of
 from billing.models import NO_SEAL, LedgerSeal
 
@@ -36,9 +43,13 @@ def receipt_lines(*, tenant_id: int, month: date) -> Iterator[str]:
     if bounds["first"] is not None:
         run = seals.filter(number__gte=bounds["first"], number__lte=bounds["last"])
         for seal in run.order_by("number").iterator():
+            version = version_of(seal) or 0
             if seal.first_hour < end and seal.last_hour >= start:
-                yield from _entries(seal, start, end, totals)
-            yield seal_line(seal)
+                for entry in entries_between(tenant_id, seal.first_position, seal.last_position):
+                    if start <= entry.hour < end:
+                        totals[entry.metric, entry.channel, entry.zero_rated] += entry.units
+                    yield entry_line(entry, version)
+            yield seal_line(seal, version)
             head = seal.sha256
     summed = [[*place, units] for place, units in sorted(totals.items())]
     yield json_line(
@@ -47,17 +58,9 @@ def receipt_lines(*, tenant_id: int, month: date) -> Iterator[str]:
             "month": f"{start:%Y-%m}",
             "tenant": tenant_id,
             "totals": summed,
+            "v": VERSION,
         }
     )
-
-
-def _entries(
-    seal: LedgerSeal, start: datetime, end: datetime, totals: Counter[tuple[str, str, str]]
-) -> Iterator[str]:
-    for entry in entries_between(seal.account_id, seal.first_position, seal.last_position):
-        if start <= entry.hour < end:
-            totals[entry.metric, entry.channel, entry.zero_rated] += entry.units
-        yield entry_line(entry)
 
 
 def parse_month(text: str) -> date:
