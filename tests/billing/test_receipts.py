@@ -95,6 +95,28 @@ def test_the_totals_are_those_of_the_month_also_of_what_came_late(
     assert january["totals"] == []
 
 
+def test_each_month_verifies_with_the_head_that_is_shown(cast: Cast, tmp_path: Path) -> None:
+    """November's receipts, asked for once December is sealed, and those of a month without use."""
+    key = services.issue_key(tenant=cast.acme, name="bot").key.pk
+
+    def verified(month: str) -> object:
+        export(tmp_path / month, month)
+        shown = LedgerSeal.objects.for_tenant(cast.acme).order_by("number").last()
+        summary = verify(tmp_path / month, shown.sha256 if shown else "0" * 64)
+        return summary and summary["totals"]
+
+    november = [["bytes", "bbo", "", 50], ["messages", "bbo", "", 5]]
+    assert verified("2026-11") == []
+    use(key, 5, seq=1)
+    chain.seal_ledger(HOUR)
+    assert verified("2026-11") == november
+    use(key, 7, seq=2, hours=NEXT_MONTH)
+    chain.seal_ledger(HOUR + timedelta(hours=NEXT_MONTH))
+    assert verified("2026-11") == november
+    assert verified("2026-12") == [["bytes", "bbo", "", 70], ["messages", "bbo", "", 7]]
+    assert verified("2027-01") == []
+
+
 def test_seals_of_before_lines_had_a_version_are_in_one_chain_with_those_of_after(
     cast: Cast, tmp_path: Path
 ) -> None:
