@@ -25,7 +25,8 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from django.db import transaction
-from django.db.models import Count, F, Max
+from django.db.models import Aggregate, Count, F, Max, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from billing.models import NO_SEAL, Account, LedgerEntry, LedgerSeal
 
@@ -180,11 +181,45 @@ def _link(seal: LedgerSeal) -> bool:
     return True
 
 
+class _Ends(NamedTuple):
+    """What an account says of itself, and what it has."""
+
+    last_position: int
+    sealed_position: int
+    entries: int
+    last_entry: int
+    last_seal: int
+    last_sealed: int
+
+
+def _ends(account: int) -> _Ends:
+    """In one statement, which sees one moment, however much is posted and sealed meanwhile."""
+
+    def of(model: type[LedgerEntry | LedgerSeal], what: Aggregate) -> Coalesce:
+        rows = model._default_manager.filter(account=OuterRef("pk")).order_by().values("account")
+        return Coalesce(Subquery(rows.annotate(found=what).values("found")), 0)
+
+    rows = Account.objects.filter(pk=account).annotate(
+        entries_held=of(LedgerEntry, Count("pk")),
+        last_entry=of(LedgerEntry, Max("position")),
+        last_seal=of(LedgerSeal, Max("number")),
+        last_sealed=of(LedgerSeal, Max("last_position")),
+    )
+    return _Ends(
+        *rows.values_list(
+            *("last_position", "sealed_position"),
+            *("entries_held", "last_entry", "last_seal", "last_sealed"),
+        ).get()
+    )
+
+
 def faults(account: Account) -> Iterator[tuple[str, str]]:
     """Where the chain of an account does not hold, and what is wrong there. Nothing, when all is as
-    it was sealed and no position is missing."""
+    it was sealed and no position is missing; what is posted or sealed from now on is not looked
+    at."""
+    ends = _ends(account.pk)
     number, position, previous = 0, 0, NO_SEAL
-    for seal in account.seals.order_by("number").iterator():
+    for seal in account.seals.filter(number__lte=ends.last_seal).order_by("number").iterator():
         where = f"seal {seal.number}"
         if seal.number != number + 1:
             yield where, f"the one before is {number}"
@@ -202,11 +237,10 @@ def faults(account: Account) -> Iterator[tuple[str, str]]:
             if getattr(found, name, None) != getattr(seal, name):
                 yield where, f"{name} is {getattr(seal, name)}, its entries say otherwise"
         number, position, previous = seal.number, seal.last_position, seal.sha256
-    held = account.entries.aggregate(count=Count("pk"), last=Max("position"))
-    if (held["count"], held["last"] or 0) != (account.last_position, account.last_position):
+    if not ends.last_position == ends.entries == ends.last_entry:
         yield (
-            f"position {held['last'] or 0}",
-            f"{account.last_position} entries were posted, {held['count']} are there",
+            f"position {ends.last_entry}",
+            f"{ends.last_position} entries were posted, {ends.entries} are there",
         )
-    if position != account.sealed_position:
-        yield f"seal {number}", f"ends at {position}; {account.sealed_position} entries were sealed"
+    if not position == ends.last_sealed == ends.sealed_position:
+        yield f"seal {number}", f"ends at {position}; {ends.sealed_position} entries were sealed"
