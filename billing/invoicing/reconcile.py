@@ -14,7 +14,7 @@ from django.db.models import QuerySet, Sum
 
 from billing.invoicing.draft import LATE_USAGE
 from billing.invoicing.finalize import adds_up
-from billing.invoicing.standing import stand_of
+from billing.invoicing.standing import Stand, stand_of
 from billing.invoicing.usage import Place, hours_of
 from billing.metering.reconcile import Difference
 from billing.models import (
@@ -146,16 +146,16 @@ def _standing(invoice: Invoice) -> Iterator[Difference]:
         with transaction.atomic():
             told, found = _stands(invoice, InvoiceStanding.objects.select_for_update())
     if told != found:
-        yield Difference("standing", str(invoice), f"says {told}, its rows {found}")
+        yield Difference("standing", str(invoice), f"says {told}, its rows {tuple(found)}")
 
 
 def _stands(
     invoice: Invoice, standings: QuerySet[InvoiceStanding]
-) -> tuple[tuple[str, Decimal] | None, tuple[str, Decimal]]:
+) -> tuple[tuple[str, Decimal] | None, Stand]:
     """What its standing says, and what its rows add up to."""
     standing = standings.filter(invoice=invoice).first()
     told = None if standing is None else (standing.state, standing.balance)
-    return told, tuple(stand_of(invoice))
+    return told, stand_of(invoice)
 
 
 def _numbers() -> Iterator[Difference]:
