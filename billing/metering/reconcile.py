@@ -17,7 +17,7 @@ from django.db.models import Count, F, Q, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from billing.metering import chain, retention
+from billing.metering import chain, quarantine, retention
 from billing.metering.rollup import DAILY, HOURLY, Span, midnight, spans
 from billing.models import (
     Account,
@@ -25,6 +25,7 @@ from billing.models import (
     CoinRollup,
     LedgerEntry,
     Metric,
+    QuarantinedBatch,
     UsageBatch,
 )
 
@@ -60,6 +61,7 @@ def reconcile(
     A chain is looked at whole; hourly sums and minutes of coins as far as they are kept. The probe
     must have counted all that the keys it names used in that time, of the metrics it names.
     """
+    holes = set(_holes(start, end))
     yield from _batches(start, end)
     for account in Account.objects.all():
         for where, what in chain.faults(account):
@@ -73,6 +75,25 @@ def reconcile(
             if span.start >= retention.hours_since(now):
                 yield from _coin_minutes(span)
     yield from _probe(probe or [], start, end)
+    # Two batches may overtake each other on their way: a hole is what is one at the end still.
+    yield from (hole for hole in _holes(start, end) if hole in holes)
+    yield from _quarantined()
+
+
+def _holes(start: date, end: date) -> Iterator[Difference]:
+    """Numbers of workers that never came, of holes before a batch of those days."""
+    for hole in quarantine.holes():
+        if start <= hole.next_hour.date() < end:
+            numbers = f"#{hole.first}" + (f" to #{hole.last}" if hole.last > hole.first else "")
+            what = f"never came; #{hole.last + 1} did, {hole.next_at:%Y-%m-%d %H:%M:%S}"
+            yield Difference("missing batch", f"{hole.worker} {numbers}", what)
+
+
+def _quarantined() -> Iterator[Difference]:
+    """All that was put aside: of which days it is may be unreadable."""
+    for row in QuarantinedBatch.objects.order_by("pk").defer("text").iterator():
+        what = f"row {row.pk}, {row.received_at:%Y-%m-%d %H:%M:%S}: {row.reason}"
+        yield Difference("quarantine", f"{row.worker} #{row.flush_seq}", what)
 
 
 def _batches(start: date, end: date) -> Iterator[Difference]:
