@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
-from django.db.models import Sum
+from django.db import transaction
+from django.db.models import QuerySet, Sum
 
 from billing.invoicing.draft import LATE_USAGE
 from billing.invoicing.finalize import adds_up
-from billing.invoicing.standing import stand_of
+from billing.invoicing.standing import Stand, stand_of
 from billing.invoicing.usage import Place, hours_of
 from billing.metering.reconcile import Difference
 from billing.models import (
@@ -122,7 +124,7 @@ def _positions() -> Iterator[Difference]:
         .order_by("tenant", "ledger_position", "previous_position", "pk")
         .values_list("tenant", "number", "previous_position", "ledger_position")
     )
-    cursors = dict(InvoiceCursor.objects.values_list("tenant", "position"))
+    reached = {}
     for tenant, found in groupby(rows.iterator(), key=lambda row: row[0]):
         upto = None
         for _, number, previous, position in found:
@@ -132,31 +134,55 @@ def _positions() -> Iterator[Difference]:
                     "positions", f"{number} tenant {tenant}", f"begins at {previous}, not {upto}"
                 )
             upto = position
-        if cursors.get(tenant, 0) < (upto or 0):
+        reached[tenant] = upto or 0
+    # After the invoices, because a cursor only moves on while they are read.
+    cursors = dict(InvoiceCursor.objects.values_list("tenant", "position"))
+    for tenant, upto in reached.items():
+        if cursors.get(tenant, 0) < upto:
             yield Difference(
                 "positions", f"tenant {tenant}", f"cursor {cursors.get(tenant)}, invoices {upto}"
             )
 
 
 def _standing(invoice: Invoice) -> Iterator[Difference]:
-    standing = InvoiceStanding.objects.filter(invoice=invoice).first()
+    told, found = _stands(invoice, InvoiceStanding.objects.all())
+    if told != found:
+        # A payment may have come between two reads: again, with the lock of whoever settles.
+        with transaction.atomic():
+            told, found = _stands(invoice, InvoiceStanding.objects.select_for_update())
+    if told != found:
+        yield Difference("standing", str(invoice), f"says {told}, its rows {tuple(found)}")
+
+
+def _stands(
+    invoice: Invoice, standings: QuerySet[InvoiceStanding]
+) -> tuple[tuple[str, Decimal] | None, Stand]:
+    """What its standing says, and what its rows add up to."""
+    standing = standings.filter(invoice=invoice).first()
     told = None if standing is None else (standing.state, standing.balance)
-    if told != (found := tuple(stand_of(invoice))):
-        yield Difference("standing", str(invoice), f"says {told}, its rows {found}")
+    return told, stand_of(invoice)
 
 
 def _numbers() -> Iterator[Difference]:
     """All numbers of a series are on documents, from 1 on."""
+    # Documents get numbers meanwhile: at least those given before, at most those given after.
+    before = _series()
     given: dict[str, set[int]] = {}
     for model in (Invoice, CreditNote):
         numbers = model._default_manager.exclude(number=None).values_list("number", flat=True)
         for number in numbers.iterator():
             series, _, n = str(number).rpartition("-")
             given.setdefault(series, set()).add(int(n))
-    for row in NumberSeries.objects.all():
-        found = given.pop(f"{row.prefix}-{row.year}", set())
-        if found != set(range(1, row.last + 1)):
-            missing = sorted(set(range(1, row.last + 1)) ^ found)
-            yield Difference("numbers", f"{row.prefix}-{row.year}", f"{missing[:5]} of {row.last}")
+    after = _series()
+    for series, last in after.items():
+        found = given.pop(series, set())
+        missing = set(range(1, before.get(series, 0) + 1)) - found
+        wrong = sorted(missing | {n for n in found if not 1 <= n <= last})
+        if wrong:
+            yield Difference("numbers", series, f"{wrong[:5]} of {last}")
     for series in given:
         yield Difference("numbers", series, "no such series")
+
+
+def _series() -> dict[str, int]:
+    return {f"{row.prefix}-{row.year}": row.last for row in NumberSeries.objects.all()}

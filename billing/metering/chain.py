@@ -3,9 +3,13 @@
 A line is a JSON object with sorted keys, without spaces, in ASCII; an hour is
 `2026-11-23T12:00:00Z`.
 
-    entry   {"batch", "channel", "hour", "key", "metric", "position", "units", "zero_rated"}
+    entry   {"batch", "channel", "hour", "key", "metric", "position", "units", "v", "zero_rated"}
     seal    {"entries_sha256", "first_hour", "first_position", "hour", "last_hour", "last_position",
-             "number", "previous_sha256", "tenant"}
+             "number", "previous_sha256", "tenant", "v"}
+
+`v` is the version of the lines of a seal and its entries, 1 now; those of version 0 had no `v`.
+A seal is of the version in which its line has its hash, so no column says it. A field that comes
+later is a version more here, and seals made before stay what they are.
 
 `entries_sha256` is the SHA-256 of the lines of the entries `first_position` to `last_position`,
 each with a newline after it. The hash of a seal is that of its line without one, and the next seal
@@ -21,11 +25,15 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from django.db import transaction
-from django.db.models import Count, F, Max
+from django.db.models import Aggregate, Count, F, Max, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from billing.models import NO_SEAL, Account, LedgerEntry, LedgerSeal
 
-_FETCH = 2_000
+#: What is sealed now.
+VERSION = 1
+#: Entries read at once.
+_PAGE = 2_000
 _DIGESTED = ("number", "first_position", "last_position", "entries_sha256", "previous_sha256")
 
 
@@ -39,9 +47,13 @@ def json_line(value: dict[str, object]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def entry_line(entry: LedgerEntry) -> str:
-    """The line of an entry, whose batch is loaded."""
-    return json_line(
+def _versioned(line: dict[str, object], version: int) -> str:
+    return json_line({**line, "v": version} if version else line)
+
+
+def entry_line(entry: LedgerEntry, version: int = VERSION) -> str:
+    """The line of an entry, whose batch is loaded, as its seal's version has it."""
+    return _versioned(
         {
             "batch": f"{entry.batch.worker}-{entry.batch.flush_seq:010d}",
             "channel": entry.channel,
@@ -51,15 +63,22 @@ def entry_line(entry: LedgerEntry) -> str:
             "position": entry.position,
             "units": entry.units,
             "zero_rated": entry.zero_rated,
-        }
+        },
+        version,
     )
 
 
-def seal_line(seal: LedgerSeal) -> str:
+def seal_line(seal: LedgerSeal, version: int = VERSION) -> str:
     """The line of a seal, whose SHA-256 is the seal's."""
     hours = {name: hour_text(getattr(seal, name)) for name in ("hour", "first_hour", "last_hour")}
     line: dict[str, object] = {name: getattr(seal, name) for name in _DIGESTED}
-    return json_line({**line, **hours, "tenant": seal.account_id})
+    return _versioned({**line, **hours, "tenant": seal.account_id}, version)
+
+
+def version_of(seal: LedgerSeal) -> int | None:
+    """In which version a seal was made; None when its hash is in none that of what it says."""
+    versions = range(VERSION, -1, -1)
+    return next((v for v in versions if sha256(seal_line(seal, v)) == seal.sha256), None)
 
 
 def sha256(line: str) -> str:
@@ -67,13 +86,19 @@ def sha256(line: str) -> str:
     return hashlib.sha256(line.encode("ascii")).hexdigest()
 
 
-def entries_between(account: int, first: int, last: int | None = None) -> Iterator[LedgerEntry]:
-    """An account's entries from position `first` to `last` (or its end), in order, with their
-    batches."""
-    rows = LedgerEntry.objects.filter(account=account, position__gte=first)
-    if last is not None:
-        rows = rows.filter(position__lte=last)
-    return rows.order_by("position").select_related("batch").iterator(chunk_size=_FETCH)
+def entries_between(account: int, first: int, last: int) -> Iterator[LedgerEntry]:
+    """An account's entries at positions `first` to `last`, in order, with their batches.
+
+    A page at a time, each a query of its own: MySQL's client holds the whole answer of a query,
+    and an hour may have millions. What has a position never changes, so pages fit together.
+    """
+    while first <= last:
+        rows = LedgerEntry.objects.filter(account=account, position__range=(first, last))
+        page = list(rows.order_by("position").select_related("batch")[:_PAGE])
+        yield from page
+        if len(page) < _PAGE:
+            return
+        first = page[-1].position + 1
 
 
 class Digest(NamedTuple):
@@ -86,13 +111,13 @@ class Digest(NamedTuple):
     entries_sha256: str
 
 
-def digest(entries: Iterable[LedgerEntry]) -> Digest | None:
+def digest(entries: Iterable[LedgerEntry], version: int = VERSION) -> Digest | None:
     """The digest of entries in order of position; None of none."""
     first, last, hours, sha = 0, 0, set(), hashlib.sha256()
     for entry in entries:
         first, last = first or entry.position, entry.position
         hours.add(entry.hour)
-        sha.update(f"{entry_line(entry)}\n".encode("ascii"))
+        sha.update(f"{entry_line(entry, version)}\n".encode("ascii"))
     if not hours:
         return None
     return Digest(first, last, min(hours), max(hours), sha.hexdigest())
@@ -109,21 +134,21 @@ def seal_ledger(hour: datetime) -> int:
     made.
 
     Once for an account and hour: who comes again, or at the same time, makes none. An account is a
-    transaction of its own, so whoever is stopped leaves whole seals, and the next goes on.
+    transaction of its own, so whoever is stopped leaves whole seals, and the next goes on. Hours
+    come in any order: a clock that was ahead, or somebody who sealed early, stops nobody.
     """
     unsealed = Account.objects.filter(last_position__gt=F("sealed_position"))
     return sum(_seal(number, hour) for number in list(unsealed.values_list("pk", flat=True)))
 
 
-@transaction.atomic
 def _seal(number: int, hour: datetime) -> bool:
-    # The lock of whoever posts: what has a position is committed, and there is one sealer.
-    account = Account.objects.select_for_update().get(pk=number)
-    last = account.seals.order_by("number").last()
-    if last is not None and last.hour >= hour:
+    # Not in one transaction: hashing an hour of a large tenant takes minutes, and posting waits
+    # for whoever holds the account. Entries up to a position that was seen are there for good.
+    account, last = _heads(number)
+    if account.seals.filter(hour=hour).exists():
         return False
     first_position = last.last_position + 1 if last else 1
-    digested = digest(entries_between(number, first_position))
+    digested = digest(entries_between(number, first_position, account.last_position))
     if digested is None:
         return False
     seal = LedgerSeal(
@@ -134,38 +159,88 @@ def _seal(number: int, hour: datetime) -> bool:
         **digested._asdict(),
     )
     seal.sha256 = sha256(seal_line(seal))
-    seal.save()
+    return _link(seal)
+
+
+@transaction.atomic
+def _heads(number: int) -> tuple[Account, LedgerSeal | None]:
+    """An account and its last seal, of one moment: nobody posts or seals meanwhile."""
+    account = Account.objects.select_for_update().get(pk=number)
+    return account, account.seals.order_by("number").last()
+
+
+@transaction.atomic
+def _link(seal: LedgerSeal) -> bool:
+    """Put a seal at the end of its chain; False when another came there while it was hashed."""
+    account, last = _heads(seal.account_id)
+    if (last.sha256 if last else NO_SEAL) != seal.previous_sha256:
+        return False
+    seal.save(force_insert=True)
     account.sealed_position = seal.last_position
     account.save(update_fields=["sealed_position"])
     return True
 
 
+class _Ends(NamedTuple):
+    """What an account says of itself, and what it has."""
+
+    last_position: int
+    sealed_position: int
+    entries: int
+    last_entry: int
+    last_seal: int
+    last_sealed: int
+
+
+def _ends(account: int) -> _Ends:
+    """In one statement, which sees one moment, however much is posted and sealed meanwhile."""
+
+    def of(model: type[LedgerEntry | LedgerSeal], what: Aggregate) -> Coalesce:
+        rows = model._default_manager.filter(account=OuterRef("pk")).order_by().values("account")
+        return Coalesce(Subquery(rows.annotate(found=what).values("found")), 0)
+
+    rows = Account.objects.filter(pk=account).annotate(
+        entries_held=of(LedgerEntry, Count("pk")),
+        last_entry=of(LedgerEntry, Max("position")),
+        last_seal=of(LedgerSeal, Max("number")),
+        last_sealed=of(LedgerSeal, Max("last_position")),
+    )
+    return _Ends(
+        *rows.values_list(
+            *("last_position", "sealed_position"),
+            *("entries_held", "last_entry", "last_seal", "last_sealed"),
+        ).get()
+    )
+
+
 def faults(account: Account) -> Iterator[tuple[str, str]]:
     """Where the chain of an account does not hold, and what is wrong there. Nothing, when all is as
-    it was sealed and no position is missing."""
-    number, position, previous, hour = 0, 0, NO_SEAL, None
-    for seal in account.seals.order_by("number").iterator():
+    it was sealed and no position is missing; what is posted or sealed from now on is not looked
+    at."""
+    ends = _ends(account.pk)
+    number, position, previous = 0, 0, NO_SEAL
+    for seal in account.seals.filter(number__lte=ends.last_seal).order_by("number").iterator():
         where = f"seal {seal.number}"
         if seal.number != number + 1:
             yield where, f"the one before is {number}"
-        if hour is not None and seal.hour <= hour:
-            yield where, f"its hour {hour_text(seal.hour)} is not after the one before"
         if seal.first_position != position + 1:
             yield where, f"begins at position {seal.first_position} instead of {position + 1}"
         if seal.previous_sha256 != previous:
             yield where, "names another seal before it"
-        if seal.sha256 != sha256(seal_line(seal)):
+        version = version_of(seal)
+        if version is None:
             yield where, "its hash is not that of what it says"
-        found = digest(entries_between(account.pk, seal.first_position, seal.last_position))
+            version = VERSION
+        entries = entries_between(account.pk, seal.first_position, seal.last_position)
+        found = digest(entries, version)
         for name in Digest._fields:
             if getattr(found, name, None) != getattr(seal, name):
                 yield where, f"{name} is {getattr(seal, name)}, its entries say otherwise"
-        number, position, previous, hour = seal.number, seal.last_position, seal.sha256, seal.hour
-    held = account.entries.aggregate(count=Count("pk"), last=Max("position"))
-    if (held["count"], held["last"] or 0) != (account.last_position, account.last_position):
+        number, position, previous = seal.number, seal.last_position, seal.sha256
+    if not ends.last_position == ends.entries == ends.last_entry:
         yield (
-            f"position {held['last'] or 0}",
-            f"{account.last_position} entries were posted, {held['count']} are there",
+            f"position {ends.last_entry}",
+            f"{ends.last_position} entries were posted, {ends.entries} are there",
         )
-    if position != account.sealed_position:
-        yield f"seal {number}", f"ends at {position}; {account.sealed_position} entries were sealed"
+    if not position == ends.last_sealed == ends.sealed_position:
+        yield f"seal {number}", f"ends at {position}; {ends.sealed_position} entries were sealed"

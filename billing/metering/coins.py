@@ -35,6 +35,7 @@ _ROLLUP_COLUMNS = (
     *("day", "key_id", "channel", "coin", "zero_rated"),
     *("tenant_id", "messages", "bytes"),
 )
+_ONE_SUM = (*_ROLLUP_COLUMNS[:5], "account")
 
 
 class CoinUsage(NamedTuple):
@@ -72,7 +73,7 @@ def _add(rows: list[tuple[object, ...]]) -> None:
         _ROLLUP_COLUMNS,
         sorted(rows, key=lambda row: row[:5]),
         adding=("messages", "bytes"),
-        unique=_ROLLUP_COLUMNS[:5],
+        unique=_ONE_SUM,
     )
 
 
@@ -148,20 +149,20 @@ def fold_coins(today: date, *, days: int = FOLD_DAYS) -> int:
     named = CoinRollup.objects.exclude(coin__in=("", OTHER_COINS))
     crowded = (
         named.filter(day__lt=today, day__gte=today - timedelta(days=days))
-        .order_by("day", "key_id")
-        .values_list("day", "key_id")
+        .order_by("day", "key_id", "account")
+        .values_list("day", "key_id", "account")
         .annotate(coins=Count("coin", distinct=True))
         .filter(coins__gt=KEPT_COINS)
     )
-    return sum(_fold(day, key_id) for day, key_id, _ in list(crowded))
+    return sum(_fold(day, key_id, account) for day, key_id, account, _ in list(crowded))
 
 
 @transaction.atomic
-def _fold(day: date, key_id: int) -> int:
-    of_day = CoinRollup.objects.filter(day=day, key=key_id)
-    owner = of_day.values_list("tenant", flat=True).order_by("pk").first()
+def _fold(day: date, key_id: int, account: int) -> int:
+    of_day = CoinRollup.objects.filter(day=day, key=key_id, account=account)
+    owner = None if account == SUSPENSE else account
     # The lock of whoever adds.
-    lock_accounts([owner or SUSPENSE])
+    lock_accounts([account])
     named = of_day.exclude(coin__in=("", OTHER_COINS))
     ranked = named.values_list("coin").annotate(total=Sum("messages")).order_by("-total", "coin")
     folded = {coin for coin, _ in ranked[KEPT_COINS:]}

@@ -19,6 +19,7 @@ from billing.metering.batch import (
     MalformedBatch,
     UsageLine,
     decode,
+    encode,
 )
 from billing.metering.coins import add_minutes, add_to_coins
 from billing.metering.ledger import Posting, post
@@ -29,26 +30,43 @@ from tenants import selectors, services
 log = structlog.get_logger(__name__)
 
 
+class OtherwiseToldError(MalformedBatch):
+    """The id was counted before, with other units: one of the two is wrong."""
+
+
 def receive(batch_id: BatchId, text: str) -> bool:
-    """Count a batch as it came from the spool; what cannot be read is put aside. Answers whether it
-    counted.
+    """Count a batch as it came from the spool; what cannot be read, or tells an id that was counted
+    otherwise, is put aside. Answers whether it counted.
 
     When this returns, the database has the batch. Raises django.db.Error when it has not.
     """
     try:
-        batch = decode(text)
-        if batch.id != batch_id:
-            raise MalformedBatch(f"it names itself {batch.id}")
-        _check_sums(batch)
+        return count(batch_id, text)
     except MalformedBatch as error:
         _quarantine(batch_id, text, reason=str(error))
         return False
-    return ingest(batch)
+
+
+def count(batch_id: BatchId, text: str) -> bool:
+    """Count a batch as it came. False if it was counted before. Raises MalformedBatch."""
+    batch = decode(text)
+    if batch.id != batch_id:
+        raise MalformedBatch(f"it names itself {batch.id}")
+    _check_sums(batch)
+    return _ingest(batch)
 
 
 def ingest(batch: Batch) -> bool:
     """Post a batch to the ledger, add it to the rollups and remember its id, in one transaction.
-    False if it was counted before."""
+    False if it was counted before; if with other units, it is put aside."""
+    try:
+        return _ingest(batch)
+    except OtherwiseToldError as error:
+        _quarantine(batch.id, encode(batch).decode(), reason=str(error))
+        return False
+
+
+def _ingest(batch: Batch) -> bool:
     used = {line.key_id for line in batch.lines}
     tenant_of = _tenants(used | {line.key_id for line in batch.minutes})
     sums = _sums(batch, tenant_of)
@@ -63,10 +81,33 @@ def ingest(batch: Batch) -> bool:
             _add(row, sums, batch, tenant_of)
     except _Repeated:
         metrics.batches.labels("repeated").inc()
+        _compare(batch)
         return False
     metrics.batches.labels("ingested").inc()
     services.note_use(used, at=timezone.now())
     return True
+
+
+def _compare(batch: Batch) -> None:
+    """Raises OtherwiseToldError when a repeated batch is not what was counted under its id."""
+    row = UsageBatch.objects.get(worker=batch.worker, flush_seq=batch.seq)
+    totals: Counter[str] = Counter()
+    for line in batch.lines:
+        totals.update(dict(_units(line)))
+    told = {
+        "hour": batch.hour,
+        "line_count": len(batch.lines),
+        "message_total": totals[Metric.MESSAGES.value],
+        "byte_total": totals[Metric.BYTES.value],
+        "request_total": totals[Metric.REQUESTS.value],
+    }
+    wrong = [
+        f"{name} {value}, counted {counted}"
+        for name, value in told.items()
+        if value != (counted := getattr(row, name))
+    ]
+    if wrong:
+        raise OtherwiseToldError(f"counted before, otherwise: {'; '.join(wrong)}")
 
 
 class _Repeated(Exception):

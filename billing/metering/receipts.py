@@ -1,11 +1,11 @@
 """Receipts: a tenant's entries of a month as lines a customer can check without us.
 
 The lines are those of `chain.py`, which are the bytes that were hashed: of each seal first its
-entries, then the seal. Seals between two that hold entries of the month come without theirs, so the
-chain can be followed. The last line is a summary: the hash of the last seal, which is to be
-compared with what the relay shows, and the month's totals.
+entries, then the seal. From the first seal that holds entries of the month the chain is followed to
+its present end; seals without any of the month come without theirs. So the last line, a summary,
+names the hash that the relay shows as its head, and the month's totals.
 
-    {"head_sha256", "month", "tenant", "totals": [[metric, channel, zero_rated, units], …]}
+    {"head_sha256", "month", "tenant", "totals": [[metric, channel, zero_rated, units], …], "v"}
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from datetime import UTC, date, datetime, timedelta
 
 from django.db.models import Max, Min
 
-from billing.metering.chain import entries_between, entry_line, json_line, seal_line
+from billing.metering.chain import (
+    VERSION,
+    entries_between,
+    entry_line,
+    json_line,
+    seal_line,
+    version_of,
+)
 from billing.metering.rollup import midnight, month_of
 from billing.models import NO_SEAL, LedgerSeal
 
@@ -30,15 +37,20 @@ def receipt_lines(*, tenant_id: int, month: date) -> Iterator[str]:
     end = midnight(month_of(start.date() + timedelta(days=31)))
     seals = LedgerSeal.objects.for_tenant(tenant_id)
     held = seals.filter(first_hour__lt=end, last_hour__gte=start)
-    bounds = held.aggregate(first=Min("number"), last=Max("number"))
+    last = seals.aggregate(number=Max("number"))["number"]
+    first = held.aggregate(number=Min("number"))["number"] or last
     totals: Counter[tuple[str, str, str]] = Counter()
     head = NO_SEAL
-    if bounds["first"] is not None:
-        run = seals.filter(number__gte=bounds["first"], number__lte=bounds["last"])
+    if last is not None:
+        run = seals.filter(number__range=(first, last))
         for seal in run.order_by("number").iterator():
+            version = version_of(seal) or 0
             if seal.first_hour < end and seal.last_hour >= start:
-                yield from _entries(seal, start, end, totals)
-            yield seal_line(seal)
+                for entry in entries_between(tenant_id, seal.first_position, seal.last_position):
+                    if start <= entry.hour < end:
+                        totals[entry.metric, entry.channel, entry.zero_rated] += entry.units
+                    yield entry_line(entry, version)
+            yield seal_line(seal, version)
             head = seal.sha256
     summed = [[*place, units] for place, units in sorted(totals.items())]
     yield json_line(
@@ -47,17 +59,9 @@ def receipt_lines(*, tenant_id: int, month: date) -> Iterator[str]:
             "month": f"{start:%Y-%m}",
             "tenant": tenant_id,
             "totals": summed,
+            "v": VERSION,
         }
     )
-
-
-def _entries(
-    seal: LedgerSeal, start: datetime, end: datetime, totals: Counter[tuple[str, str, str]]
-) -> Iterator[str]:
-    for entry in entries_between(seal.account_id, seal.first_position, seal.last_position):
-        if start <= entry.hour < end:
-            totals[entry.metric, entry.channel, entry.zero_rated] += entry.units
-        yield entry_line(entry)
 
 
 def parse_month(text: str) -> date:

@@ -6,20 +6,28 @@ Every comparison is one statement, and so sees one moment, while batches go on a
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date, datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from django.db import connection
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from billing.metering import chain, retention
+from billing.metering import chain, quarantine, retention
 from billing.metering.rollup import DAILY, HOURLY, Span, midnight, spans
-from billing.models import Account, CoinHour, CoinRollup, LedgerEntry, Metric, UsageBatch
+from billing.models import (
+    Account,
+    CoinHour,
+    CoinRollup,
+    LedgerEntry,
+    Metric,
+    QuarantinedBatch,
+    UsageBatch,
+)
 
 
 class Difference(NamedTuple):
@@ -53,6 +61,7 @@ def reconcile(
     A chain is looked at whole; hourly sums and minutes of coins as far as they are kept. The probe
     must have counted all that the keys it names used in that time, of the metrics it names.
     """
+    holes = set(_holes(start, end))
     yield from _batches(start, end)
     for account in Account.objects.all():
         for where, what in chain.faults(account):
@@ -66,6 +75,25 @@ def reconcile(
             if span.start >= retention.hours_since(now):
                 yield from _coin_minutes(span)
     yield from _probe(probe or [], start, end)
+    # Two batches may overtake each other on their way: a hole is what is one at the end still.
+    yield from (hole for hole in _holes(start, end) if hole in holes)
+    yield from _quarantined()
+
+
+def _holes(start: date, end: date) -> Iterator[Difference]:
+    """Numbers of workers that never came, of holes before a batch of those days."""
+    for hole in quarantine.holes():
+        if start <= hole.next_hour.date() < end:
+            numbers = f"#{hole.first}" + (f" to #{hole.last}" if hole.last > hole.first else "")
+            what = f"never came; #{hole.last + 1} did, {hole.next_at:%Y-%m-%d %H:%M:%S}"
+            yield Difference("missing batch", f"{hole.worker} {numbers}", what)
+
+
+def _quarantined() -> Iterator[Difference]:
+    """All that was put aside: of which days it is may be unreadable."""
+    for row in QuarantinedBatch.objects.order_by("pk").defer("text").iterator():
+        what = f"row {row.pk}, {row.received_at:%Y-%m-%d %H:%M:%S}: {row.reason}"
+        yield Difference("quarantine", f"{row.worker} #{row.flush_seq}", what)
 
 
 def _batches(start: date, end: date) -> Iterator[Difference]:
@@ -146,41 +174,49 @@ def _rollups(span: Span) -> Iterator[Difference]:
 def _coins(span: Span) -> Iterator[Difference]:
     """The sums over all coins beside those of the day."""
     day = span.start.date()
-    sums: Counter[tuple[int | None, int, str, str, str]] = Counter()
-    rows = span.rollups.filter(metric__in=(Metric.MESSAGES, Metric.BYTES)).order_by()
-    for *place, units in rows.values_list(
-        "tenant_id", "key_id", "channel", "zero_rated", "metric", "units"
-    ).iterator():
-        sums[tuple(place)] += units
-    by_coin = CoinRollup.objects.filter(day=day).order_by()
     place_of = ("tenant_id", "key_id", "channel", "zero_rated")
-    totals = by_coin.values_list(*place_of).annotate(m=Sum("messages"), b=Sum("bytes"))
-    told: Counter[tuple[int | None, int, str, str, str]] = Counter()
-    for tenant, key, channel, zero_rated, messages, size in totals.iterator():
-        told[tenant, key, channel, zero_rated, Metric.MESSAGES.value] = messages
-        told[tenant, key, channel, zero_rated, Metric.BYTES.value] = size
-    for place in sorted(told.keys() | sums.keys(), key=str):
-        if told[place] != sums[place]:
+
+    def by_coin(metric: Metric, column: str) -> QuerySet[CoinRollup, Any]:
+        rows = CoinRollup.objects.filter(day=day).order_by().values(*place_of)
+        summed = rows.annotate(what=Value(metric.value), told=Sum(column), side=Value(1))
+        return summed.values_list(*place_of, "what", "told", "side")
+
+    daily = span.rollups.filter(metric__in=(Metric.MESSAGES, Metric.BYTES)).order_by()
+    both = (
+        daily.annotate(side=Value(0))
+        .values_list(*place_of, "metric", "units", "side")
+        .union(by_coin(Metric.MESSAGES, "messages"), by_coin(Metric.BYTES, "bytes"), all=True)
+    )
+    sums: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
+    for *place, units, side in both.iterator():
+        sums[tuple(place)][side] += int(units)
+    for place, (of_day, told) in sorted(sums.items(), key=str):
+        if of_day != told:
             tenant, key, channel, zero_rated, metric = place
             where = f"{day} tenant {tenant} key {key} {channel} {metric} {zero_rated}".rstrip()
-            what = f"rollup day {sums[place]}, over all coins {told[place]}"
-            yield Difference("coins", where, what)
+            yield Difference("coins", where, f"rollup day {of_day}, over all coins {told}")
 
 
 def _coin_minutes(span: Span) -> Iterator[Difference]:
     """The bits of the minutes of a day beside the units in the ledger."""
-    told: Counter[tuple[datetime, int]] = Counter()
     hours = CoinHour.objects.filter(hour__gte=span.start, hour__lt=span.end).order_by()
-    for hour, key, minutes in hours.values_list("hour", "key_id", "minutes").iterator():
-        told[hour, key] += minutes.bit_count()
-    entries = span.entries.filter(metric=Metric.COIN_MINUTES).order_by()
-    posted = {
-        (hour, key): units
-        for hour, key, units in entries.values_list("hour", "key_id").annotate(total=Sum("units"))
-    }
-    for place in sorted(told.keys() | posted.keys()):
-        if told[place] != posted.get(place, 0):
-            what = f"minutes followed {told[place]}, in the ledger {posted.get(place, 0)}"
+    entries = span.entries.filter(metric=Metric.COIN_MINUTES).order_by().values("hour", "key_id")
+    both = (
+        hours.annotate(side=Value(0))
+        .values_list("hour", "key_id", "minutes", "side")
+        .union(
+            entries.annotate(total=Sum("units"), side=Value(1)).values_list(
+                "hour", "key_id", "total", "side"
+            ),
+            all=True,
+        )
+    )
+    sums: dict[tuple[datetime, int], list[int]] = defaultdict(lambda: [0, 0])
+    for hour, key, minutes, side in both.iterator():
+        sums[hour, key][side] += int(minutes) if side else int(minutes).bit_count()
+    for place, (told, posted) in sorted(sums.items()):
+        if told != posted:
+            what = f"minutes followed {told}, in the ledger {posted}"
             yield Difference("coin-minutes", "{} key {}".format(*place), what)
 
 

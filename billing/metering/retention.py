@@ -2,8 +2,8 @@
 
 Batches, ledger and seals are kept for good, and so are the sums by day, month and coin. By age go
 the hourly sums, which the ledger can make again, the minutes of each coin, and batches that could
-not be read. Nothing goes that the present calendar month or the one before may still need: an
-invoice of that is open.
+not be read. Nothing goes that the present calendar month, the one before, or an older period
+without a finalized invoice may still need.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Min, OuterRef, QuerySet, Subquery
 
-from billing.models import CoinHour, QuarantinedBatch, UsageRollup
+from billing.models import CoinHour, Invoice, InvoiceCursor, QuarantinedBatch, UsageRollup
 
 #: Rows deleted in one statement: a transaction of its own, so nobody waits long for its locks.
 CHUNK = 2_000
@@ -25,14 +25,33 @@ MARGIN = timedelta(days=1)
 
 
 def needed_since(now: datetime) -> datetime:
-    """What may still be rated anew begins here: the month before the present one."""
-    month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    """What may still be rated begins at this UTC midnight: at the latest the month before the
+    present one, and before that whatever is in a draft or in no invoice yet."""
+    drafts = Invoice.objects.filter(state=Invoice.State.DRAFT)
+    used = UsageRollup.objects.filter(tenant=OuterRef("tenant"), hour__gte=OuterRef("usage_until"))
+    behind = InvoiceCursor.objects.filter(usage_until__lt=_month_before(now)).annotate(
+        first=Subquery(used.order_by("hour").values("hour")[:1])
+    )
+    # Of a draft also the hours, which may begin in the one before its period's.
+    oldest = [
+        *drafts.aggregate(Min("period_start"), Min("usage_from")).values(),
+        *behind.aggregate(Min("first")).values(),
+    ]
+    known = [_midnight(moment) for moment in oldest if moment is not None]
+    return min([_month_before(now), *known])
+
+
+def _month_before(now: datetime) -> datetime:
+    month = _midnight(now).replace(day=1)
     return (month - timedelta(days=1)).replace(day=1)
 
 
+def _midnight(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def _since(now: datetime, days: int) -> datetime:
-    by_age = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return min(by_age - timedelta(days=days), needed_since(now))
+    return min(_midnight(now) - timedelta(days=days), _month_before(now))
 
 
 def rollups_since(now: datetime) -> datetime:
@@ -41,7 +60,8 @@ def rollups_since(now: datetime) -> datetime:
 
 
 def hours_since(now: datetime) -> datetime:
-    """Minutes of coins are kept, and taken in, from this UTC midnight on."""
+    """Minutes of coins are kept, and taken in, from this UTC midnight on. Those of a period without
+    an invoice are kept for longer, and no more are taken in: asking for that costs each batch."""
     return _since(now, settings.RELAY_KEEP_COIN_HOURS_DAYS)
 
 
@@ -51,8 +71,10 @@ def quarantine_since(now: datetime) -> datetime:
 
 
 def _expired(now: datetime) -> Iterator[tuple[str, QuerySet[Any]]]:
-    yield "hourly", UsageRollup.objects.filter(hour__lt=rollups_since(now) - MARGIN)
-    yield "coin_hours", CoinHour.objects.filter(hour__lt=hours_since(now) - MARGIN)
+    needed = needed_since(now)
+    hourly, minutes = min(rollups_since(now), needed), min(hours_since(now), needed)
+    yield "hourly", UsageRollup.objects.filter(hour__lt=hourly - MARGIN)
+    yield "coin_hours", CoinHour.objects.filter(hour__lt=minutes - MARGIN)
     quarantined = QuarantinedBatch.objects.filter(received_at__lt=quarantine_since(now) - MARGIN)
     yield "quarantine", quarantined
 

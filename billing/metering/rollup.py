@@ -41,7 +41,7 @@ class Grain(NamedTuple):
     @property
     def unique(self) -> tuple[str, ...]:
         """The columns that name one sum."""
-        return (self.column, "key_id", "metric", "channel", "zero_rated")
+        return (self.column, "key_id", "account", "metric", "channel", "zero_rated")
 
 
 def month_of(day: date) -> date:
@@ -168,9 +168,9 @@ def _sum(
         # tenant's id; joining accounts instead made MariaDB read the whole ledger for each batch.
         cursor.execute(
             f"INSERT INTO {table} (tenant_id, {grain.column}, {place}, units) "  # noqa: S608
-            f"SELECT MAX(NULLIF(account_id, {SUSPENSE})), {period}, {place}, SUM(units) "
+            f"SELECT NULLIF(account_id, {SUSPENSE}), {period}, {place}, SUM(units) "
             f"FROM {entries} WHERE {condition} "
-            f"GROUP BY {place}{', hour' if grain is HOURLY else ''}{conflict}",
+            f"GROUP BY account_id, {place}{', hour' if grain is HOURLY else ''}{conflict}",
             values,
         )
         return int(cursor.rowcount)

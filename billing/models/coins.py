@@ -6,16 +6,16 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
-from billing.models.usage import ZERO_RATED, RollupQuerySet
+from billing.models.usage import ZERO_RATED, RollupQuerySet, account_of_tenant
 from tenants.models import APIKey, Tenant
 
 
 class CoinRollup(models.Model):
     """What one key got on one channel of one coin in a UTC day.
 
-    Over all coins it is the `DailyRollup` of the same key, day, channel and reason, exactly. `coin`
-    is empty for what is of no one coin. Coins beyond the 50 with most messages of a key and day are
-    `other`. It cannot be made again from the ledger, which does not know coins.
+    Over all coins it is the `DailyRollup` of the same key, account, day, channel and reason,
+    exactly. `coin` is empty for what is of no one coin. Coins beyond the 50 with most messages of a
+    key and day are `other`. It cannot be made again from the ledger, which does not know coins.
     """
 
     tenant = models.ForeignKey(
@@ -31,6 +31,7 @@ class CoinRollup(models.Model):
     zero_rated = models.CharField(max_length=16, blank=True, default="", help_text=ZERO_RATED)
     messages = models.BigIntegerField()
     bytes = models.BigIntegerField()
+    account = account_of_tenant()
 
     objects = RollupQuerySet["CoinRollup"].as_manager()
 
@@ -38,7 +39,8 @@ class CoinRollup(models.Model):
         ordering = ["-day", "key_id", "channel", "coin"]
         constraints = [
             models.UniqueConstraint(
-                fields=["day", "key", "channel", "coin", "zero_rated"], name="usage_coin_one_sum"
+                fields=["day", "key", "account", "channel", "coin", "zero_rated"],
+                name="usage_coin_one_sum",
             ),
             models.CheckConstraint(
                 condition=Q(messages__gte=0, bytes__gte=0), name="usage_coin_not_negative"

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from billing.append_only import AppendOnlyModel, AppendOnlyQuerySet
@@ -174,9 +175,9 @@ class LedgerSeal(AppendOnlyModel):
     """The link of an account's hash chain that covers the entries `first_position` to
     `last_position`.
 
-    `hour` is the last UTC hour that had ended when it was made; the entries are of the hours
-    `first_hour` to `last_hour`. Hashes are SHA-256 in hex of the bytes that `metering/chain.py`
-    describes.
+    `hour` is the last UTC hour that had ended when it was made, by the sealer's clock; the entries
+    are of the hours `first_hour` to `last_hour`. Hashes are SHA-256 in hex of the bytes that
+    `metering/chain.py` describes.
     """
 
     account = models.ForeignKey(
@@ -219,11 +220,22 @@ class RollupQuerySet(models.QuerySet[_Row]):
         return self.filter(tenant=tenant)
 
 
+def account_of_tenant() -> models.GeneratedField:
+    """The number of the account that a row's `tenant` has, never NULL: so it can be part of a
+    unique key, which a tenant that may be empty cannot. The database fills it in, for whoever
+    inserts."""
+    number = models.BigIntegerField()
+    expression = Coalesce("tenant", Value(SUSPENSE), output_field=number)
+    return models.GeneratedField(expression=expression, output_field=number, db_persist=True)
+
+
 class Rollup(models.Model):
-    """Units of one metric that one key used on one channel in one UTC period.
+    """Units of one metric that one key used on one channel in one UTC period, as posted to one
+    account.
 
     A sum of ledger entries that can be made again from them at any time. `tenant` is empty for a
-    key id that is in no table: the units are kept, and on nobody's bill.
+    key id that is in no table: the units are kept, and on nobody's bill. A key that becomes known
+    later has a sum of each account.
     """
 
     tenant = models.ForeignKey(
@@ -238,6 +250,7 @@ class Rollup(models.Model):
     channel = models.CharField(max_length=32)
     zero_rated = models.CharField(max_length=16, blank=True, default="", help_text=ZERO_RATED)
     units = models.BigIntegerField()
+    account = account_of_tenant()
 
     class Meta:
         abstract = True
@@ -254,7 +267,7 @@ class UsageRollup(Rollup):
         ordering = ["-hour", "key_id", "metric", "channel"]
         constraints = [
             models.UniqueConstraint(
-                fields=["hour", "key", "metric", "channel", "zero_rated"],
+                fields=["hour", "key", "account", "metric", "channel", "zero_rated"],
                 name="usage_rollup_one_sum",
             ),
             models.CheckConstraint(
@@ -278,7 +291,7 @@ class DailyRollup(Rollup):
         ordering = ["-day", "key_id", "metric", "channel"]
         constraints = [
             models.UniqueConstraint(
-                fields=["day", "key", "metric", "channel", "zero_rated"],
+                fields=["day", "key", "account", "metric", "channel", "zero_rated"],
                 name="usage_daily_one_sum",
             ),
             models.CheckConstraint(condition=Q(units__gte=0), name="usage_daily_not_negative"),
@@ -300,7 +313,7 @@ class MonthlyRollup(Rollup):
         ordering = ["-month", "key_id", "metric", "channel"]
         constraints = [
             models.UniqueConstraint(
-                fields=["month", "key", "metric", "channel", "zero_rated"],
+                fields=["month", "key", "account", "metric", "channel", "zero_rated"],
                 name="usage_monthly_one_sum",
             ),
             models.CheckConstraint(condition=Q(units__gte=0), name="usage_monthly_not_negative"),

@@ -10,8 +10,8 @@ the database for more than 30 s (`directory.py`).
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
-import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
@@ -36,6 +36,8 @@ DIGESTS_PER_MESSAGE = 500
 #: A failed announcement is tried again after this long, then twice as long, and so on.
 RETRY_AFTER_S = 0.5
 RETRY_AT_MOST_AFTER_S = 30.0
+#: How long an ending process waits for what is being tried: both Redis clients give up by then.
+STOP_S = 3.0
 
 
 def announce_on_commit(digests: Collection[str]) -> None:
@@ -69,22 +71,35 @@ class _Later:
         self._lock = threading.Lock()
         self._waiting: set[str] = set()
         self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
 
     def add(self, digests: Collection[str]) -> None:
         with self._lock:
             self._waiting.update(digests)
             is_alive = self._thread is not None and self._thread.is_alive()
-            if self._waiting and not is_alive:
+            if self._waiting and not is_alive and not self.is_over:
                 # A daemon: nobody who stops waits for a Redis that may never come back.
                 self._thread = threading.Thread(
                     target=self._run, name="admission-announcements", daemon=True
                 )
                 self._thread.start()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the process ends; its executors are gone some time before it says so."""
+        return self._stopping.is_set() or not threading.main_thread().is_alive()
+
+    def stop(self) -> None:
+        """Try nothing more: the process ends. Waits a little for what is being tried now, which
+        would log into files and loops that are gone."""
+        self._stopping.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join(STOP_S)
+
     def _run(self) -> None:
         pause_s = RETRY_AFTER_S
-        while True:
-            time.sleep(pause_s)
+        while not self._stopping.wait(pause_s):
             with self._lock:
                 digests, self._waiting = self._waiting, set()
             close_old_connections()
@@ -101,6 +116,8 @@ class _Later:
 
 
 _later = _Later()
+# Before modules and logging are taken down: a daemon thread would go on meanwhile.
+atexit.register(_later.stop)
 
 
 async def watch(callback: Callable[[list[str]], Awaitable[None]]) -> None:
@@ -159,7 +176,10 @@ def _attempt(channel: str, act: Callable[[], None]) -> bool:
         act()
     except Exception as error:
         metrics.announcements.labels(channel, "failed").inc()
-        log.warning("admission_announcement_failed", channel=channel, error=type(error).__name__)
+        if not _later.is_over:  # an ending process may have no log any more
+            log.warning(
+                "admission_announcement_failed", channel=channel, error=type(error).__name__
+            )
         return False
     metrics.announcements.labels(channel, "sent").inc()
     return True

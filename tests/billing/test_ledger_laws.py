@@ -244,7 +244,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def chain_rollups_and_coins_hold(self) -> None:
-        assert list(reconcile()) == []
+        # What is on its way is a hole, and may come in any order.
+        wrong = [difference for difference in reconcile() if difference.check != "missing batch"]
+        assert wrong == []
 
 
 def coins() -> Counter[tuple[object, ...]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from billing import tasks
 from billing.metering import chain
@@ -72,10 +73,62 @@ def test_sealing_again_makes_nothing(cast: Cast) -> None:
     assert [chain.seal_ledger(HOUR) for _ in range(5)] == [1, 0, 0, 0, 0]
     use(key_of(cast), 5, seq=2)
     assert chain.seal_ledger(HOUR) == 0  # its hour has a seal: the next one has it
-    assert chain.seal_ledger(HOUR - timedelta(hours=3)) == 0  # a clock that went back
     assert chain.seal_ledger(HOUR + timedelta(hours=9)) == 1
     assert chain.seal_ledger(HOUR + timedelta(hours=10)) == 0  # nothing was posted
     assert faults() == []
+
+
+def test_sealing_ahead_of_time_stops_nobody(cast: Cast) -> None:
+    use(key_of(cast), 5, seq=1)
+    assert chain.seal_ledger(HOUR + timedelta(days=30)) == 1
+    for hours in (0, 1):
+        use(key_of(cast), 5, seq=2 + hours)
+        assert [chain.seal_ledger(HOUR + timedelta(hours=hours)) for _ in range(2)] == [1, 0]
+    assert [last for *_, last in seals(cast.acme)] == [2, 4, 6]
+    assert faults() == []
+
+
+def test_posting_and_another_sealer_come_between_while_entries_are_hashed(
+    committed_cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashing holds no lock: another connection posts and seals meanwhile, and its seal counts."""
+    key = key_of(committed_cast)
+    use(key, 5, seq=1)
+    hashing, done = chain.digest, []
+
+    def meanwhile() -> None:
+        try:
+            use(key, 7, seq=2)
+            done.append(chain.seal_ledger(HOUR + timedelta(hours=1)))
+        finally:
+            connections.close_all()
+
+    def digest(entries: Iterable[LedgerEntry]) -> chain.Digest | None:
+        monkeypatch.setattr(chain, "digest", hashing)
+        found = hashing(entries)
+        other = threading.Thread(target=meanwhile)
+        other.start()
+        other.join(20)
+        return found
+
+    monkeypatch.setattr(chain, "digest", digest)
+    assert chain.seal_ledger(HOUR) == 0
+    assert done == [1]
+    assert [last for *_, last in seals(committed_cast.acme)] == [4]
+    assert faults() == []
+
+
+def test_entries_are_read_a_page_at_a_time(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = key_of(cast)
+    for seq in range(1, 6):
+        use(key, 1, seq=seq)
+    whole = list(chain.entries_between(cast.acme.pk, 2, 9))
+    monkeypatch.setattr(chain, "_PAGE", 3)
+    with CaptureQueriesContext(connection) as queries:
+        assert list(chain.entries_between(cast.acme.pk, 2, 9)) == whole
+    assert [entry.position for entry in whole] == list(range(2, 10))
+    assert len(queries) == 3
+    assert all(query["sql"].endswith("LIMIT 3") for query in queries)
 
 
 def test_beat_seals_the_hour_that_has_ended(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:

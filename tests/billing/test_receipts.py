@@ -74,6 +74,7 @@ def test_the_totals_are_those_of_the_month_also_of_what_came_late(
         "month": "2026-11",
         "tenant": used.acme.pk,
         "totals": [["bytes", "bbo", "", 80], ["messages", "bbo", "", 8]],
+        "v": 1,
     }
     assert verify(tmp_path / "november", head.sha256) == summary
     assert verify(tmp_path / "november") == summary
@@ -92,6 +93,49 @@ def test_the_totals_are_those_of_the_month_also_of_what_came_late(
     january = verify(tmp_path / "january")
     assert january is not None
     assert january["totals"] == []
+
+
+def test_each_month_verifies_with_the_head_that_is_shown(cast: Cast, tmp_path: Path) -> None:
+    """November's receipts, asked for once December is sealed, and those of a month without use."""
+    key = services.issue_key(tenant=cast.acme, name="bot").key.pk
+
+    def verified(month: str) -> object:
+        export(tmp_path / month, month)
+        shown = LedgerSeal.objects.for_tenant(cast.acme).order_by("number").last()
+        summary = verify(tmp_path / month, shown.sha256 if shown else "0" * 64)
+        return summary and summary["totals"]
+
+    november = [["bytes", "bbo", "", 50], ["messages", "bbo", "", 5]]
+    assert verified("2026-11") == []
+    use(key, 5, seq=1)
+    chain.seal_ledger(HOUR)
+    assert verified("2026-11") == november
+    use(key, 7, seq=2, hours=NEXT_MONTH)
+    chain.seal_ledger(HOUR + timedelta(hours=NEXT_MONTH))
+    assert verified("2026-11") == november
+    assert verified("2026-12") == [["bytes", "bbo", "", 70], ["messages", "bbo", "", 7]]
+    assert verified("2027-01") == []
+
+
+def test_seals_of_before_lines_had_a_version_are_in_one_chain_with_those_of_after(
+    cast: Cast, tmp_path: Path
+) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot").key.pk
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr(chain, "_versioned", lambda line, version: chain.json_line(line))
+        use(key, 5, seq=1)
+        chain.seal_ledger(HOUR)
+    use(key, 3, seq=2, hours=1)
+    chain.seal_ledger(HOUR + timedelta(hours=1))
+
+    first, second = LedgerSeal.objects.for_tenant(cast.acme).order_by("number")
+    assert (chain.version_of(first), chain.version_of(second)) == (0, 1)
+    assert list(chain.faults(first.account)) == []
+    lines = export(tmp_path / "november", "2026-11")
+    assert [json.loads(line).get("v", 0) for line in lines] == [0, 0, 0, 1, 1, 1, 1]
+    assert verify(tmp_path / "november", second.sha256) is not None
+    (tmp_path / "newer").write_text("\n".join(lines).replace('"v":1', '"v":2') + "\n")
+    assert verify(tmp_path / "newer") is None
 
 
 def test_any_changed_value_is_refused(used: Cast, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from datetime import date, timedelta
 from io import StringIO
 from pathlib import Path
 
+import msgspec
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.db.models import Model
 
 from billing.metering import chain
-from billing.metering.batch import UsageLine
+from billing.metering.batch import MinutesLine, UsageLine
 from billing.metering.ingest import ingest
 from billing.metering.reconcile import Difference, reconcile
 from billing.metering.rollup import rebuild_rollups
@@ -245,6 +246,30 @@ def test_a_probe_s_counts_are_compared(used: Cast, tmp_path: Path) -> None:
     assert "trades" in out.getvalue()
 
 
+def test_a_system_that_goes_on_has_no_differences(used: Cast) -> None:
+    """Between any two statements a batch comes, with coins and minutes, and is sealed."""
+    key = LedgerEntry.objects.for_tenant(used.acme)[0].key_id
+    hour = int(HOUR.timestamp()) // 3600
+    state = {"seq": 0, "is_busy": False}
+
+    def go_on(execute: Callable[..., object], *arguments: object) -> object:
+        if not state["is_busy"]:
+            state["is_busy"] = True
+            state["seq"] += 1
+            seq = state["seq"]
+            batch = make_batch(UsageLine(key, "bbo", seq, 10, 1, "BTC"), seq=seq, worker="b" * 32)
+            minute = MinutesLine(key, "BTC", hour, 1 << seq % 60)
+            ingest(msgspec.structs.replace(batch, minutes=[minute]))
+            chain.seal_ledger(HOUR + timedelta(hours=seq))
+            state["is_busy"] = False
+        return execute(*arguments)
+
+    with connection.execute_wrapper(go_on):
+        assert list(reconcile()) == []
+    assert state["seq"] > 10
+    assert list(reconcile()) == []
+
+
 def test_a_batch_without_its_entries_is_found(used: Cast) -> None:
     UsageBatch.objects.create(
         worker="d" * 32, flush_seq=1, hour=HOUR, line_count=1, message_total=5, entry_count=1
@@ -274,7 +299,7 @@ def test_rebuilding_twice_at_once_while_usage_arrives(used: Cast) -> None:
             connections.close_all()
 
     def post(turn: int) -> None:
-        use(key, 1, seq=100 + turn, hours=turn % 3)
+        use(key, 1, seq=5 + turn, hours=turn % 3)
 
     def rebuild(turn: int) -> None:
         rebuild_rollups()

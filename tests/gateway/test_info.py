@@ -12,6 +12,8 @@ from typing import ClassVar
 
 import pytest
 
+from billing.metering.batch import decode
+from billing.metering.spool import Spool
 from gateway.http.info import BURST
 from streaming.bus import keys
 from streaming.core.envelope import Role
@@ -42,12 +44,25 @@ class Origin(BaseHTTPRequestHandler):
         """Quiet."""
 
 
+@contextlib.contextmanager
+def origin() -> Iterator[str]:
+    """An upstream's address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Origin)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"ws://127.0.0.1:{server.server_address[1]}/ws"
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture(scope="module")
 def edge(redis_url: str) -> Iterator[Edge]:
     """An edge whose upstream answers /info."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Origin)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"ws://127.0.0.1:{server.server_address[1]}/ws"
+    with origin() as address:
+        yield from edge_of(address, redis_url)
+
+
+def edge_of(address: str, redis_url: str) -> Iterator[Edge]:
+    """One that knows two coins."""
     edge = Edge(VAR / "info-edge", redis_url=redis_url.removesuffix("/0") + "/6", upstreams=address)
     # A worker's heartbeat: without a live worker nothing is answered from the hub.
     source = {"kind": "public", "books_ready": True, "silent_s": 0.0}
@@ -60,8 +75,6 @@ def edge(redis_url: str) -> Iterator[Edge]:
             pass
     yield edge
     edge.stop()
-    server.shutdown()
-    server.server_close()
 
 
 def test_what_is_not_ours_is_asked_without_the_key_and_its_answer_passes_as_it_is(
@@ -177,3 +190,29 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(edge: Edge) -> None
     refusals = [answer for status, answer in answers if status == 429]
     assert refusals
     assert json.loads(refusals[0])["code"] == "rate_limited"
+
+
+def test_a_stopped_edge_has_sealed_what_it_counted(redis_url: str) -> None:
+    """Also an answered post, which is one request; a refused one is none. No other process has to
+    take the meter over."""
+    with origin() as upstream:
+        url = redis_url.removesuffix("/0") + "/10"
+        edge = Edge(VAR / "sealing-edge", redis_url=url, upstreams=upstream)
+        edge.start()
+        with edge.connect() as customer:
+            for number, kind in enumerate(("meta", "odd", "fileSnapshot"), start=1):
+                request = {"type": "info", "payload": {"type": kind}}
+                customer.send(json.dumps({"method": "post", "id": number, "request": request}))
+                customer.recv(DEADLINE_S)
+            customer.send('{"method":"post","id":4,"request":{"type":"action","payload":{}}}')
+            customer.recv(DEADLINE_S)
+        assert edge.info(b'{"type":"meta"}')[0] == 200
+        edge.stop()
+    usage = edge.var / "usage"
+    assert list((usage / "meters").iterdir()) == []
+    spool = Spool(usage / "spool")
+    batches = [decode(spool.read(batch_id) or b"") for batch_id in spool.ids()]
+    lines = [line for batch in batches for line in batch.lines]
+    assert {line.channel for line in lines} == {"info"}
+    assert sum(line.messages for line in lines) == 0
+    assert sum(line.requests for line in lines) == 3  # meta, odd (an upstream's error), meta

@@ -89,7 +89,9 @@ class Command(BaseCommand):
             signal_handlers=False,
             trusted_proxies=[ip_network(text) for text in settings.RELAY_TRUSTED_PROXIES],
         )
-        reactor.addSystemEventTrigger("during", "shutdown", stop)
+        # "before", where Daphne too ends its applications: later phases wait for nobody, and the
+        # loop would be over before the meter had written its last batch.
+        reactor.addSystemEventTrigger("before", "shutdown", stop)
         server.run()
         del held
         if server.abort_start or not server.listening_addresses:

@@ -88,13 +88,13 @@ class PlainBook:
         assert self.wallets[tenant.pk] >= 0
 
 
-_batches = count(1)
+_workers = count(0xC0FFEE)
 
 
 def use(key: APIKey, hour: datetime, messages: int, channel: str = "bbo") -> None:
     """Post messages of an hour to the ledger, as a batch of its own."""
     line = UsageLine(key.pk, channel, messages, 0, 0)
-    batch = make_batch(line, seq=next(_batches), worker="c" * 32, hour=hour)
+    batch = make_batch(line, worker=f"{next(_workers):032x}", hour=hour)
     assert ingest(batch)
 
 
