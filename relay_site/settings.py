@@ -316,6 +316,7 @@ CSRF_TRUSTED_ORIGINS = [
 INSTALLED_APPS = [
     "daphne",
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -337,6 +338,7 @@ INSTALLED_APPS = [
     "streaming",
     "streaming.nodes",
     "gateway",
+    "gateway.backoffice",
 ]
 MIDDLEWARE = [
     # First: everything below believes REMOTE_ADDR, and nothing below believes a header about it.
@@ -459,6 +461,12 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "LOGIN": {"form": "relay_site.admin_login.OperatorForm"},
+    "DASHBOARD_CALLBACK": "gateway.backoffice.landing.dashboard",
+    "SIDEBAR": {
+        "show_search": True,
+        "show_all_applications": True,
+        "navigation": "gateway.backoffice.navigation.navigation",
+    },
 }
 PROMETHEUS_EXPORT_MIGRATIONS = False
 
