@@ -426,6 +426,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = "relay_site.formats"
 
 STATIC_URL = "/static/"
 # Production collects into it; an embedded relay serves what the apps bring as it is.

@@ -9,6 +9,10 @@ from datetime import UTC, datetime, timedelta
 #: Of the lines and bars of one chart, in turn; each is read on light and on dark.
 COLORS = ("#7c3aed", "#0d9488", "#d97706", "#2563eb", "#db2777", "#65a30d", "#64748b")
 
+#: What an axis counts in, where its highest value is five of it or more.
+_STEPS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
+MAX_LABELS = 12
+
 
 def bars(labels: Sequence[str], name: str, values: Sequence[float]) -> str:
     """One value for each label."""
@@ -17,19 +21,23 @@ def bars(labels: Sequence[str], name: str, values: Sequence[float]) -> str:
 
 def stacked(labels: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
     """Several values for each label, by name."""
+    highest = max((sum(column) for column in zip(*series.values(), strict=True)), default=0)
+    size, unit = next((step for step in _STEPS if highest >= 5 * step[0]), (1, ""))
     return json.dumps(
         {
             "labels": list(labels),
             "datasets": [
                 {
-                    "label": name,
-                    "data": list(values),
+                    "label": f"{name}, {unit}" if unit else name,
+                    "data": [value / size for value in values] if size > 1 else list(values),
                     "backgroundColor": COLORS[number % len(COLORS)],
                     "stack": "all",
                     "maxBarThickness": 28,
                     "borderRadius": 2,
-                    # The theme shows no axis unless the data ask for it.
+                    # What the theme asks of the data: an axis, its unit, no more labels than fit.
                     "displayYAxis": True,
+                    "suffixYAxis": unit,
+                    "maxTicksXLimit": MAX_LABELS,
                 }
                 for number, (name, values) in enumerate(series.items())
             ],

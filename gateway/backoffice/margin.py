@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 
-from django.db.models import F, Sum
+from django.db.models import Sum
 
 from billing.models import CreditNote, Invoice, Metric, MonthlyRollup
 from billing.rating.money import rounded
@@ -35,6 +35,7 @@ class Row:
 
     name: str
     plan: str = ""
+    plan_id: int = 0
     tenant_id: int | None = None
     revenue: list[Decimal] = field(default_factory=lambda: [ZERO, ZERO])
     cost: list[Decimal] = field(default_factory=lambda: [ZERO, ZERO])
@@ -122,9 +123,9 @@ def _tenants() -> dict[int, Row]:
     rows = {
         pk: Row(name=name, tenant_id=pk) for pk, name in Tenant.objects.values_list("pk", "name")
     }
-    current = PlanSubscription.objects.current().order_by().values_list("tenant", "plan__name")
-    for tenant_id, plan in current:
-        rows[tenant_id].plan = plan
+    current = PlanSubscription.objects.current().order_by()
+    for tenant_id, plan_id, plan in current.values_list("tenant", "plan", "plan__name"):
+        rows[tenant_id].plan_id, rows[tenant_id].plan = plan_id, plan
     return rows
 
 
@@ -165,15 +166,15 @@ def _fees() -> dict[int, Decimal]:
         PlanSubscription.objects.current()
         .filter(tenant__kind=Tenant.Kind.EXTERNAL, tenant__suspended_at=None)
         .order_by()
-        .values_list(F("tenant"), "plan", "version")
+        .values_list("tenant", "plan", "version")
     )
     return {tenant: fees.get((plan, version), ZERO) for tenant, plan, version in paying}
 
 
 def _by_plan(rows: Iterable[Row]) -> list[Row]:
-    found: dict[str, Row] = {}
+    found: dict[int, Row] = {}
     for row in rows:
-        found.setdefault(row.plan, Row(name=row.plan or "no plan")).add(row)
+        found.setdefault(row.plan_id, Row(name=row.plan or "no plan")).add(row)
     return sorted(found.values(), key=lambda row: (row.margin[1], row.name))
 
 

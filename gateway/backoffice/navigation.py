@@ -71,6 +71,7 @@ TASKS: dict[str, tuple[Item, ...]] = {
         Item("Deliveries", "send", "tenants.view_delivery"),
         Item("Webhooks", "webhook", "tenants.view_webhookendpoint"),
         Item("Notices", "campaign", "tenants.view_notice"),
+        Item("Test the mail", "mark_email_read", "tenants.change_delivery", "cockpit:test_mail"),
     ),
     "Audit": (
         Item("Changes", "manage_search", "auditlog.view_logentry"),

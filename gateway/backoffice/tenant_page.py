@@ -16,7 +16,8 @@ from billing.rating.periods import full_hour
 from gateway.backoffice import charts
 from streaming.nodes import live, shown
 from streaming.nodes.selectors import open_sessions
-from tenants.admission.caps import Cap, Usage, caps_of_allowances, standing
+from tenants.admission.allowances import Used
+from tenants.admission.caps import MICRO, Cap, caps_of_allowances, standing
 from tenants.models import APIKey, Tenant
 from tenants.selectors import allowances_of, current_plan_subscription
 
@@ -95,27 +96,24 @@ class TenantPage:
     def allowances(self) -> list[dict[str, Any]]:
         """Those in force, with what is used of them by what was counted so far."""
         caps = caps_of_allowances(self.tenant.pk, allowances_of(self.tenant.pk, self.now), self.now)
-        used: dict[tuple[datetime, datetime], list[Usage]] = {}
+        used: dict[tuple[datetime, datetime], list[Used]] = {}
         for cap in caps:
             span = (cap.starts_at, cap.ends_at)
             if span not in used:
-                used[span] = self._used(cap)
+                used[span] = read_used(self.tenant.pk, full_hour(cap.starts_at), cap.ends_at)
         return [self._stands(cap, used[cap.starts_at, cap.ends_at]) for cap in caps]
 
-    def _used(self, cap: Cap) -> list[Usage]:
-        by_channel: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for row in read_used(self.tenant.pk, full_hour(cap.starts_at), cap.ends_at):
-            by_channel[row.channel][row.metric] += row.units
-        return [
-            Usage(0, channel, of[Metric.MESSAGES], of[Metric.BYTES], of[Metric.REQUESTS])
-            for channel, of in by_channel.items()
-        ]
-
-    def _stands(self, cap: Cap, used: list[Usage]) -> dict[str, Any]:
-        found = standing(cap, sum(cap.micros(usage) for usage in used))
+    def _stands(self, cap: Cap, used: list[Used]) -> dict[str, Any]:
+        weights = dict(cap.weights)
+        micros = sum(
+            row.units * weights.get(row.channel, MICRO)
+            for row in used
+            if row.metric in cap.metrics and cap.covers(row.channel)
+        )
+        found = standing(cap, micros)
         return {
             "code": cap.code,
-            "metric": cap.metrics[0],
+            "metric": cap.metrics[0].replace("_", "-"),
             "used": f"{found.used:,}",
             "limit": f"{cap.units:,}",
             "percent": round(100 * found.used / cap.units) if cap.units else 100,

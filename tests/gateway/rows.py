@@ -14,6 +14,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection, models
 from django.utils import timezone
 
+from billing.models import AddOnVersion
 from billing.rating import document
 from billing.rating.prices import Discount
 from tenants.models import APIKey
@@ -93,5 +94,8 @@ OWN: dict[tuple[str, str], Callable[[], Any]] = {
     ),
     ("APIKey", "first_key"): lambda: None,
     ("APIKey", "scopes"): lambda: ["ws"],
+    ("AddOnVersion", "version"): lambda: 1,
+    ("AddOnSubscription", "add_on"): lambda: make(AddOnVersion).add_on_id,  # type: ignore[attr-defined]
+    ("AddOnSubscription", "version"): lambda: 1,
     ("Seller", "id"): lambda: 1,
 }

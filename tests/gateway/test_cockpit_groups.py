@@ -53,8 +53,9 @@ FORMS = {
     "operator": {
         *("tenants.Tenant", "tenants.APIKey", "tenants.Plan", "tenants.Membership"),
         *("tenants.WebhookEndpoint", "billing.TenantTerms", "nodes.UpstreamNode"),
+        "tenants.Invitation",  # whose form has nothing to fill in
     },
-    "support": set(),
+    "support": {"tenants.Invitation"},
     "finance": {"billing.TenantTerms", "billing.Seller", "backoffice.CostRate"},
     "read-only": set(),
 }
