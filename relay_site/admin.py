@@ -18,6 +18,8 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+admin.site.index_title = "Cockpit"
+
 # Every ModelAdmin that is not unfold's looks broken in it, so those of others are registered anew.
 for model in (User, Group, LogEntry, EmailAddress, Authenticator):
     if admin.site.is_registered(model):

@@ -337,6 +337,7 @@ CSRF_TRUSTED_ORIGINS = [
 INSTALLED_APPS = [
     "daphne",
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -358,6 +359,7 @@ INSTALLED_APPS = [
     "streaming",
     "streaming.nodes",
     "gateway",
+    "gateway.backoffice",
 ]
 MIDDLEWARE = [
     # First: everything below believes REMOTE_ADDR, and nothing below believes a header about it.
@@ -445,6 +447,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = "relay_site.formats"
 
 STATIC_URL = "/static/"
 # Production collects into it; an embedded relay serves what the apps bring as it is.
@@ -480,6 +483,12 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "LOGIN": {"form": "relay_site.admin_login.OperatorForm"},
+    "DASHBOARD_CALLBACK": "gateway.backoffice.landing.dashboard",
+    "SIDEBAR": {
+        "show_search": True,
+        "show_all_applications": True,
+        "navigation": "gateway.backoffice.navigation.navigation",
+    },
 }
 PROMETHEUS_EXPORT_MIGRATIONS = False
 

@@ -37,6 +37,7 @@ def landing(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("", landing, name="landing"),
+    path("admin/cockpit/", include("gateway.backoffice.urls")),
     path("admin/", admin.site.urls),
     path("accounts/signup/", whole_signup, name="account_signup"),
     path("accounts/", include("allauth.urls")),

@@ -10,7 +10,7 @@ import structlog
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Prefetch, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
@@ -84,22 +84,17 @@ class PlanAdmin(ModelAdmin):
 
 
 class TenantForm(forms.ModelForm):
-    """A tenant together with the plan it is on."""
-
-    plan = forms.ModelChoiceField(
-        queryset=Plan.objects.all(),
-        help_text="What is open stays open, also above a smaller plan's limits.",
-    )
+    """A tenant. Its plan is changed where the effect on its invoice is shown first."""
 
     class Meta:
         model = Tenant
         fields = ("name", "slug", "kind", "support_name", "support_email", "support_phone")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.instance.pk:
-            current = PlanSubscription.objects.for_tenant(self.instance).current().first()
-            self.fields["plan"].initial = current.plan_id if current else None
+
+class NewTenantForm(TenantForm):
+    """A tenant together with the plan it begins on."""
+
+    plan = forms.ModelChoiceField(queryset=Plan.objects.all())
 
 
 class APIKeyInline(TabularInline):
@@ -148,18 +143,29 @@ class TenantAdmin(ModelAdmin):
         "suspension_reason",
         "suspend_at",
         "suspend_reason",
+        "plan_now",
         "usage",
     )
+    show_full_result_count = False
     inlines = (APIKeyInline, PlanSubscriptionInline)
     actions = ("suspend", "suspend_later", "resume")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
-        usable = Count("api_keys", filter=Q(api_keys__revoked_at=None), distinct=True)
+        # Of the tenants that are shown: counting in the query would count for all of them.
+        usable = APIKey.objects.filter(revoked_at=None).only("tenant_id", "revoked_at")
         return (
             super()
             .get_queryset(request)
-            .annotate(keys_now=usable)
-            .prefetch_related("plan_subscriptions__plan")
+            .prefetch_related(
+                Prefetch("api_keys", usable, to_attr="usable_keys"), "plan_subscriptions__plan"
+            )
+        )
+
+    def get_form(
+        self, request: HttpRequest, obj: Tenant | None = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        return super().get_form(
+            request, obj, change, **{"form": TenantForm if obj else NewTenantForm, **kwargs}
         )
 
     def get_inlines(self, request: HttpRequest, obj: Tenant | None) -> Any:
@@ -180,10 +186,11 @@ class TenantAdmin(ModelAdmin):
             return "suspended"
         return "suspension announced" if tenant.suspend_at else "active"
 
-    @display(description="keys", ordering="keys_now")
+    @display(description="keys")
     def keys_now(self, tenant: Any) -> SafeString:
         url = reverse("admin:tenants_apikey_changelist")
-        return format_html('<a href="{}?q={}">{}</a>', url, tenant.slug, tenant.keys_now)
+        count = len(tenant.usable_keys)
+        return format_html('<a href="{}?q={}">{}</a>', url, tenant.slug, count)
 
     @display(description="usage")
     def usage(self, tenant: Tenant) -> SafeString | str:
@@ -196,14 +203,15 @@ class TenantAdmin(ModelAdmin):
         )
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
-        plan = form.cleaned_data["plan"]
-        if change:
-            services.update_tenant(obj)
-            services.change_plan(obj, plan=plan)
-        else:
-            created = services.create_tenant(name=obj.name, slug=obj.slug, kind=obj.kind, plan=plan)
+        if not change:
+            plan = form.cleaned_data["plan"]
+            created = self.create(name=obj.name, slug=obj.slug, kind=obj.kind, plan=plan)
             obj.pk, obj._state.adding = created.pk, False
-            services.update_tenant(obj)  # its support contact
+        services.update_tenant(obj)
+
+    def create(self, **values: Any) -> Tenant:
+        """A tenant on a plan; who knows of prices does more."""
+        return services.create_tenant(**values)
 
     def save_formset(
         self, request: HttpRequest, form: forms.ModelForm, formset: Any, change: bool
@@ -635,4 +643,5 @@ def _counted(number: int, noun: str) -> str:
 
 
 # The rooms' own pages: Django finds this module alone.
+from tenants import limits_admin as _limits  # noqa: E402, F401
 from tenants.notices import admin as _notices  # noqa: E402, F401

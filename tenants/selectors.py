@@ -173,6 +173,11 @@ def _words(words: list[str] | None) -> frozenset[str] | None:
     return None if words is None else frozenset(words)
 
 
+def allowances_of(tenant_id: int, now: datetime) -> tuple[Allowed, ...]:
+    """What a tenant may use up, now and later."""
+    return _allowances_of([tenant_id], now).get(tenant_id, ())
+
+
 def _allowances_of(tenant_ids: Collection[int], now: datetime) -> dict[int, tuple[Allowed, ...]]:
     found: dict[int, list[Allowed]] = defaultdict(list)
     rows = Allowance.objects.filter(tenant__in=tenant_ids, ends_at__gt=now)

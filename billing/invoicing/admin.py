@@ -33,6 +33,7 @@ from billing.models import (
     PaymentAllocation,
 )
 from billing.read_only import ReadOnlyAdmin
+from tenants.long_lists import LongListAdmin, since
 
 
 class ReadOnlyInline(TabularInline):
@@ -102,7 +103,7 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 @admin.register(Invoice)
-class InvoiceAdmin(ExportingAdmin, FinancePages, ReadOnlyAdmin):
+class InvoiceAdmin(ExportingAdmin, FinancePages, ReadOnlyAdmin, LongListAdmin):
     """Drafts and invoices. Who may "change" them may finalize, send, credit and record payments;
     their content nobody changes."""
 
@@ -111,11 +112,11 @@ class InvoiceAdmin(ExportingAdmin, FinancePages, ReadOnlyAdmin):
         *("total_shown", "balance", "standing_shown", "due_at"),
     )
     # Not by tenant: its sidebar would name all 10,000. The search finds them.
-    list_filter = (StandingFilter, "kind", "due_at")
+    list_filter = (StandingFilter, "kind", since("period_end"), "due_at")
     list_select_related = ("tenant", "standing")
-    search_fields = ("number", "tenant__name", "tenant__slug")
-    date_hierarchy = "period_start"
-    show_full_result_count = False
+    search_fields = ("=number", "tenant__name", "tenant__slug")
+    tenant_path = "tenant"
+    ordering = ("-pk",)
     inlines = (LineInline, EventInline, AllocationInline, CreditNoteInline)
     actions = (
         *("refresh", "finalize", "send", "record_payment"),

@@ -27,7 +27,7 @@ def tell_cases_apart(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0007_usage_detail"),
+        ("billing", "0008_rollups_by_account"),
         ("tenants", "0007_quota_warnings"),
     ]
 

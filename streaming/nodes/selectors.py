@@ -212,6 +212,16 @@ def open_sessions(tenant: int | str | None = None) -> list[SessionRow]:
     return sorted(rows, key=lambda row: (row.opened_ms, row.id))
 
 
+def count_sessions() -> int:
+    """How many sessions are open, without reading them. Raises live.Unreachable."""
+    with live.bus() as client:
+        members: Any = client.smembers(keys.SESSION_EDGES)
+        with client.pipeline(transaction=False) as pipe:
+            for edge in members:
+                pipe.hlen(keys.SESSIONS.format(edge=edge.decode()))
+            return sum(pipe.execute())
+
+
 def open_session(session_id: str) -> SessionRow | None:
     """One open session. Raises live.Unreachable."""
     edge = sessions.edge_of(session_id)
@@ -315,6 +325,6 @@ def minute_rates(*, minutes: int = HOURS * 60) -> list[tuple[int, dict[str, tupl
 
 
 __all__ = [
-    "OTHERS", "LiveSource", "Rate", "SchemaAlert", "are_upstreams_fixed", "live_sources",
-    "minute_rates", "open_session", "open_sessions", "schema_alerts", "topic_rates",
+    "OTHERS", "LiveSource", "Rate", "SchemaAlert", "are_upstreams_fixed", "count_sessions",
+    "live_sources", "minute_rates", "open_session", "open_sessions", "schema_alerts", "topic_rates",
 ]  # fmt: skip

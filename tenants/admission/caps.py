@@ -110,9 +110,18 @@ def standing(cap: Cap, micros: int) -> Standing:
 
 def caps_of(principal: Principal, now: datetime) -> tuple[Cap, ...]:
     """What counts for a key at a moment: its tenant's allowances, and its family's own quotas."""
-    current = [row for row in principal.allowances if row.starts_at <= now < row.ends_at]
-    caps = [_of_allowance(principal.tenant_id, row, current) for row in current]
-    return (*caps, *_of_key(principal, now))
+    return (
+        *caps_of_allowances(principal.tenant_id, principal.allowances, now),
+        *_of_key(principal, now),
+    )
+
+
+def caps_of_allowances(
+    tenant_id: int, allowances: Iterable[Allowed], now: datetime
+) -> tuple[Cap, ...]:
+    """The part of it that all keys of a tenant share."""
+    current = [row for row in allowances if row.starts_at <= now < row.ends_at]
+    return tuple(_of_allowance(tenant_id, row, current) for row in current)
 
 
 def next_change(principal: Principal, now: datetime) -> datetime:

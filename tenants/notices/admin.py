@@ -19,6 +19,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminIntegerFieldWidget
 
+from tenants.long_lists import LongListAdmin, since
 from tenants.models import Delivery, DeliveryAttempt, Notice, WebhookEndpoint
 from tenants.notices import services
 from tenants.notices.kinds import KINDS, SUBSCRIBABLE
@@ -291,18 +292,18 @@ class AttemptInline(ReadOnly, TabularInline):
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(ReadOnly, ConfirmingAdmin):
+class DeliveryAdmin(ReadOnly, LongListAdmin, ConfirmingAdmin):
     """What became of each notice, at each endpoint and mailbox."""
 
     list_display = (
         *("created_at", "tenant", "kind", "target", "state_shown"),
         *("attempts", "last", "next_attempt_at"),
     )
-    list_filter = ("state", DeliveryKindFilter, WayFilter)
+    list_filter = ("state", since("created_at"), DeliveryKindFilter, WayFilter)
     list_select_related = ("tenant", "notice", "endpoint")
-    search_fields = ("uid", "address", "endpoint__url", "tenant__name", "tenant__slug")
-    date_hierarchy = "created_at"
-    show_full_result_count = False
+    search_fields = ("=uid", "=address", "=endpoint__url", "tenant__name")
+    tenant_path = "tenant"
+    ordering = ("-pk",)
     fields = (
         *("uid", "tenant", "notice", "target", "state_shown", "created_at", "delivered_at"),
         *("attempts", "last_attempt_at", "last", "next_attempt_at"),
@@ -349,12 +350,12 @@ class DeliveryAdmin(ReadOnly, ConfirmingAdmin):
 
 
 @admin.register(Notice)
-class NoticeAdmin(ReadOnly, ModelAdmin):
+class NoticeAdmin(ReadOnly, LongListAdmin):
     """What tenants were told."""
 
     list_display = ("created_at", "tenant", "kind", "dedupe")
-    list_filter = (KindFilter,)
+    list_filter = (since("created_at"), KindFilter)
     list_select_related = ("tenant",)
-    search_fields = ("uid", "dedupe", "tenant__name", "tenant__slug")
-    date_hierarchy = "created_at"
-    show_full_result_count = False
+    search_fields = ("=uid", "=dedupe", "tenant__name")
+    tenant_path = "tenant"
+    ordering = ("-pk",)

@@ -1,0 +1,1 @@
+"""The cockpit: operators' pages that need more than one app."""

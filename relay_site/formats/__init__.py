@@ -1,0 +1,1 @@
+"""How the admin writes dates, in place of the locale's own."""

@@ -1,0 +1,1 @@
+"""English, as engineers and accountants sort it."""
