@@ -60,9 +60,7 @@ class Ahead:
 NOTHING = Ahead()
 
 
-def read_ahead(
-    tenants: Iterable[int], ranges_of: Mapping[int, Ranges], prices: Book
-) -> Ahead:
+def read_ahead(tenants: Iterable[int], ranges_of: Mapping[int, Ranges], prices: Book) -> Ahead:
     """Read what invoices of `tenants` need, with the usage of those in `ranges_of`, in a number of
     statements that does not grow with theirs."""
     ids = frozenset(tenants)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -16,7 +17,7 @@ from billing.invoicing.locks import is_invoiced, lock_account, lock_cursor, refu
 from billing.invoicing.numbering import take_number
 from billing.invoicing.standing import begin_standing, carry_over
 from billing.invoicing.terms_port import Terms, book
-from billing.models import Adjustment, Invoice, InvoiceCursor, InvoiceEvent
+from billing.models import Adjustment, Invoice, InvoiceCursor, InvoiceEvent, InvoiceLine
 
 log = structlog.get_logger(__name__)
 
@@ -131,9 +132,8 @@ def discard(invoice: Invoice) -> None:
     locked.delete()
 
 
-def adds_up(invoice: Invoice) -> bool:
-    """Whether totals are the sums of the lines, and the hash that of the content."""
-    lines = list(invoice.lines.order_by("place"))
+def adds_up(invoice: Invoice, lines: Sequence[InvoiceLine]) -> bool:
+    """Whether totals are the sums of the lines, in order, and the hash that of the content."""
     amounts, taxes = sum(line.amount for line in lines), sum(line.tax for line in lines)
     return (
         (amounts, taxes) == (invoice.subtotal, invoice.tax_total)

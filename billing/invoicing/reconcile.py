@@ -35,9 +35,9 @@ def reconcile_invoices(start: date = date.min, end: date = date.max) -> Iterator
     if end < date.max:
         rows = rows.filter(period_end__lt=datetime(end.year, end.month, end.day, tzinfo=UTC))
     for invoice in rows.iterator(chunk_size=500):
-        if not adds_up(invoice):
-            yield Difference("invoice", str(invoice), "sums or hash are not those of its lines")
         lines = list(invoice.lines.order_by("place"))
+        if not adds_up(invoice, lines):
+            yield Difference("invoice", str(invoice), "sums or hash are not those of its lines")
         if invoice.kind == Invoice.Kind.REGULAR:
             yield from _usage(invoice, lines)
         yield from _late(invoice, lines)

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from django.db import transaction
@@ -25,7 +27,7 @@ from django.db.models import Count, F, Max
 
 from billing.models import NO_SEAL, Account, LedgerEntry, LedgerSeal
 
-_FETCH = 2_000
+_FETCH = 5_000
 _DIGESTED = ("number", "first_position", "last_position", "entries_sha256", "previous_sha256")
 
 
@@ -39,20 +41,39 @@ def json_line(value: dict[str, object]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def entry_line(entry: LedgerEntry) -> str:
-    """The line of an entry, whose batch is loaded."""
-    return json_line(
-        {
-            "batch": f"{entry.batch.worker}-{entry.batch.flush_seq:010d}",
-            "channel": entry.channel,
-            "hour": hour_text(entry.hour),
-            "key": entry.key_id,
-            "metric": entry.metric,
-            "position": entry.position,
-            "units": entry.units,
-            "zero_rated": entry.zero_rated,
-        }
+class Entry(NamedTuple):
+    """An entry of the ledger as it is hashed."""
+
+    position: int
+    hour: datetime
+    key_id: int
+    metric: str
+    channel: str
+    zero_rated: str
+    units: int
+    worker: str
+    flush_seq: int
+
+
+_COLUMNS = (
+    *("position", "hour", "key_id", "metric", "channel", "zero_rated", "units"),
+    *("batch__worker", "batch__flush_seq"),
+)
+
+
+def entry_line(entry: Entry) -> str:
+    """The line of an entry: `json_line` of it, put together from parts that come again and again,
+    because a month has millions."""
+    position, hour, key_id, metric, channel, zero_rated, units, worker, flush_seq = entry
+    return (
+        f'{{"batch":{_text(f"{worker}-{flush_seq:010d}")},"channel":{_text(channel)},'
+        f'"hour":{_text(_hour_text(hour))},"key":{key_id},"metric":{_text(metric)},'
+        f'"position":{position},"units":{units},"zero_rated":{_text(zero_rated)}}}'
     )
+
+
+_text = lru_cache(4_096)(json.dumps)
+_hour_text = lru_cache(4_096)(hour_text)
 
 
 def seal_line(seal: LedgerSeal) -> str:
@@ -67,13 +88,45 @@ def sha256(line: str) -> str:
     return hashlib.sha256(line.encode("ascii")).hexdigest()
 
 
-def entries_between(account: int, first: int, last: int | None = None) -> Iterator[LedgerEntry]:
-    """An account's entries from position `first` to `last` (or its end), in order, with their
-    batches."""
-    rows = LedgerEntry.objects.filter(account=account, position__gte=first)
-    if last is not None:
-        rows = rows.filter(position__lte=last)
-    return rows.order_by("position").select_related("batch").iterator(chunk_size=_FETCH)
+def entries_between(account: int, first: int, last: int | None = None) -> Iterator[Entry]:
+    """An account's entries from position `first` to `last` (or its end), in order."""
+    return Entries(account).between(first, last)
+
+
+class Entries:
+    """The entries of an account, read by the page, because MySQL's driver would hold a whole answer
+    in memory. Who asks for one stretch after the other reads each page once."""
+
+    def __init__(self, account: int) -> None:
+        self._account = account
+        self._page: list[Entry] = []
+        self._first, self._end = 0, 0
+
+    def between(self, first: int, last: int | None = None) -> Iterator[Entry]:
+        """Those from position `first` to `last` (or the end), in order."""
+        while last is None or first <= last:
+            if not self._first <= first < self._end and not self._read(first):
+                return
+            begin = bisect_left(self._page, first, key=_position)
+            for place in range(begin, len(self._page)):
+                entry = self._page[place]
+                if last is not None and entry.position > last:
+                    return
+                yield entry
+            first = self._end
+
+    def _read(self, first: int) -> bool:
+        """Get the page that begins at a position; answers whether there is anything in it."""
+        rows = LedgerEntry.objects.filter(account=self._account, position__gte=first)
+        found = rows.order_by("position").values_list(*_COLUMNS)[:_FETCH]
+        self._page = [Entry(*row) for row in found]
+        self._first = first
+        self._end = self._page[-1].position + 1 if self._page else first
+        return bool(self._page)
+
+
+def _position(entry: Entry) -> int:
+    return entry.position
 
 
 class Digest(NamedTuple):
@@ -86,7 +139,7 @@ class Digest(NamedTuple):
     entries_sha256: str
 
 
-def digest(entries: Iterable[LedgerEntry]) -> Digest | None:
+def digest(entries: Iterable[Entry]) -> Digest | None:
     """The digest of entries in order of position; None of none."""
     first, last, hours, sha = 0, 0, set(), hashlib.sha256()
     for entry in entries:
@@ -144,6 +197,7 @@ def faults(account: Account) -> Iterator[tuple[str, str]]:
     """Where the chain of an account does not hold, and what is wrong there. Nothing, when all is as
     it was sealed and no position is missing."""
     number, position, previous, hour = 0, 0, NO_SEAL, None
+    entries = Entries(account.pk)
     for seal in account.seals.order_by("number").iterator():
         where = f"seal {seal.number}"
         if seal.number != number + 1:
@@ -156,7 +210,7 @@ def faults(account: Account) -> Iterator[tuple[str, str]]:
             yield where, "names another seal before it"
         if seal.sha256 != sha256(seal_line(seal)):
             yield where, "its hash is not that of what it says"
-        found = digest(entries_between(account.pk, seal.first_position, seal.last_position))
+        found = digest(entries.between(seal.first_position, seal.last_position))
         for name in Digest._fields:
             if getattr(found, name, None) != getattr(seal, name):
                 yield where, f"{name} is {getattr(seal, name)}, its entries say otherwise"

@@ -112,7 +112,10 @@ def make_tenants(tenants: int) -> list[int]:
     )
     grpc = AddOn.objects.get(code="grpc")
     AddOnSubscription.objects.bulk_create(
-        (AddOnSubscription(tenant_id=t, add_on=grpc, version=1, started_at=MONTH) for t in ids[::9]),
+        (
+            AddOnSubscription(tenant_id=t, add_on=grpc, version=1, started_at=MONTH)
+            for t in ids[::9]
+        ),
         batch_size=2_000,
     )
     for owner in Tenant.objects.filter(pk__in=ids[::20]):
@@ -128,7 +131,9 @@ def make_series(ids: list[int], wanted: list[int]) -> list[Series]:
     keys = [-(-number // len(KINDS)) for number in count]
     APIKey.objects.bulk_create(
         (
-            APIKey(tenant_id=tenant, name="bot", prefix="hlr_live_abc", digest=f"{tenant:032x}{n:032x}")
+            APIKey(
+                tenant_id=tenant, name="bot", prefix="hlr_live_abc", digest=f"{tenant:032x}{n:032x}"
+            )
             for tenant, number in zip(ids, keys, strict=True)
             for n in range(number)
         ),
@@ -138,7 +143,12 @@ def make_series(ids: list[int], wanted: list[int]) -> list[Series]:
     for key, tenant in APIKey.objects.order_by("pk").values_list("pk", "tenant_id"):
         keys_of.setdefault(tenant, []).append(key)
     return [
-        Series(tenant, keys_of[tenant][n // len(KINDS)], n % len(KINDS), rows * 1_000 // HOURS // number)
+        Series(
+            tenant,
+            keys_of[tenant][n // len(KINDS)],
+            n % len(KINDS),
+            rows * 1_000 // HOURS // number,
+        )
         for tenant, rows, number in zip(ids, wanted, count, strict=True)
         for n in range(number)
     ]
@@ -175,7 +185,9 @@ def days(series: list[Series], positions: dict[int, int]) -> Iterator[Day]:
                 if metrics[kind] == "bytes":
                     units *= 180
                 position = positions[tenant] = positions[tenant] + 1
-                entries.append(f"{tenant}\t{position}\t{batch}\t{text}\t{key}\t{kinds[kind]}\t{units}\n")
+                entries.append(
+                    f"{tenant}\t{position}\t{batch}\t{text}\t{key}\t{kinds[kind]}\t{units}\n"
+                )
                 told += 1
                 totals[metrics[kind]] += units
             batches.append(_batch(batch, text, told, totals))
@@ -199,18 +211,35 @@ _BATCHES = (
     "INTO TABLE billing_usagebatch (id, worker, flush_seq, hour, region, received_at, line_count, "
     "entry_count, message_total, byte_total, request_total)"
 )
-_COARSER = (
-    "INSERT INTO {table} (tenant_id, {column}, key_id, metric, channel, zero_rated, units) "
-    "SELECT tenant_id, {period}, key_id, metric, channel, zero_rated, SUM(units) FROM {source} "
-    "GROUP BY {column}, key_id, metric, channel, zero_rated, tenant_id"
+#: By the day: the groups of a month do not fit into MariaDB's memory for a sort.
+_DAY_SUMS = (
+    "INSERT INTO billing_dailyrollup (tenant_id, day, key_id, metric, channel, zero_rated, units) "
+    "SELECT MAX(tenant_id), '{day}', key_id, metric, channel, zero_rated, SUM(units) "
+    "FROM billing_usagerollup WHERE hour >= '{day}' AND hour < '{day}' + INTERVAL 1 DAY "
+    "GROUP BY key_id, metric, channel, zero_rated"
 )
 _COINS = (
     "INSERT INTO billing_coinrollup (tenant_id, key_id, day, channel, coin, zero_rated, messages, "
-    "bytes) SELECT tenant_id, key_id, day, channel, 'BTC', zero_rated, "
+    "bytes) SELECT MAX(tenant_id), key_id, '{day}', channel, 'BTC', zero_rated, "
     "SUM(IF(metric = 'messages', units, 0)), SUM(IF(metric = 'bytes', units, 0)) "
-    "FROM billing_dailyrollup WHERE metric <> 'requests' "
-    "GROUP BY day, key_id, channel, zero_rated, tenant_id"
+    "FROM billing_dailyrollup WHERE day = '{day}' AND metric <> 'requests' "
+    "GROUP BY key_id, channel, zero_rated"
 )
+_MONTH_SUMS = (
+    "INSERT INTO billing_monthlyrollup (tenant_id, month, key_id, metric, channel, zero_rated, "
+    "units) SELECT MAX(tenant_id), '{day}', key_id, metric, channel, zero_rated, SUM(units) "
+    "FROM billing_dailyrollup GROUP BY key_id, metric, channel, zero_rated"
+)
+
+
+def sum_up() -> None:
+    """The sums by day, month and coin of the hours that are there."""
+    for day in range(HOURS // 24):
+        date = f"{MONTH + timedelta(days=day):%Y-%m-%d}"
+        _execute(_DAY_SUMS.format(day=date))
+        _execute(_COINS.format(day=date))
+    _execute(_MONTH_SUMS.format(day=f"{MONTH:%Y-%m-%d}"))
+    _execute("ANALYZE TABLE billing_usagerollup, billing_ledgerentry, billing_dailyrollup")
 
 
 def load_month(tenants: int, rows: int, biggest: int, folder: Path) -> int:
@@ -227,9 +256,7 @@ def load_month(tenants: int, rows: int, biggest: int, folder: Path) -> int:
     call_command("load_plans", verbosity=0, stdout=(folder / "plans.txt").open("w"))
     ids = make_tenants(tenants)
     series = make_series(ids, sizes(tenants, rows, biggest))
-    Account.objects.bulk_create(
-        (Account(number=t, tenant_id=t) for t in ids), batch_size=2_000
-    )
+    Account.objects.bulk_create((Account(number=t, tenant_id=t) for t in ids), batch_size=2_000)
     tell(f"{tenants:,} tenants, {len(series):,} series")
     positions = dict.fromkeys(ids, 0)
     count = 0
@@ -243,13 +270,9 @@ def load_month(tenants: int, rows: int, biggest: int, folder: Path) -> int:
             tell(f"{number} days, {count:,} rows")
     entries.unlink()
     _write_positions(positions)
-    month = {"table": "billing_monthlyrollup", "column": "month", "source": "billing_dailyrollup"}
-    day_sums = {"table": "billing_dailyrollup", "column": "day", "source": "billing_usagerollup"}
-    _execute(_COARSER.format(period="DATE(hour) AS day", **day_sums))
-    _execute(_COARSER.format(period="'2026-10-01' AS month", **month))
-    _execute(_COINS)
-    _execute("ANALYZE TABLE billing_usagerollup, billing_ledgerentry, billing_dailyrollup")
-    tell(f"{count:,} rows, and their sums by day, month and coin")
+    tell(f"{count:,} rows")
+    sum_up()
+    tell("their sums by day, month and coin")
     return count
 
 

@@ -136,9 +136,7 @@ def start_redis(folder: Path, *, port: int | None = None, socket: Path | None = 
     return Service("redis", f"redis://127.0.0.1:{port}/0", process, log, folder)
 
 
-def start_mariadb(
-    folder: Path, *, port: int | None = None, options: Sequence[str] = ()
-) -> Service:
+def start_mariadb(folder: Path, *, port: int | None = None, options: Sequence[str] = ()) -> Service:
     """A private MariaDB on a free port, with the user `relay` who may do all; empty, unless one ran
     in `folder` before. `options` are the server's, and come after ours. Raises Missing.
     """
