@@ -202,7 +202,7 @@ def write_lines(invoice: Invoice, content: Content, *, is_new: bool = False) -> 
     the draft."""
     lines = list(_lines(invoice, content))
     if not is_new:
-        # Past the queryset's look at what is frozen: the lock's holder knows, and so does a trigger.
+        # Past the queryset's look at what is frozen: the lock's holder knows, a trigger too.
         rows = InvoiceLine.objects.filter(invoice=invoice)
         rows._raw_delete(rows.db)
     InvoiceLine.objects.bulk_create(lines)

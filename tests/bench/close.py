@@ -94,26 +94,30 @@ def close() -> dict[str, float]:
 
 
 def draft() -> dict[str, float]:
-    """One tenant's draft, with the reading of its terms: of 300 by chance, and of the biggest."""
+    """One tenant's draft, with the reading of its terms: of 300 by chance twice, and of the
+    biggest."""
     from billing.catalogue.terms import period_of
     from billing.invoicing.draft import draft_invoice
     from tenants.models import Tenant
 
     chance = random.Random(7)
     ids = list(Tenant.objects.order_by("pk").values_list("pk", flat=True))
-    found = Tenant.objects.in_bulk([ids[0], *chance.sample(ids, min(300, len(ids)))])
-    took: dict[int, list[float]] = {pk: [] for pk in found}
-    for _ in range(2):
-        for pk, tenant in found.items():
-            began_s = time.perf_counter()
-            draft_invoice(tenant, period_of(tenant, MONTH + timedelta(days=25)))
-            took[pk].append(1_000 * (time.perf_counter() - began_s))
-    all_ms = sorted(ms for each in took.values() for ms in each)
+    biggest, *others = ids
+
+    def draft_ms(tenant: Tenant) -> float:
+        began_s = time.perf_counter()
+        draft_invoice(tenant, period_of(tenant, MONTH + timedelta(days=25)))
+        return 1_000 * (time.perf_counter() - began_s)
+
+    chosen = list(Tenant.objects.filter(pk__in=chance.sample(others, min(300, len(others)))))
+    draft_ms(chosen[0])  # connects, and reads the price book
+    all_ms = sorted(draft_ms(tenant) for _ in range(2) for tenant in chosen)
+    of_biggest = [draft_ms(Tenant.objects.get(pk=biggest)) for _ in range(20)]
     return {
         "draft_p50_ms": statistics.median(all_ms),
         "draft_p99_ms": all_ms[int(0.99 * len(all_ms))],
-        "draft_max_ms": all_ms[-1],
-        "draft_biggest_ms": max(took[ids[0]]),
+        "draft_biggest_ms": statistics.median(of_biggest),
+        "draft_biggest_max_ms": max(of_biggest),
     }
 
 

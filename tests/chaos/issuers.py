@@ -1,5 +1,5 @@
-"""`python -m tests.chaos.issuers --runs 200`: processes that issue invoices at the same time, some of
-whose transactions roll back and some of which are killed, and MariaDB too.
+"""`python -m tests.chaos.issuers --runs 200`: processes that issue invoices at the same time, some
+of whose transactions roll back and some of which are killed, and MariaDB too.
 
 Each run: new customers with a draft each, `--issuers` processes that finalize drafts by chance,
 three in ten of their transactions rolled back after they took a number; every few hundredths of a
