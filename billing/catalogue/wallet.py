@@ -3,6 +3,7 @@ wallet's; a wallet never holds less than nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
@@ -23,6 +24,12 @@ def wallet_balance(tenant: Tenant | int) -> Decimal:
     pk = tenant if isinstance(tenant, int) else tenant.pk
     found = Wallet.objects.filter(pk=pk).values_list("balance", flat=True).first()
     return (ZERO if found is None else found).quantize(CENT)
+
+
+def prepaid_among(tenants: Iterable[int]) -> set[int]:
+    """Those of these tenants, by id, who have prepaid something."""
+    rows = Wallet.objects.filter(pk__in=tenants, balance__gt=0).order_by()
+    return set(rows.values_list("pk", flat=True))
 
 
 @transaction.atomic

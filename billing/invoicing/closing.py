@@ -7,7 +7,8 @@ at once, makes the same: the cursor says what is done, its row is the lock.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -17,9 +18,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.invoicing import draft, finalize
+from billing.invoicing.ahead import NOTHING, Ahead, read_ahead
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import is_invoiced, lock_account, lock_cursor
 from billing.invoicing.terms_port import Terms, book
+from billing.invoicing.usage import Ranges, stretches
 from billing.models import Invoice, InvoiceCursor
 from billing.rating.periods import Period
 from tenants.models import Tenant
@@ -48,27 +51,68 @@ def close_due_periods(
     done = failed = 0
     for chunk in _chunks(tenants):
         terms = book().load(chunk, None, at)
-        until = dict(
-            InvoiceCursor.objects.filter(tenant__in=chunk).values_list("tenant", "closed_until")
-        )
+        cursors = _cursors(chunk)
+        due: dict[int, Sequence[Period]] = {}
         for tenant in chunk:
+            try:
+                since = cursors[tenant.pk].closed_until or _BEGINNING
+                due[tenant.pk] = terms.periods_between(tenant, since, at)
+            except Exception:
+                # One tenant's terms must not keep the others from their invoices.
+                log.exception("period_not_closed", tenant=tenant.pk)
+                failed += 1
+        asking = [tenant for tenant in chunk if due.get(tenant.pk)]
+        drafts = [draft.new_draft(tenant, due[tenant.pk][0]) for tenant in asking]
+        ahead = _read_ahead(drafts, cursors, terms) if drafts else NOTHING
+        for tenant in asking:
             if spent():
                 return Closed(done, failed)
             try:
-                since = until.get(tenant.pk) or _BEGINNING
-                for period in terms.periods_between(tenant, since, at):
-                    done += _close(tenant, period, terms)
+                for period in due[tenant.pk]:
+                    done += _close(tenant, period, terms, ahead)
             except Exception:
-                # One tenant's terms must not keep the others from their invoices.
                 log.exception("period_not_closed", tenant=tenant.pk)
                 failed += 1
     return Closed(done, failed)
 
 
+def _cursors(tenants: Sequence[Tenant]) -> dict[int, InvoiceCursor]:
+    """The cursors of all of them, begun where there is none."""
+    ids = [tenant.pk for tenant in tenants]
+    found = InvoiceCursor.objects.order_by().in_bulk(ids)
+    missing = [pk for pk in ids if pk not in found]
+    if missing:
+        InvoiceCursor.objects.bulk_create(
+            (InvoiceCursor(pk=pk) for pk in missing), ignore_conflicts=True
+        )
+        found |= InvoiceCursor.objects.order_by().in_bulk(missing)
+    return found
+
+
+def _read_ahead(
+    drafts: Sequence[Invoice], cursors: Mapping[int, InvoiceCursor], terms: Terms
+) -> Ahead:
+    """What these drafts are made of. Not of a tenant with several: what is written for the first is
+    not yet there."""
+    number = Counter(invoice.tenant_id for invoice in drafts)
+    alone = [invoice for invoice in drafts if number[invoice.tenant_id] == 1]
+    ranges: dict[int, Ranges] = {}
+    for invoice in alone:
+        try:
+            tenant, period = invoice.tenant, draft.period_of(invoice)
+            draft.set_hours(invoice, cursors[tenant.pk], terms)
+            segments = terms.segments_of(tenant, period)
+            ranges[tenant.pk] = stretches(invoice, period, segments)
+        except Exception as error:
+            # Told where it is drafted or finalized, which does the same again.
+            log.debug("not_read_ahead", tenant=invoice.tenant_id, error=type(error).__name__)
+    return read_ahead([invoice.tenant_id for invoice in alone], ranges, book())
+
+
 def _chunks(only: list[int] | None) -> Iterator[list[Tenant]]:
     last = 0
     while True:
-        rows = Tenant.objects.filter(pk__gt=last).order_by("pk")
+        rows = Tenant.objects.filter(pk__gt=last).order_by("pk").select_related("billing_profile")
         if only is not None:
             rows = rows.filter(pk__in=only)
         chunk = list(rows[:CHUNK])
@@ -84,13 +128,13 @@ def _stopwatch(limit_s: float | None) -> Callable[[], bool]:
 
 
 @transaction.atomic
-def _close(tenant: Tenant, period: Period, terms: Terms) -> bool:
+def _close(tenant: Tenant, period: Period, terms: Terms, ahead: Ahead) -> bool:
     """Whether there was something to do."""
     cursor = lock_cursor(tenant.pk)
     if cursor.closed_until is not None and period.end <= cursor.closed_until:
         return False  # another beat was here
     if is_invoiced(tenant):
-        draft.draft_invoice(tenant, period, terms=terms)
+        draft.draft_invoice(tenant, period, terms=terms, ahead=ahead, cursor=cursor)
     else:
         # Metered and never invoiced: should it become a customer, its invoices begin here.
         cursor.position = lock_account(tenant.pk).last_position
@@ -111,7 +155,7 @@ def finalize_due(now: datetime | None = None, *, limit_s: float | None = None) -
     ended = at - timedelta(hours=settings.RELAY_INVOICE_GRACE_H)
     due = Invoice.objects.filter(
         state=Invoice.State.DRAFT, kind=Invoice.Kind.REGULAR, period_end__lte=ended
-    ).select_related("tenant")
+    ).select_related("tenant__billing_profile")
     while not spent():
         chunk = [
             *due.filter(period_end=last[0], pk__gt=last[1]).order_by("pk")[:CHUNK],
@@ -120,12 +164,14 @@ def finalize_due(now: datetime | None = None, *, limit_s: float | None = None) -
         if not chunk:
             break
         terms = book().load({invoice.tenant for invoice in chunk})
+        cursors = _cursors([invoice.tenant for invoice in chunk])
+        ahead = _read_ahead(chunk, cursors, terms)
         for invoice in chunk:
             last = (invoice.period_end, invoice.pk)
             if spent():
                 break
             try:
-                finalize.finalize(invoice, now=at, terms=terms)
+                finalize.finalize(invoice, now=at, terms=terms, ahead=ahead)
                 done += 1
             except InvoicingError as error:
                 log.warning("invoice_not_finalized", invoice=invoice.pk, why=str(error))

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.invoicing import frozen, parties
+from billing.invoicing.ahead import NOTHING, Ahead
 from billing.invoicing.errors import InvoicingError, NotYetError
 from billing.invoicing.locks import is_invoiced, lock_cursor
 from billing.invoicing.terms_port import Book, Terms, book
@@ -28,7 +29,7 @@ from billing.invoicing.usage import (
 from billing.models import Account, Adjustment, Invoice, InvoiceCursor, InvoiceLine
 from billing.rating import invoice as rating
 from billing.rating.invoice import FeePart, Rated
-from billing.rating.money import CURRENCY
+from billing.rating.money import CURRENCY, ZERO
 from billing.rating.periods import Period
 from billing.rating.prices import Interval, Unit
 from billing.rating.rate import rate
@@ -76,9 +77,9 @@ def period_of(invoice: Invoice) -> Period:
     )
 
 
-def _set_hours(invoice: Invoice, cursor: InvoiceCursor, terms: Terms) -> None:
-    """Say which hours' usage the invoice is for: on those before it they follow without a hole,
-    whatever became of the terms since."""
+def set_hours(invoice: Invoice, cursor: InvoiceCursor, terms: Terms) -> None:
+    """Say which hours' usage a regular invoice is for: on those before it they follow without a
+    hole, whatever became of the terms since."""
     first, until = terms.usage_hours_of(invoice.tenant, period_of(invoice))
     if cursor.usage_until is not None and cursor.finalized_until == invoice.period_start:
         first = cursor.usage_until
@@ -86,25 +87,32 @@ def _set_hours(invoice: Invoice, cursor: InvoiceCursor, terms: Terms) -> None:
 
 
 def gather(
-    invoice: Invoice, cursor: InvoiceCursor, *, position: int, terms: Terms, prices: Book
+    invoice: Invoice,
+    cursor: InvoiceCursor,
+    *,
+    position: int,
+    terms: Terms,
+    prices: Book,
+    ahead: Ahead = NOTHING,
 ) -> Content:
     """Rate an invoice on what the ledger holds up to `position`, at which the account stands or
     stood a moment ago."""
     tenant, period = invoice.tenant, period_of(invoice)
     is_regular = invoice.kind == Invoice.Kind.REGULAR
     if is_regular:
-        _set_hours(invoice, cursor, terms)
+        set_hours(invoice, cursor, terms)
     begins = invoice.usage_from if is_regular else cursor.usage_until
     late: list[LateLine] = []
     unbilled: list[dict[str, Any]] = []
-    if begins is not None:
+    if begins is not None and position > cursor.position:
         found = late_usage(tenant.pk, after=cursor.position, upto=position, before=begins)
         late, unbilled = _late_lines(tenant, found, terms)
     segments = terms.segments_of(tenant, period) if is_regular else ()
-    usage = usage_of(tenant.pk, stretches(invoice, period, segments)) if is_regular else []
-    rows = tuple(
-        Adjustment.objects.filter(tenant=tenant, state=Adjustment.State.APPROVED).order_by("pk")
-    )
+    usage = []
+    if is_regular:
+        usage = ahead.usage_at(tenant.pk, position, stretches(invoice, period, segments))
+    waiting = Adjustment.objects.filter(tenant=tenant, state=Adjustment.State.APPROVED)
+    rows = tuple(waiting.order_by("pk") if ahead.may_be_adjusted(tenant.pk) else ())
     rated = rate(
         period,
         segments,
@@ -112,7 +120,7 @@ def gather(
         discounts=terms.discounts_of(tenant, period) if is_regular else (),
         adjustments=[*(line.adjustment for line in late), *map(_adjustment, rows)],
         tax=parties.tax_of(tenant),
-        wallet=prices.wallet_balance(tenant),
+        wallet=prices.wallet_balance(tenant) if ahead.may_have_prepaid(tenant.pk) else ZERO,
     )
     return Content(rated, tuple(late), rows, unbilled, position, cursor.position)
 
@@ -171,12 +179,11 @@ def _adjustment(row: Adjustment) -> rating.Adjustment:
     )
 
 
-def write(invoice: Invoice, content: Content) -> list[InvoiceLine]:
-    """Put content into a draft, in place of what it said. Inside a transaction; saves the lines,
-    and leaves the invoice's own row to the caller."""
+def fill(invoice: Invoice, content: Content, ahead: Ahead = NOTHING) -> None:
+    """Put content into a draft's own row, which the caller saves."""
     rated = content.rated
     invoice.currency = CURRENCY
-    invoice.seller = parties.seller_copy(parties.seller())
+    invoice.seller = parties.seller_copy(ahead.seller())
     invoice.buyer = parties.buyer_copy(invoice.tenant)
     invoice.tax = parties.tax_copy(rated.tax)
     invoice.segments = [frozen.segment_of(segment) for segment in rated.segments]
@@ -188,8 +195,16 @@ def write(invoice: Invoice, content: Content) -> list[InvoiceLine]:
         setattr(invoice, name, getattr(rated, name))
     invoice.ledger_position = content.position
     invoice.previous_position = content.previous_position
+
+
+def write_lines(invoice: Invoice, content: Content, *, is_new: bool = False) -> list[InvoiceLine]:
+    """The lines of a saved draft, in place of those it had. Inside a transaction that has locked
+    the draft."""
     lines = list(_lines(invoice, content))
-    InvoiceLine.objects.filter(invoice=invoice).delete()
+    if not is_new:
+        # Past the queryset's look at what is frozen: the lock's holder knows, a trigger too.
+        rows = InvoiceLine.objects.filter(invoice=invoice)
+        rows._raw_delete(rows.db)
     InvoiceLine.objects.bulk_create(lines)
     return lines
 
@@ -228,30 +243,45 @@ def account_position(tenant_id: int) -> int:
 
 
 @transaction.atomic
-def draft_invoice(tenant: Tenant, period: Period, *, terms: Terms | None = None) -> Invoice:
+def draft_invoice(
+    tenant: Tenant,
+    period: Period,
+    *,
+    terms: Terms | None = None,
+    ahead: Ahead = NOTHING,
+    cursor: InvoiceCursor | None = None,
+) -> Invoice:
     """The draft of a tenant's period, as it would be now; that of before is made again. A finalized
-    invoice is answered as it is.
+    invoice is answered as it is. `cursor` is the tenant's, where the caller has locked it.
 
     Raises InvoicingError for our own and demo tenants.
     """
     if not is_invoiced(tenant):
         raise InvoicingError(f"{tenant} is {tenant.get_kind_display()}: metered, never invoiced")
     prices = book()
-    cursor = lock_cursor(tenant.pk)
-    invoice, _ = Invoice.objects.select_for_update().get_or_create(
+    cursor = cursor or lock_cursor(tenant.pk)
+    # Whoever makes an invoice of this tenant holds the cursor, so there is no other between these.
+    found = Invoice.objects.select_for_update().filter(
         tenant=tenant,
         period_start=period.start,
         kind=Invoice.Kind.REGULAR,
         sequence=1,
-        defaults={
-            "period_end": period.end,
-            "full_end": period.full_end,
-            "is_first_period": period.is_first,
-            "interval_unit": period.interval.unit.value,
-            "interval_every": period.interval.every,
-        },
     )
-    return _redraft(invoice, cursor, terms or prices.load([tenant]), prices)
+    invoice = next(iter(found.order_by()), None) or new_draft(tenant, period)
+    return _redraft(invoice, cursor, terms or prices.load([tenant]), prices, ahead)
+
+
+def new_draft(tenant: Tenant, period: Period) -> Invoice:
+    """A draft of a period, empty and not saved."""
+    return Invoice(
+        tenant=tenant,
+        period_start=period.start,
+        period_end=period.end,
+        full_end=period.full_end,
+        is_first_period=period.is_first,
+        interval_unit=period.interval.unit.value,
+        interval_every=period.interval.every,
+    )
 
 
 @transaction.atomic
@@ -294,17 +324,28 @@ def refresh(invoice: Invoice) -> Invoice:
     return _redraft(locked, cursor, prices.load([locked.tenant]), prices)
 
 
-def _redraft(invoice: Invoice, cursor: InvoiceCursor, terms: Terms, prices: Book) -> Invoice:
+def _redraft(
+    invoice: Invoice,
+    cursor: InvoiceCursor,
+    terms: Terms,
+    prices: Book,
+    ahead: Ahead = NOTHING,
+) -> Invoice:
     if invoice.is_finalized:
         return invoice
+    tenant_id = invoice.tenant_id
+    is_read = tenant_id in ahead.tenants
     content = gather(
         invoice,
         cursor,
-        position=account_position(invoice.tenant_id),
+        position=ahead.positions.get(tenant_id, 0) if is_read else account_position(tenant_id),
         terms=terms,
         prices=prices,
+        ahead=ahead,
     )
-    write(invoice, content)
+    fill(invoice, content, ahead)
     invoice.drafted_at = timezone.now()
-    invoice.save()
+    is_new = invoice.pk is None
+    invoice.save_locked()
+    write_lines(invoice, content, is_new=is_new)
     return invoice

@@ -26,8 +26,9 @@ def lock_account(tenant_id: int) -> Account:
 
 
 def _locked(model: Any, key: int, defaults: dict[str, Any]) -> Any:
-    rows = model.objects.select_for_update()
-    row = rows.filter(pk=key).first()
+    # Without an order: by that of the model the tenant would be joined, and locked too.
+    rows = model.objects.select_for_update().order_by()
+    row = next(iter(rows.filter(pk=key)), None)
     if row is None:
         try:
             with transaction.atomic():

@@ -18,8 +18,8 @@ def take_number(prefix: str, at: datetime) -> str:
     Take it last: the row is one for all tenants.
     """
     year = at.astimezone(UTC).year
-    rows = NumberSeries.objects.select_for_update()
-    series = rows.filter(prefix=prefix, year=year).first()
+    rows = NumberSeries.objects.select_for_update().order_by()
+    series = next(iter(rows.filter(prefix=prefix, year=year)), None)
     if series is None:
         try:
             with transaction.atomic():

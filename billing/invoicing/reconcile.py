@@ -44,9 +44,9 @@ def reconcile_invoices(start: date = date.min, end: date = date.max) -> Iterator
 
 def reconcile_invoice(invoice: Invoice) -> Iterator[Difference]:
     """The differences of one finalized invoice: its sums and hash, its usage, where it stands."""
-    if not adds_up(invoice):
-        yield Difference("invoice", str(invoice), "sums or hash are not those of its lines")
     lines = list(invoice.lines.order_by("place"))
+    if not adds_up(invoice, lines):
+        yield Difference("invoice", str(invoice), "sums or hash are not those of its lines")
     if invoice.kind == Invoice.Kind.REGULAR:
         yield from _usage(invoice, lines)
     yield from _late(invoice, lines)

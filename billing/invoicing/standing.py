@@ -41,11 +41,17 @@ def stand_of(invoice: Invoice) -> Stand:
     balance = invoice.due - settled(invoice)
     if invoice.events.filter(kind=InvoiceEvent.Kind.VOIDED).exists():
         return Stand(State.VOIDED, balance)
+    if balance == 0 and settled(invoice, kind.WRITE_OFF):
+        return Stand(State.WRITTEN_OFF, balance)
+    return _stand(balance, invoice.due)
+
+
+def _stand(balance: Decimal, due: Decimal) -> Stand:
     if balance < 0:
         return Stand(State.IN_FAVOUR, balance)
     if balance == 0:
-        return Stand(State.WRITTEN_OFF if settled(invoice, kind.WRITE_OFF) else State.PAID, balance)
-    return Stand(State.PARTIALLY_PAID if balance < invoice.due else State.OPEN, balance)
+        return Stand(State.PAID, balance)
+    return Stand(State.PARTIALLY_PAID if balance < due else State.OPEN, balance)
 
 
 def lock_standing(invoice: Invoice) -> InvoiceStanding:
@@ -54,8 +60,8 @@ def lock_standing(invoice: Invoice) -> InvoiceStanding:
 
 
 def begin_standing(invoice: Invoice, due_at: datetime) -> InvoiceStanding:
-    """The standing of an invoice that was finalized this moment."""
-    state, balance = stand_of(invoice)
+    """The standing of an invoice that was finalized this moment, so that nothing settles it yet."""
+    state, balance = _stand(invoice.due, invoice.due)
     return InvoiceStanding.objects.create(
         invoice=invoice, state=state, balance=balance, due_at=due_at
     )

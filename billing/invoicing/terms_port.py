@@ -62,6 +62,10 @@ class Book(Protocol):
         """In whole cents, 0 or more."""
         ...
 
+    def prepaid_among(self, tenants: Iterable[int]) -> set[int]:
+        """Those of these tenants, by id, with something in their wallet."""
+        ...
+
     def spend_wallet(self, tenant: Tenant, amount: Decimal, reference: str) -> None:
         """Take `amount` from the wallet, in the caller's transaction. Raises ValidationError when
         it was spent meanwhile."""
@@ -85,6 +89,9 @@ class Catalogue:
 
     def wallet_balance(self, tenant: Tenant) -> Decimal:
         return wallet.wallet_balance(tenant)
+
+    def prepaid_among(self, tenants: Iterable[int]) -> set[int]:
+        return wallet.prepaid_among(tenants)
 
     def spend_wallet(self, tenant: Tenant, amount: Decimal, reference: str) -> None:
         wallet.enter(tenant, amount=-amount, kind=WalletEntry.Kind.SPEND, reference=reference)

@@ -11,20 +11,23 @@ positions up to `position`) says what is billed, with no list of it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
 
 from django.db.models import Sum
 
-from billing.models import Invoice, LedgerEntry, UsageRollup
+from billing.metering.rollup import Span, cut
+from billing.models import Invoice, LedgerEntry
 from billing.rating.invoice import Usage
 from billing.rating.periods import Period
 from billing.rating.segments import Segment, hours_paid
 
 #: Metric, channel and reason.
 Place = tuple[str, str, str]
+#: Half-open, by time, and none overlaps another.
+Ranges = Sequence[tuple[datetime, datetime]]
 
 
 class Late(NamedTuple):
@@ -56,18 +59,35 @@ def stretches(
     return list(pairwise(instants))
 
 
-def usage_of(tenant_id: int, ranges: Iterable[tuple[datetime, datetime]]) -> list[Usage]:
+def usage_of(tenant_id: int, ranges: Ranges) -> list[Usage]:
     """What a tenant used in ranges of hours, each summed: rating needs no finer cut."""
-    found = []
-    for start, end in ranges:
+    return usage_of_many({tenant_id: ranges})[tenant_id]
+
+
+def usage_of_many(ranges_of: Mapping[int, Ranges]) -> dict[int, list[Usage]]:
+    """The same of many tenants, in as many statements as there are different cuts of time: those
+    billed by calendar months are one. Whole days and months are read as such."""
+    wanted: dict[tuple[datetime, Span], list[int]] = defaultdict(list)
+    for tenant_id, ranges in ranges_of.items():
+        for start, end in ranges:
+            for span in cut(start, end):
+                wanted[start, span].append(tenant_id)
+    sums: dict[int, Counter[tuple[datetime, str, str, str]]] = {
+        tenant_id: Counter() for tenant_id in ranges_of
+    }
+    for (start, span), tenants in wanted.items():
         rows = (
-            UsageRollup.objects.filter(tenant=tenant_id, hour__gte=start, hour__lt=end)
+            span.rollups.filter(tenant__in=tenants)
             .order_by()
-            .values_list("metric", "channel", "zero_rated")
+            .values_list("tenant_id", "metric", "channel", "zero_rated")
             .annotate(total=Sum("units"))
         )
-        found += [Usage(start, metric, channel, why, int(n)) for metric, channel, why, n in rows]
-    return found
+        for tenant_id, metric, channel, reason, units in rows:
+            sums[tenant_id][start, metric, channel, reason] += int(units)
+    return {
+        tenant_id: [Usage(*place, units) for place, units in sorted(found.items())]
+        for tenant_id, found in sums.items()
+    }
 
 
 def late_usage(tenant_id: int, *, after: int, upto: int, before: datetime) -> list[Late]:

@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from django.db import transaction
@@ -33,7 +35,7 @@ from billing.models import NO_SEAL, Account, LedgerEntry, LedgerSeal
 #: What is sealed now.
 VERSION = 1
 #: Entries read at once.
-_PAGE = 2_000
+_PAGE = 5_000
 _DIGESTED = ("number", "first_position", "last_position", "entries_sha256", "previous_sha256")
 
 
@@ -51,21 +53,40 @@ def _versioned(line: dict[str, object], version: int) -> str:
     return json_line({**line, "v": version} if version else line)
 
 
-def entry_line(entry: LedgerEntry, version: int = VERSION) -> str:
-    """The line of an entry, whose batch is loaded, as its seal's version has it."""
-    return _versioned(
-        {
-            "batch": f"{entry.batch.worker}-{entry.batch.flush_seq:010d}",
-            "channel": entry.channel,
-            "hour": hour_text(entry.hour),
-            "key": entry.key_id,
-            "metric": entry.metric,
-            "position": entry.position,
-            "units": entry.units,
-            "zero_rated": entry.zero_rated,
-        },
-        version,
+class Entry(NamedTuple):
+    """An entry of the ledger as it is hashed."""
+
+    position: int
+    hour: datetime
+    key_id: int
+    metric: str
+    channel: str
+    zero_rated: str
+    units: int
+    worker: str
+    flush_seq: int
+
+
+_COLUMNS = (
+    *("position", "hour", "key_id", "metric", "channel", "zero_rated", "units"),
+    *("batch__worker", "batch__flush_seq"),
+)
+
+
+def entry_line(entry: Entry, version: int = VERSION) -> str:
+    """The line of an entry as its seal's version has it: `json_line` of it, put together from parts
+    that come again and again, because a month has millions."""
+    position, hour, key_id, metric, channel, zero_rated, units, worker, flush_seq = entry
+    of_version = f',"v":{version}' if version else ""
+    return (
+        f'{{"batch":{_text(f"{worker}-{flush_seq:010d}")},"channel":{_text(channel)},'
+        f'"hour":{_text(_hour_text(hour))},"key":{key_id},"metric":{_text(metric)},'
+        f'"position":{position},"units":{units}{of_version},"zero_rated":{_text(zero_rated)}}}'
     )
+
+
+_text = lru_cache(4_096)(json.dumps)
+_hour_text = lru_cache(4_096)(hour_text)
 
 
 def seal_line(seal: LedgerSeal, version: int = VERSION) -> str:
@@ -86,19 +107,46 @@ def sha256(line: str) -> str:
     return hashlib.sha256(line.encode("ascii")).hexdigest()
 
 
-def entries_between(account: int, first: int, last: int) -> Iterator[LedgerEntry]:
-    """An account's entries at positions `first` to `last`, in order, with their batches.
+def entries_between(account: int, first: int, last: int) -> Iterator[Entry]:
+    """An account's entries from position `first` to `last`, in order."""
+    return Entries(account).between(first, last)
 
-    A page at a time, each a query of its own: MySQL's client holds the whole answer of a query,
-    and an hour may have millions. What has a position never changes, so pages fit together.
-    """
-    while first <= last:
-        rows = LedgerEntry.objects.filter(account=account, position__range=(first, last))
-        page = list(rows.order_by("position").select_related("batch")[:_PAGE])
-        yield from page
-        if len(page) < _PAGE:
-            return
-        first = page[-1].position + 1
+
+class Entries:
+    """The entries of an account, read by the page, because MySQL's driver would hold a whole answer
+    in memory. Who asks for one stretch after the other reads each page once. What has a position
+    never changes, so pages fit together."""
+
+    def __init__(self, account: int) -> None:
+        self._account = account
+        self._page: list[Entry] = []
+        self._first, self._end = 0, 0
+
+    def between(self, first: int, last: int) -> Iterator[Entry]:
+        """Those from position `first` to `last`, in order."""
+        while first <= last:
+            if not self._first <= first < self._end and not self._read(first):
+                return
+            begin = bisect_left(self._page, first, key=_position)
+            for place in range(begin, len(self._page)):
+                entry = self._page[place]
+                if entry.position > last:
+                    return
+                yield entry
+            first = self._end
+
+    def _read(self, first: int) -> bool:
+        """Get the page that begins at a position; answers whether there is anything in it."""
+        rows = LedgerEntry.objects.filter(account=self._account, position__gte=first)
+        found = rows.order_by("position").values_list(*_COLUMNS)[:_PAGE]
+        self._page = [Entry(*row) for row in found]
+        self._first = first
+        self._end = self._page[-1].position + 1 if self._page else first
+        return bool(self._page)
+
+
+def _position(entry: Entry) -> int:
+    return entry.position
 
 
 class Digest(NamedTuple):
@@ -111,7 +159,7 @@ class Digest(NamedTuple):
     entries_sha256: str
 
 
-def digest(entries: Iterable[LedgerEntry], version: int = VERSION) -> Digest | None:
+def digest(entries: Iterable[Entry], version: int = VERSION) -> Digest | None:
     """The digest of entries in order of position; None of none."""
     first, last, hours, sha = 0, 0, set(), hashlib.sha256()
     for entry in entries:
@@ -219,6 +267,7 @@ def faults(account: Account) -> Iterator[tuple[str, str]]:
     at."""
     ends = _ends(account.pk)
     number, position, previous = 0, 0, NO_SEAL
+    held = Entries(account.pk)
     for seal in account.seals.filter(number__lte=ends.last_seal).order_by("number").iterator():
         where = f"seal {seal.number}"
         if seal.number != number + 1:
@@ -231,8 +280,7 @@ def faults(account: Account) -> Iterator[tuple[str, str]]:
         if version is None:
             yield where, "its hash is not that of what it says"
             version = VERSION
-        entries = entries_between(account.pk, seal.first_position, seal.last_position)
-        found = digest(entries, version)
+        found = digest(held.between(seal.first_position, seal.last_position), version)
         for name in Digest._fields:
             if getattr(found, name, None) != getattr(seal, name):
                 yield where, f"{name} is {getattr(seal, name)}, its entries say otherwise"

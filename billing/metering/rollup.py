@@ -3,7 +3,7 @@ end)`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple, cast
 
@@ -53,11 +53,12 @@ HOURLY = Grain(UsageRollup, "hour", lambda hour: hour)
 DAILY = Grain(DailyRollup, "day", lambda hour: hour.date())
 MONTHLY = Grain(MonthlyRollup, "month", lambda hour: month_of(hour.date()))
 GRAINS = (HOURLY, DAILY, MONTHLY)
+_DAY = timedelta(days=1)
 
 
 class Span(NamedTuple):
-    """Rollups of one table and the time `[start, end)` they are of: one UTC day, or a month of
-    monthly ones. What is summed or compared at once, so that memory and locks have a bound."""
+    """Rollups of one table and the time `[start, end)` they are of, whole days or months where they
+    are sums of these."""
 
     grain: Grain
     start: datetime
@@ -79,8 +80,36 @@ class Span(NamedTuple):
         return rows.filter(**{f"{column}__gte": bounds[0], f"{column}__lt": bounds[1]})
 
 
+def cut(
+    start: datetime, end: datetime, grains: tuple[Grain, ...] = (MONTHLY, DAILY, HOURLY)
+) -> Iterator[Span]:
+    """The hours `[start, end)` as whole months, then days, then hours: the fewest rows that add up
+    to them."""
+    grain, *finer = grains
+    if not finer:
+        if start < end:
+            yield Span(grain, start, end)
+        return
+    first, last = _begins(grain, start), _begins(grain, end)
+    if first < start:
+        first = _begins(grain, first + (timedelta(days=31) if grain is MONTHLY else _DAY))
+    if first < last:
+        yield from cut(start, first, tuple(finer))
+        yield Span(grain, first, last)
+        yield from cut(last, end, tuple(finer))
+    else:
+        yield from cut(start, end, tuple(finer))
+
+
+def _begins(grain: Grain, at: datetime) -> datetime:
+    """The beginning of the day or month that `at` lies in."""
+    day = at.astimezone(UTC).date()
+    return midnight(month_of(day) if grain is MONTHLY else day)
+
+
 def spans(start: date = date.min, end: date = date.max) -> list[Span]:
-    """All days `[start, end)` that ledger or rollups know of, and the months these are in."""
+    """All days `[start, end)` that ledger or rollups know of, and the months these are in. Each is
+    summed or compared at once, so that memory and locks have a bound."""
     days = {moment.date() for moment in LedgerEntry.objects.datetimes("hour", "day", tzinfo=UTC)}
     days |= {moment.date() for moment in UsageRollup.objects.datetimes("hour", "day", tzinfo=UTC)}
     days |= set(DailyRollup.objects.dates("day", "day"))

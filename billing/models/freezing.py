@@ -60,6 +60,10 @@ class FreezingModel(models.Model):
             self._check("update")
         super().save(*arguments, **options)
 
+    def save_locked(self) -> None:
+        """Save a row that is new, or that this transaction has locked and seen to be a draft."""
+        super().save()
+
     def delete(self, *arguments: Any, **options: Any) -> tuple[int, dict[str, int]]:
         self._check("delete")
         return super().delete(*arguments, **options)

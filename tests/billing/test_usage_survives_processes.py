@@ -13,7 +13,6 @@ from typing import Any
 
 import celery
 import pytest
-from django.db import connection
 
 from billing.metering import doorbell
 from billing.metering import spool as spool_module
@@ -26,19 +25,12 @@ from billing.metering.spool import Shipper
 from billing.models import UsageBatch
 from relay_site.redis_urls import for_celery
 from tenants import services
+from tests.billing.processes import database_url
 from tests.support.environment import VAR
 from tests.support.services import Service, start_process, start_redis
 from tests.tenants.cast import Cast
 
 DEADLINE_S = 20.0
-
-
-def database_url() -> str:
-    """The test run's database, for other processes."""
-    named = connection.settings_dict
-    if connection.vendor == "sqlite":
-        return f"sqlite:///{named['NAME']}"
-    return f"mysql://{named['USER']}:{named['PASSWORD']}@{named['HOST']}:{named['PORT']}/{named['NAME']}"
 
 
 def until(is_so: Callable[[], bool], what: str) -> None:

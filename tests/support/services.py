@@ -136,9 +136,9 @@ def start_redis(folder: Path, *, port: int | None = None, socket: Path | None = 
     return Service("redis", f"redis://127.0.0.1:{port}/0", process, log, folder)
 
 
-def start_mariadb(folder: Path, *, port: int | None = None) -> Service:
-    """A private, empty MariaDB on a free port, with the user `relay` who may do all. Raises
-    Missing.
+def start_mariadb(folder: Path, *, port: int | None = None, options: Sequence[str] = ()) -> Service:
+    """A private MariaDB on a free port, with the user `relay` who may do all; empty, unless one ran
+    in `folder` before. `options` are the server's, and come after ours. Raises Missing.
     """
     package = "mariadb-server"
     server = find_binary("mariadbd", "mysqld", package=package)
@@ -156,13 +156,14 @@ def start_mariadb(folder: Path, *, port: int | None = None) -> Service:
     data, socket, log = folder / "data", folder / "s", folder / "mariadb.log"
     user = f"--user={getpass.getuser()}"
     base = ["--no-defaults", user, f"--datadir={data}"]
-    subprocess.run(
-        [install, *base, "--auth-root-authentication-method=normal", "--skip-test-db"],
-        check=True,
-        capture_output=True,
-        timeout=START_DEADLINE_S,
-    )
-    options = [
+    if not data.exists():
+        subprocess.run(
+            [install, *base, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            check=True,
+            capture_output=True,
+            timeout=START_DEADLINE_S,
+        )
+    ours = [
         f"--socket={socket}",
         f"--pid-file={folder / 'pid'}",
         "--bind-address=127.0.0.1",
@@ -176,10 +177,11 @@ def start_mariadb(folder: Path, *, port: int | None = None) -> Service:
         "--character-set-server=utf8mb4",
         "--collation-server=utf8mb4_unicode_ci",
     ]
-    process = start_process([server, *base, *options], log=log)
+    process = start_process([server, *base, *ours, *options], log=log)
     grant = (
-        "CREATE USER 'relay'@'127.0.0.1' IDENTIFIED BY 'relay';"
-        "GRANT ALL ON *.* TO 'relay'@'127.0.0.1'; CREATE DATABASE relay CHARACTER SET utf8mb4;"
+        "CREATE USER IF NOT EXISTS 'relay'@'127.0.0.1' IDENTIFIED BY 'relay';"
+        "GRANT ALL ON *.* TO 'relay'@'127.0.0.1';"
+        "CREATE DATABASE IF NOT EXISTS relay CHARACTER SET utf8mb4;"
     )
 
     def answers() -> bool:

@@ -80,6 +80,9 @@ class PlainBook:
     def wallet_balance(self, tenant: Tenant) -> Decimal:
         return self.wallets.get(tenant.pk, Decimal(0))
 
+    def prepaid_among(self, tenants: Iterable[int]) -> set[int]:
+        return {tenant for tenant in tenants if self.wallets.get(tenant)}
+
     def refill_wallet(self, tenant: Tenant, amount: Decimal, reference: str) -> None:
         self.wallets[tenant.pk] += amount
 
