@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from billing import tasks
 from billing.invoicing import draft, finalize
 from billing.invoicing.adjusting import decide, propose
 from billing.invoicing.closing import close_due_periods, finalize_due
@@ -209,3 +210,15 @@ def test_a_draft_that_says_nothing_is_no_invoice(cast: Cast, book: PlainBook) ->
     assert len(months(cast.acme)) == 1
     assert InvoiceCursor.objects.get(tenant=cast.acme).finalized_until == DECEMBER
     assert close_due_periods(DECEMBER) == (0, 0)
+
+
+@pytest.mark.parametrize(("limit_s", "asked"), [(0.0, 1), (180.0, 0)])
+def test_a_turn_that_was_too_short_asks_for_the_next(
+    limit_s: float, asked: int, cast: Cast, book: PlainBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[bool] = []
+    monkeypatch.setattr(tasks, "LIMIT_S", limit_s)
+    for task in (tasks.close_periods, tasks.finalize_invoices):
+        monkeypatch.setattr(task, "delay", lambda: again.append(True))
+        task()
+    assert len(again) == 2 * asked
