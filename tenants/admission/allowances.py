@@ -121,6 +121,8 @@ class Allowances:
         self._warn = warn
         self._now = now
         self._principals: OrderedDict[int, Principal] = OrderedDict()
+        #: Of each tenant, the key that was known last at the end.
+        self._keys_of: dict[int, dict[int, None]] = {}
         self._caps: dict[int, tuple[Principal, datetime, tuple[Cap, ...]]] = {}
         self._factors: dict[int, dict[str, _Factors]] = {}
         self._accounts: dict[int, dict[str, _Account]] = {}
@@ -133,13 +135,13 @@ class Allowances:
 
     def know(self, principal: Principal) -> None:
         """This key may use something now: what it uses counts against its caps of now."""
+        key_id = principal.key_id
+        self._drop(key_id, is_known_again=_has_caps(principal))
         if _has_caps(principal):
-            self._principals[principal.key_id] = principal
-            self._principals.move_to_end(principal.key_id)
+            self._principals[key_id] = principal
+            self._keys_of.setdefault(principal.tenant_id, {})[key_id] = None
             if len(self._principals) > MAX_PRINCIPALS:
-                self._drop(self._principals.popitem(last=False)[0])
-        elif self._principals.pop(principal.key_id, None) is not None:
-            self._drop(principal.key_id)
+                self._drop(next(iter(self._principals)))
 
     async def learn(self, principal: Principal) -> None:
         """Before the first use: ask once what others used. Never raises, waits half a second at
@@ -200,11 +202,11 @@ class Allowances:
         for start in range(0, len(due), AT_A_TIME):
             await self._settle(due[start : start + AT_A_TIME])
         await self._load(due)
-        for tenant_id in due:
-            for account in self._accounts[tenant_id].values():
-                self._judge(account)
+        for start in range(0, len(due), AT_A_TIME):
+            for tenant_id in due[start : start + AT_A_TIME]:
+                self._judge_tenant(tenant_id)
+            await asyncio.sleep(0)
         await self._send_warnings()
-        self._forget()
 
     def _take(self, usages: Iterable[Usage]) -> None:
         now = self._now()
@@ -289,6 +291,39 @@ class Allowances:
             for account in accounts:
                 account.loaded = sum(_micros(account.cap, row) for row in rows) // STORED
 
+    def counts(self, principal: Principal, cap: Cap) -> bool:
+        """Whether `cap` is one of this key now."""
+        return any(one.name == cap.name for one in self._caps_of(principal))
+
+    def _judge_tenant(self, tenant_id: int) -> None:
+        """Judge what the door would; let go of the rest, which ended or was taken away, once it is
+        told."""
+        accounts, current = self._accounts.get(tenant_id, {}), self._current(tenant_id)
+        for name, account in list(accounts.items()):
+            if name in current:
+                self._judge(self._account(current[name]))
+            elif tenant_id not in self._unanswered and self._is_done_with(account):
+                del accounts[name]
+        if not accounts:
+            self._accounts.pop(tenant_id, None)
+
+    def _current(self, tenant_id: int) -> dict[str, Cap]:
+        """The caps of a tenant's known keys. Its allowances are those the last known key says: a
+        key that was used hours ago may know of others."""
+        now = self._now()
+        caps: dict[str, Cap] = {}
+        for number, key_id in enumerate(reversed(self._keys_of.get(tenant_id, {}))):
+            principal = self._principals[key_id]
+            if number == 0 or principal.daily_quota or principal.monthly_quota:
+                for cap in self._caps_of(principal, now):
+                    if number == 0 or cap.family_id:
+                        caps.setdefault(cap.name, cap)
+        return caps
+
+    def _is_done_with(self, account: _Account) -> bool:
+        is_told = self._store is None or account.pending < STORED
+        return is_told or account.cap.ends_at < self._now() - NEW
+
     def _judge(self, account: _Account) -> None:
         current = self._standing(account)
         is_new = current.threshold > account.told
@@ -309,17 +344,6 @@ class Allowances:
             stop_if_cancelled()
             self._to_warn = warnings + self._to_warn  # with the next second's
             log.warning("quota_warnings_not_written", error=type(error).__name__)
-
-    def _forget(self) -> None:
-        """Let go of periods that are over and told."""
-        over = self._now() - NEW
-        for tenant_id, accounts in list(self._accounts.items()):
-            if tenant_id not in self._unanswered:
-                for name, account in list(accounts.items()):
-                    if account.cap.ends_at < over:
-                        del accounts[name]
-                if not accounts:
-                    del self._accounts[tenant_id]
 
     def _is_due(self, tenant_id: int) -> bool:
         return tenant_id in self._unanswered or any(
@@ -352,9 +376,16 @@ class Allowances:
             account.cap = cap
         return account
 
-    def _drop(self, key_id: int) -> None:
-        self._caps.pop(key_id, None)
-        self._factors.pop(key_id, None)
+    def _drop(self, key_id: int, *, is_known_again: bool = False) -> None:
+        before = self._principals.pop(key_id, None)
+        if before is not None:
+            keys = self._keys_of[before.tenant_id]
+            del keys[key_id]
+            if not keys:
+                del self._keys_of[before.tenant_id]
+        if not is_known_again:
+            self._caps.pop(key_id, None)
+            self._factors.pop(key_id, None)
 
     def _note_alone(self, *, is_alone: bool, error: str = "") -> None:
         if is_alone:

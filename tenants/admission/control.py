@@ -305,8 +305,8 @@ class AdmissionControl:
         """To the connections that a cap is of."""
         cap = standing.cap
         for held in self.occupancy.principals():
-            family_id = held.family_id or held.key_id
-            if held.tenant_id == cap.tenant_id and cap.family_id in (0, family_id):
+            # Another key of the tenant may know of a cap that this one has no more.
+            if held.tenant_id == cap.tenant_id and self.allowances.counts(held, cap):
                 for lease in self.occupancy.leases(held.digest):
                     try:
                         lease.tell(standing)

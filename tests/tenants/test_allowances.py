@@ -316,6 +316,50 @@ async def test_a_larger_allowance_lets_in_again_and_is_told_anew(relay: Relay) -
     assert [(told.threshold, told.cap.units) for told in one.warned] == [(100, 10), (75, 20)]
 
 
+async def test_a_day_that_is_over_closes_nothing(relay: Relay) -> None:
+    one, key = relay.start(), customer(daily_quota=10)
+    await one.use(key, 11)
+    await settled(one)
+    assert one.told[-1].is_exhausted
+    relay.now = NEXT + timedelta(seconds=1)
+    one.told.clear()
+    await one.use(key, 1)
+    await settled(one)
+    assert one.refusal(key) is None
+    assert one.told == []
+    assert [name.rpartition(":")[2] for name in one.book._accounts[1]] == ["20261201"]
+
+
+async def test_a_cap_that_was_taken_away_closes_nothing(relay: Relay) -> None:
+    one, soft = relay.start(), allowed(units=10**6, is_hard=False)
+    capped = customer(soft, allowed("messages+cap", 20))
+    await one.use(capped, 30)
+    await settled(one)
+    assert one.told[-1].is_exhausted
+    one.told.clear()
+    idle = customer(soft, allowed("messages+cap", 20), key_id=8)
+    one.book.know(idle)  # used long ago, and knows the cap as it was
+    free = customer(soft)
+    for _ in range(3):
+        await one.use(free, 1)
+    assert one.refusal(free) is None
+    assert one.told == []
+
+
+async def test_what_is_taken_away_is_told_first(relay: Relay) -> None:
+    one, key = relay.start(), customer(allowed(units=1_000))
+    await one.use(key, 5)
+    await settled(one)
+    one.is_down = True
+    await one.use(key, 7)
+    one.book.know(customer())
+    await settled(one)
+    one.is_down = False
+    await settled(one)
+    assert relay.used == [12_000]
+    assert one.book._accounts == {}
+
+
 async def test_rotations_share_a_quota_and_other_keys_do_not(relay: Relay) -> None:
     one = relay.start()
     first = customer(daily_quota=10, key_id=3, family_id=3)
