@@ -330,7 +330,8 @@ class Allowances:
         if is_new:
             account.told = current.threshold
             self._to_warn.append(current)
-        if is_new or current.is_exhausted:
+        # Of what is nothing and was not used nobody follows anything.
+        if is_new or (current.is_exhausted and current.threshold):
             self._on_standing(current)
 
     async def _send_warnings(self) -> None:

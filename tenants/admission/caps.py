@@ -101,10 +101,14 @@ class Standing(NamedTuple):
 
 
 def standing(cap: Cap, micros: int) -> Standing:
-    """How a cap stands with so many millionths used. A part of a unit is not a unit yet, and an
-    allowance of nothing is used up by nothing."""
+    """How a cap stands with so many millionths used. A part of a unit is not a unit yet. An
+    allowance of nothing is used up by nothing, but passes thresholds only when it is used."""
     used = micros // MICRO
-    passed = [percent for percent in THRESHOLDS if 100 * micros >= percent * cap.units * MICRO]
+    passed = [
+        percent
+        for percent in THRESHOLDS
+        if micros > 0 and 100 * micros >= percent * cap.units * MICRO
+    ]
     return Standing(cap, used, max(passed, default=0))
 
 

@@ -304,9 +304,9 @@ class AdmissionControl:
     def _tell(self, standing: Standing) -> None:
         """To the connections that a cap is of."""
         cap = standing.cap
-        for held in self.occupancy.principals():
+        for held in self.occupancy.principals_of(cap.tenant_id):
             # Another key of the tenant may know of a cap that this one has no more.
-            if held.tenant_id == cap.tenant_id and self.allowances.counts(held, cap):
+            if self.allowances.counts(held, cap):
                 for lease in self.occupancy.leases(held.digest):
                     try:
                         lease.tell(standing)

@@ -74,6 +74,13 @@ def test_thresholds_are_passed_at_their_unit(units: int, used: int) -> None:
     assert current.is_exhausted == (used >= units)
 
 
+def test_of_nothing_nothing_is_warned_before_it_is_used() -> None:
+    (cap,) = caps_of(customer(allowed(units=0)), NOON)
+    assert standing(cap, 0) == Standing(cap, 0, 0)
+    assert standing(cap, 0).is_exhausted
+    assert standing(cap, 1).threshold == 150
+
+
 # --- processes that settle ---
 
 
@@ -314,6 +321,16 @@ async def test_a_larger_allowance_lets_in_again_and_is_told_anew(relay: Relay) -
     assert one.refusal(large) is None
     await one.use(large, 5)
     assert [(told.threshold, told.cap.units) for told in one.warned] == [(100, 10), (75, 20)]
+
+
+async def test_what_a_plan_has_none_of_is_told_to_who_uses_it(relay: Relay) -> None:
+    one, key = relay.start(), customer(allowed(), allowed("l4", units=0, channels=("l4Book",)))
+    await one.use(key, 1)
+    assert one.refusal(key, "l4Book") is not None
+    await settled(one)
+    assert (one.told, one.warned) == ([], [])
+    await one.use(key, 1, "l4Book")
+    assert [(told.cap.code, told.is_exhausted) for told in one.told] == [("l4", True)]
 
 
 async def test_a_day_that_is_over_closes_nothing(relay: Relay) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tenants.admission.caps import Usage
 from tenants.admission.control import AdmissionControl
 from tenants.admission.directory import Directory
 from tenants.admission.errors import (
@@ -20,7 +23,7 @@ from tenants.admission.errors import (
     TooManyUsers,
 )
 from tenants.admission.limiter import Rate, TokenBucket
-from tenants.admission.principal import Limits, Principal
+from tenants.admission.principal import Allowed, Limits, Principal
 from tenants.admission.quotas import Held, Lease, Occupancy
 from tenants.admission.store import RedisStore
 from tenants.admission.wrong_keys import WRONG_BURST, WRONG_PER_MINUTE, WrongKeys
@@ -256,3 +259,32 @@ def test_wrong_keys_are_counted_by_address_in_bounded_memory() -> None:
     for number in range(100):
         wrong.count(f"192.0.2.{number}", now_s=2)
     assert len(wrong) == 10
+
+
+async def test_only_connections_of_keys_that_have_a_cap_hear_of_it() -> None:
+    control = AdmissionControl(Directory(load=lambda _: {}), Occupancy())
+    month = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC))
+    allowance = Allowed("messages", "messages", *month, units=10, is_hard=True)
+    told: list[str] = []
+    keys = {
+        "capped": principal("a" * 64, key_id=1, allowances=(allowance,)),
+        "free": principal("b" * 64, key_id=2),
+        "stranger": principal("c" * 64, key_id=3, tenant_id=2, allowances=(allowance,)),
+    }
+    for name, key in keys.items():
+        control.allowances.know(key)
+        control.occupancy.open(key, on_used=lambda _, name=name: told.append(name))  # type: ignore[misc]
+    assert control.occupancy.principals_of(1) == [keys["capped"], keys["free"]]
+    control.allowances.meter = lambda: [[Usage(1, "trades", 10, 0, 0), Usage(2, "trades", 9, 0, 0)]]
+    await control.allowances.settle()
+    assert told == ["capped"]
+    await control.aclose()
+
+
+def test_closing_the_last_connection_of_a_key_forgets_the_key() -> None:
+    occupancy = Occupancy()
+    first, second = occupancy.open(principal()), occupancy.open(principal("b" * 64, key_id=2))
+    first.close()
+    assert [held.key_id for held in occupancy.principals_of(1)] == [2]
+    second.close()
+    assert occupancy.principals_of(1) == []
