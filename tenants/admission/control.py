@@ -144,18 +144,19 @@ class AdmissionControl:
     async def charge(
         self, principal: Principal, weight: float, *, default: Rate | None = None
     ) -> Headers:
-        """Spend `weight` of the key's rate, or of `default` where it has none of its own, and of
-        the tenant's; without any it is free. Answers the header fields that say how these stand.
+        """Spend `weight` of the key's own rate and of its tenant's plan's, or of `default` where it
+        has neither; without any it is free. Answers the header fields that say how these stand.
         Raises RateLimited, and has spent nothing then.
 
         Keys of one family share a bucket, so a rotation doubles no rate.
         """
         family_id = principal.family_id or principal.key_id
+        plan = principal.limits.rate
         buckets = [
             (name, bucket, rate)
             for name, bucket, rate in (
-                ("default", f"key:{family_id}", principal.rate or default),
-                ("plan", f"tenant:{principal.tenant_id}", principal.limits.rate),
+                ("default", f"key:{family_id}", principal.rate or (default if not plan else None)),
+                ("plan", f"tenant:{principal.tenant_id}", plan),
             )
             if rate is not None
         ]

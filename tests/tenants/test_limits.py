@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 
 import pytest
@@ -259,6 +260,30 @@ def test_wrong_keys_are_counted_by_address_in_bounded_memory() -> None:
     for number in range(100):
         wrong.count(f"192.0.2.{number}", now_s=2)
     assert len(wrong) == 10
+
+
+async def admitted_in_a_minute(key: Principal, weight: int) -> int:
+    clock = [0.0]
+    control = AdmissionControl(
+        Directory(load=lambda _: {}), Occupancy(), monotonic=lambda: clock[0]
+    )
+    admitted = 0
+    for tenth in range(600):
+        clock[0] = tenth / 10
+        with contextlib.suppress(RateLimited):
+            while True:
+                await control.charge(key, weight, default=Rate(per_minute=1_200, burst=1_200))
+                admitted += 1
+    await control.aclose()
+    return admitted
+
+
+async def test_a_plan_s_rate_can_be_reached_and_a_key_s_own_narrows_it() -> None:
+    plan = Limits(1, 1, rate=Rate(per_minute=30_000, burst=5_000))
+    assert await admitted_in_a_minute(principal(limits=plan), 20) == pytest.approx(1_749, abs=3)
+    own = principal(limits=plan, rate=Rate(per_minute=600, burst=100))
+    assert await admitted_in_a_minute(own, 20) == pytest.approx(34, abs=1)
+    assert await admitted_in_a_minute(principal(), 20) == pytest.approx(119, abs=1)
 
 
 async def test_only_connections_of_keys_that_have_a_cap_hear_of_it() -> None:
