@@ -112,6 +112,12 @@ def standing(cap: Cap, micros: int) -> Standing:
     return Standing(cap, used, max(passed, default=0))
 
 
+def has_grown(units: int, told: int) -> bool:
+    """Whether a cap is so much larger than when something was told of it that it is told again:
+    bought, and not a spend cap that moves a little each minute."""
+    return 10 * units > 11 * told
+
+
 def caps_of(principal: Principal, now: datetime) -> tuple[Cap, ...]:
     """What counts for a key at a moment: its tenant's allowances, and its family's own quotas."""
     current = [row for row in principal.allowances if row.starts_at <= now < row.ends_at]
