@@ -59,6 +59,8 @@ class Info:
     async def info(self, payload: Any, principal: Principal) -> bytes:
         """The body for a post over the socket. Raises posts.Refused with one line."""
         try:
+            # Let in at another door: this one has its own scope and product.
+            self._runtime.admission.check_door(principal, Scope.INFO)
             answer, _ = await self.serve(payload, principal)
         except (HttpError, Denied) as error:
             raise posts.Refused(str(error)) from error

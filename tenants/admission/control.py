@@ -24,6 +24,7 @@ from tenants.admission.errors import (
     MissingKey,
     NotInPlan,
     RateLimited,
+    ScopeMissing,
     TooManyWrongKeys,
 )
 from tenants.admission.limiter import Rate
@@ -173,6 +174,13 @@ class AdmissionControl:
             with _counted():
                 raise RateLimited(retry_after_s=wait_s, standing=headers)
         return headers
+
+    def check_door(self, principal: Principal, scope: str) -> None:
+        """Of who came in by another door. Raises ScopeMissing or NotInPlan."""
+        with _counted():
+            if scope not in principal.scopes:
+                raise ScopeMissing(scope)
+            self._check_plan(principal, scope)
 
     def check_quota(
         self, principal: Principal, *metrics_used: str, channel: str | None = None
