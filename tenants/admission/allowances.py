@@ -12,13 +12,14 @@ import itertools
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 
 from tenants import metrics
+from tenants.admission.account import STORED, TOLD_BY_NOBODY, Account
+from tenants.admission.account import Used as Used
 from tenants.admission.caps import (
-    MICRO,
     Cap,
     Standing,
     Usage,
@@ -27,6 +28,8 @@ from tenants.admission.caps import (
     standing,
 )
 from tenants.admission.errors import QuotaExhausted
+from tenants.admission.loading import Loading
+from tenants.admission.loading import LoadUsed as LoadUsed
 from tenants.admission.principal import Principal
 from tenants.admission.used_store import Line, Settlement
 from tenants.wire.cancellation import stop_if_cancelled
@@ -39,29 +42,11 @@ IDLE_EVERY = 10
 #: Settled in one turn of the loop, about 5 ms.
 AT_A_TIME = 200
 MAX_PRINCIPALS = 50_000
-#: In Redis an amount is whole thousandths.
-STORED = MICRO // 1_000
-#: So many times nobody has told: then what the database says is told. Processes that have seen more
-#: come first, because the database is behind them.
-TOLD_BY_NOBODY = 2
 #: Of a cap that began just now nothing was used before.
 NEW = timedelta(seconds=60)
-LOAD_PAUSE_S = 5.0
-
-
-class Used(NamedTuple):
-    """What the database has of one key family on one channel."""
-
-    family_id: int
-    metric: str
-    channel: str
-    units: int
-
 
 #: The caps of a key, and what a message, byte and request on one channel take of each.
 _Factors = tuple[tuple[Cap, ...], list[tuple[Cap, int, int, int]]]
-#: Tenant, start, end → what was used and is charged; runs in a thread.
-LoadUsed = Callable[[int, datetime, datetime], list[Used]]
 
 
 class Store(Protocol):
@@ -69,31 +54,6 @@ class Store(Protocol):
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[list[int | None]]: ...
     async def read(self, tenant_id: int, names: Sequence[str]) -> list[int | None]: ...
-
-
-class _Account:
-    """One cap as this process knows it. `seen` and `loaded` in thousandths, `pending` (what we used
-    and is not in `seen`) in millionths."""
-
-    __slots__ = ("absent", "cap", "loaded", "pending", "seen", "told")
-
-    def __init__(self, cap: Cap) -> None:
-        self.cap = cap
-        self.seen: int | None = None
-        self.loaded: int | None = None
-        self.pending = 0
-        self.absent = 0
-        self.told = 0
-
-    @property
-    def to_tell(self) -> int | None:
-        if self.seen is not None:
-            return self.seen
-        return self.loaded if self.absent >= TOLD_BY_NOBODY else None
-
-    def micros(self, processes: int) -> int:
-        """What is used, if each of so many processes used as much as we since it last told."""
-        return max(self.seen or 0, self.loaded or 0) * STORED + self.pending * processes
 
 
 class Allowances:
@@ -115,7 +75,7 @@ class Allowances:
     ) -> None:
         self.meter: Callable[[], Iterable[Iterable[Usage]]] = lambda: ()
         self._store = store
-        self._load_used = load_used
+        self._loading = Loading(load_used, now=now) if load_used is not None else None
         self._processes = processes
         self._on_standing = on_standing
         self._warn = warn
@@ -125,12 +85,11 @@ class Allowances:
         self._keys_of: dict[int, dict[int, None]] = {}
         self._caps: dict[int, tuple[Principal, datetime, tuple[Cap, ...]]] = {}
         self._factors: dict[int, dict[str, _Factors]] = {}
-        self._accounts: dict[int, dict[str, _Account]] = {}
+        self._accounts: dict[int, dict[str, Account]] = {}
         self._sequences = itertools.count(1)
         self._unanswered: dict[int, Settlement] = {}
         self._to_warn: list[Standing] = []
         self._ticks = itertools.count(1)
-        self._load_again_at = datetime.min.replace(tzinfo=UTC)
         self.is_alone = store is None
 
     def know(self, principal: Principal) -> None:
@@ -182,15 +141,19 @@ class Allowances:
 
     async def run(self) -> None:
         """Count and settle until cancelled."""
-        while True:
-            stop_if_cancelled()
-            await asyncio.sleep(SETTLE_EVERY_S)
-            try:
-                await self.settle()
-            except Exception as error:
+        try:
+            while True:
                 stop_if_cancelled()
-                # A loop that must survive: without it nothing would be refused any more.
-                log.error("allowances_not_settled", error=type(error).__name__)
+                await asyncio.sleep(SETTLE_EVERY_S)
+                try:
+                    await self.settle()
+                except Exception as error:
+                    stop_if_cancelled()
+                    # A loop that must survive: without it nothing would be refused any more.
+                    log.error("allowances_not_settled", error=type(error).__name__)
+        finally:
+            if self._loading is not None:
+                await self._loading.aclose()
 
     async def settle(self) -> None:
         """Count what was used since the last time, tell it, hear of the others, and judge."""
@@ -265,31 +228,18 @@ class Allowances:
     async def _load(self, tenant_ids: Iterable[int]) -> None:
         """Ask the database where nobody has told."""
         now = self._now()
-        asked: dict[tuple[int, datetime, datetime], list[_Account]] = defaultdict(list)
+        wanted: dict[int, list[Account]] = defaultdict(list)
         for tenant_id in tenant_ids:
             for account in self._accounts[tenant_id].values():
-                cap = account.cap
                 if account.seen is not None or account.loaded is not None:
                     continue
-                if self._load_used is None or now - cap.starts_at < NEW:
+                if self._loading is None or now - account.cap.starts_at < NEW:
                     account.loaded = 0
                     account.absent += TOLD_BY_NOBODY
                 elif account.absent or self.is_alone:
-                    asked[tenant_id, cap.starts_at, cap.ends_at].append(account)
-        if not asked or now < self._load_again_at:
-            return
-        for (tenant_id, starts_at, ends_at), accounts in asked.items():
-            assert self._load_used is not None  # noqa: S101
-            try:
-                async with asyncio.timeout(5.0):
-                    rows = await asyncio.to_thread(self._load_used, tenant_id, starts_at, ends_at)
-            except Exception as error:
-                stop_if_cancelled()
-                log.warning("used_not_loaded", error=type(error).__name__)
-                self._load_again_at = now + timedelta(seconds=LOAD_PAUSE_S)
-                return
-            for account in accounts:
-                account.loaded = sum(_micros(account.cap, row) for row in rows) // STORED
+                    wanted[tenant_id].append(account)
+        if self._loading is not None and wanted:
+            await self._loading.ask(wanted)
 
     def counts(self, principal: Principal, cap: Cap) -> bool:
         """Whether `cap` is one of this key now."""
@@ -320,11 +270,11 @@ class Allowances:
                         caps.setdefault(cap.name, cap)
         return caps
 
-    def _is_done_with(self, account: _Account) -> bool:
+    def _is_done_with(self, account: Account) -> bool:
         is_told = self._store is None or account.pending < STORED
         return is_told or account.cap.ends_at < self._now() - NEW
 
-    def _judge(self, account: _Account) -> None:
+    def _judge(self, account: Account) -> None:
         current = self._standing(account)
         is_new = current.threshold > account.told
         if is_new:
@@ -352,7 +302,7 @@ class Allowances:
             for account in self._accounts[tenant_id].values()
         )
 
-    def _standing(self, account: _Account) -> Standing:
+    def _standing(self, account: Account) -> Standing:
         others = max(1, self._processes()) if self.is_alone else 1
         return standing(account.cap, account.micros(others))
 
@@ -365,11 +315,11 @@ class Allowances:
         self._caps[principal.key_id] = (principal, next_change(principal, now), caps)
         return caps
 
-    def _account(self, cap: Cap) -> _Account:
+    def _account(self, cap: Cap) -> Account:
         accounts = self._accounts.setdefault(cap.tenant_id, {})
         account = accounts.get(cap.name)
         if account is None:
-            account = accounts[cap.name] = _Account(cap)
+            account = accounts[cap.name] = Account(cap)
         elif account.cap is not cap:
             # Bought more, or less: what was said of the old amount is said again of the new one.
             if account.cap.units != cap.units:
@@ -398,11 +348,3 @@ class Allowances:
 
 def _has_caps(principal: Principal) -> bool:
     return bool(principal.allowances or principal.daily_quota or principal.monthly_quota)
-
-
-def _micros(cap: Cap, row: Used) -> int:
-    if row.metric not in cap.metrics or (cap.family_id and row.family_id != cap.family_id):
-        return 0
-    if not cap.covers(row.channel):
-        return 0
-    return row.units * dict(cap.weights).get(row.channel, MICRO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -278,6 +279,37 @@ async def test_where_all_is_lost_the_database_says_what_was_used(relay: Relay) -
     await settled(one)
     assert relay.used == [157_000 + 1_000, 210_000 + 1_000]
     assert relay.asked == 2
+
+
+async def test_a_tenant_whose_question_fails_or_hangs_keeps_no_other_waiting() -> None:
+    asked: list[int] = []
+    hangs, now = threading.Event(), [NOON]
+
+    def load(tenant_id: int, *_: datetime) -> list[Used]:
+        asked.append(tenant_id)
+        if tenant_id == 1:
+            raise OSError("down")
+        if tenant_id == 2:
+            hangs.wait(60)
+        return [Used(tenant_id, "messages", "trades", 10)]
+
+    book = Allowances(None, load_used=load, now=lambda: now[0])
+    keys = [customer(allowed(units=10), tenant_id=number, key_id=number) for number in range(1, 9)]
+    for key in keys:
+        book.know(key)
+        book.refusal(key, "messages")
+    try:
+        for second in range(5):
+            now[0] = NOON + timedelta(seconds=second)
+            await book.settle()
+        refused = [key.tenant_id for key in keys if book.refusal(key, "messages")]
+    finally:
+        hangs.set()
+    assert refused == [3, 4, 5, 6, 7, 8]
+    assert sorted(asked) == [1, 2, 3, 4, 5, 6, 7, 8]
+    now[0] = NOON + timedelta(seconds=6)
+    await book.settle()
+    assert asked.count(1) == 2  # after a pause
 
 
 async def test_nobody_asks_the_database_at_midnight(relay: Relay) -> None:
