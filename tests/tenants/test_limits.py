@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -260,6 +261,23 @@ def test_wrong_keys_are_counted_by_address_in_bounded_memory() -> None:
     for number in range(100):
         wrong.count(f"192.0.2.{number}", now_s=2)
     assert len(wrong) == 10
+
+
+async def test_a_host_whose_clock_is_ahead_deletes_nobody(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete("relay:occupancy")
+    ahead, other = RedisStore(redis_url), RedisStore(redis_url)
+    await other.trade_occupancy("here", {1: Held(1, 2)})
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: 4_000_000_000.0)
+        assert await ahead.trade_occupancy("ahead", {}) == {1: Held(1, 2)}
+    assert ahead.processes == 2
+    assert await other.trade_occupancy("here", {1: Held(1, 2)}) == {}
+    assert other.processes == 2
+    for store in (ahead, other):
+        await store.aclose()
 
 
 async def admitted_in_a_minute(key: Principal, weight: int) -> int:
