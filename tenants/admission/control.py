@@ -98,9 +98,9 @@ class AdmissionControl:
     @classmethod
     def from_settings(cls, load_used: LoadUsed | None = None) -> AdmissionControl:
         """The door as Django's settings describe it (REDIS_CACHE_URL, REDIS_QUOTA_URL,
-        RELAY_KEY_PEPPER, RELAY_REGION)."""
+        RELAY_KEY_PEPPER, RELAY_REGION, RELAY_PROCESSES)."""
         url = getattr(settings, "REDIS_CACHE_URL", "")
-        store = RedisStore(url) if url else None
+        store = RedisStore(url, processes=settings.RELAY_PROCESSES) if url else None
         return cls(
             Directory(load=database.load_principals, store=store),
             Occupancy(),
@@ -114,7 +114,8 @@ class AdmissionControl:
         )
 
     def processes(self) -> int:
-        """How many processes share the limits, this one included, as last heard."""
+        """How many processes share the limits, this one included, as last heard; before that, as
+        many as the settings say."""
         return self._store.processes if self._store is not None else 1
 
     def known(self, raw_key: str) -> Principal | None:

@@ -193,7 +193,8 @@ class RedisStore:
     """The shared directory as the data plane reads it. Every call raises redis.RedisError, OSError
     or TimeoutError."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, processes: int = 1) -> None:
+        """`processes` are thought to share the limits until Redis has said how many do."""
         # No retries and half a second: a slow Redis must cost a handshake less than asking the
         # database.
         self._redis = redis.asyncio.Redis.from_url(
@@ -202,7 +203,7 @@ class RedisStore:
         self._put = self._redis.register_script(_PUT)
         self._trade = self._redis.register_script(_TRADE)
         #: How many processes shared what they hold when they were last asked, this one included.
-        self.processes = 1
+        self.processes = processes
 
     async def get(self, digests: Collection[str]) -> Found:
         """The entries that exist among `digests`, fresh or not; of none, the time alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from relay_site.processes import free_port
 from tenants.admission.caps import Usage
 from tenants.admission.control import AdmissionControl
 from tenants.admission.directory import Directory
@@ -302,6 +304,29 @@ async def test_a_plan_s_rate_can_be_reached_and_a_key_s_own_narrows_it() -> None
     own = principal(limits=plan, rate=Rate(per_minute=600, burst=100))
     assert await admitted_in_a_minute(own, 20) == pytest.approx(34, abs=1)
     assert await admitted_in_a_minute(principal(), 20) == pytest.approx(119, abs=1)
+
+
+async def test_processes_that_begin_without_redis_give_one_rate_together(settings: Any) -> None:
+    nobody = f"redis://127.0.0.1:{free_port()}/0"
+    settings.REDIS_CACHE_URL, settings.RELAY_PROCESSES = nobody, 5
+    assert AdmissionControl.from_settings().processes() == 5
+    key, clock, admitted = principal(rate=Rate(per_minute=1, burst=100)), [0.0], 0
+    for _ in range(4):
+        control = AdmissionControl(
+            Directory(load=lambda _: {}),
+            Occupancy(),
+            store=RedisStore(nobody, processes=4),
+            quota_url=nobody,
+            monotonic=lambda: clock[0],
+        )
+        for minutes in (0, 1_000):
+            clock[0] += minutes * 60
+            with contextlib.suppress(RateLimited):
+                while True:
+                    await control.charge(key, 1)
+                    admitted += 1
+        await control.aclose()
+    assert admitted == 100
 
 
 async def test_only_connections_of_keys_that_have_a_cap_hear_of_it() -> None:
