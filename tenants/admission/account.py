@@ -25,9 +25,9 @@ class Used(NamedTuple):
 
 class Account:
     """`seen` and `loaded` in thousandths, `pending` (what we used and is not in `seen`) in
-    millionths."""
+    millionths. `told` is the last threshold that was told, `told_of` the units it was of."""
 
-    __slots__ = ("absent", "cap", "loaded", "pending", "seen", "told")
+    __slots__ = ("absent", "cap", "loaded", "pending", "seen", "told", "told_of")
 
     def __init__(self, cap: Cap) -> None:
         self.cap = cap
@@ -35,7 +35,7 @@ class Account:
         self.loaded: int | None = None
         self.pending = 0
         self.absent = 0
-        self.told = 0
+        self.told = self.told_of = 0
 
     @property
     def to_tell(self) -> int | None:

@@ -24,6 +24,7 @@ from tenants.admission.caps import (
     Standing,
     Usage,
     caps_of,
+    has_grown,
     next_change,
     standing,
 )
@@ -278,7 +279,7 @@ class Allowances:
         current = self._standing(account)
         is_new = current.threshold > account.told
         if is_new:
-            account.told = current.threshold
+            account.told, account.told_of = current.threshold, account.cap.units
             self._to_warn.append(current)
         # Of what is nothing and was not used nobody follows anything.
         if is_new or (current.is_exhausted and current.threshold):
@@ -321,8 +322,8 @@ class Allowances:
         if account is None:
             account = accounts[cap.name] = Account(cap)
         elif account.cap is not cap:
-            # Bought more, or less: what was said of the old amount is said again of the new one.
-            if account.cap.units != cap.units:
+            # Bought more: what was said of the old amount is said again of the new one.
+            if has_grown(cap.units, account.told_of):
                 account.told = 0
             account.cap = cap
         return account

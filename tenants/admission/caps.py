@@ -140,7 +140,7 @@ def _of_allowance(tenant_id: int, row: Allowed, current: Iterable[Allowed]) -> C
     named = (other.channels for other in current if other.metric == row.metric)
     others: frozenset[str] = frozenset() if row.channels else frozenset().union(*named)
     return Cap(
-        name=f"{row.code}:{row.starts_at:%Y%m%dT%H%M%S}",
+        name=f"{row.code}:{row.metric}:{row.starts_at:%Y%m%dT%H%M%S}",
         tenant_id=tenant_id,
         code=row.code,
         units=row.units,

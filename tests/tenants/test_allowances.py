@@ -409,6 +409,24 @@ async def test_what_is_taken_away_is_told_first(relay: Relay) -> None:
     assert one.book._accounts == {}
 
 
+async def test_a_spend_cap_that_moves_is_told_once(relay: Relay) -> None:
+    one = relay.start()
+    await one.use(customer(allowed(units=100)), 85)
+    for units in (99, 101, 98, 103):
+        await one.use(customer(allowed(units=units)), 1)
+    assert [told.threshold for told in one.told] == [80]
+    assert [told.threshold for told in one.warned] == [80]
+
+
+async def test_a_code_of_two_metrics_is_two_caps(relay: Relay) -> None:
+    key = customer(allowed("all", 10_000), allowed("all", 50, metric="bytes"))
+    assert len({cap.name for cap in caps_of(key, NOON)}) == 2
+    one = relay.start()
+    await one.use(key, 2)
+    assert one.book.refusal(key, "messages") is None
+    assert one.book.refusal(key, "bytes") is not None
+
+
 async def test_rotations_share_a_quota_and_other_keys_do_not(relay: Relay) -> None:
     one = relay.start()
     first = customer(daily_quota=10, key_id=3, family_id=3)
