@@ -61,7 +61,8 @@ class Allowances:
     """One per process, used in its event loop.
 
     `meter` gives what was used since it was last asked, in pieces; `on_standing` hears of what
-    passed a threshold, and of what is exhausted each time.
+    passed a threshold, and of what is exhausted each time. `is_open` says whether a tenant has
+    connections here: then what the database alone counts is asked of it each minute.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Allowances:
         load_used: LoadUsed | None = None,
         processes: Callable[[], int] = lambda: 1,
         on_standing: Callable[[Standing], None] = lambda _: None,
+        is_open: Callable[[int], bool] = lambda _: True,
         warn: Callable[[Sequence[Standing]], None] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -79,6 +81,7 @@ class Allowances:
         self._loading = Loading(load_used, now=now) if load_used is not None else None
         self._processes = processes
         self._on_standing = on_standing
+        self._is_open = is_open
         self._warn = warn
         self._now = now
         self._principals: OrderedDict[int, Principal] = OrderedDict()
@@ -109,7 +112,11 @@ class Allowances:
         if not _has_caps(principal):
             return
         accounts = [self._account(cap) for cap in self._caps_of(principal)]
-        new = [one for one in accounts if one.seen is None and not one.absent]
+        new = [
+            one
+            for one in accounts
+            if one.seen is None and not one.absent and not one.cap.is_of_ledger
+        ]
         if not new or self._store is None or self.is_alone:
             return
         try:
@@ -192,7 +199,8 @@ class Allowances:
     async def _settle(self, tenant_ids: Collection[int]) -> None:
         if self._store is None:
             return
-        settlements = [self._settlement(tenant_id) for tenant_id in tenant_ids]
+        made = (self._settlement(tenant_id) for tenant_id in tenant_ids)
+        settlements = [one for one in made if one.lines]
         try:
             async with asyncio.timeout(1.0):
                 answers = await self._store.settle(settlements)
@@ -221,9 +229,11 @@ class Allowances:
         lines = tuple(
             Line(one.cap.name, one.pending // STORED, one.to_tell, one.cap.ends_at)
             for one in self._accounts[tenant_id].values()
+            if not one.cap.is_of_ledger
         )
         made = Settlement(tenant_id, next(self._sequences), lines)
-        self._unanswered[tenant_id] = made
+        if lines:
+            self._unanswered[tenant_id] = made
         return made
 
     async def _load(self, tenant_ids: Iterable[int]) -> None:
@@ -232,6 +242,10 @@ class Allowances:
         wanted: dict[int, list[Account]] = defaultdict(list)
         for tenant_id in tenant_ids:
             for account in self._accounts[tenant_id].values():
+                if account.cap.is_of_ledger:
+                    if self._loading is not None and self._is_to_load(account, now):
+                        wanted[tenant_id].append(account)
+                    continue
                 if account.seen is not None or account.loaded is not None:
                     continue
                 if self._loading is None or now - account.cap.starts_at < NEW:
@@ -298,10 +312,16 @@ class Allowances:
             log.warning("quota_warnings_not_written", error=type(error).__name__)
 
     def _is_due(self, tenant_id: int) -> bool:
+        now = self._now()
         return tenant_id in self._unanswered or any(
-            account.pending >= STORED or account.seen is None
+            self._is_to_load(account, now)
+            if account.cap.is_of_ledger
+            else account.pending >= STORED or account.seen is None
             for account in self._accounts[tenant_id].values()
         )
+
+    def _is_to_load(self, account: Account, now: datetime) -> bool:
+        return account.is_to_load(now) and self._is_open(account.cap.tenant_id)
 
     def _standing(self, account: Account) -> Standing:
         others = max(1, self._processes()) if self.is_alone else 1

@@ -20,6 +20,8 @@ MICRO = 1_000_000
 THRESHOLDS = (75, 80, 100, 150)
 
 MESSAGES, BYTES, REQUESTS = "messages", "bytes", "requests"
+#: Counted by the minute, on one channel of its own.
+COIN_MINUTES, COINS = "coin_minutes", "coins"
 #: What customers read of a key's own quotas.
 DAY, MONTH = "key-day", "key-month"
 
@@ -57,6 +59,11 @@ class Cap(NamedTuple):
     def covers(self, channel: str) -> bool:
         """Whether what is used on `channel` counts."""
         return channel in self.channels if self.channels else channel not in self.others
+
+    @property
+    def is_of_ledger(self) -> bool:
+        """Whether it counts what processes do not count as it is used: the database alone knows."""
+        return {MESSAGES, BYTES, REQUESTS}.isdisjoint(self.metrics)
 
     @property
     def is_whole(self) -> bool:

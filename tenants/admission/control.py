@@ -91,6 +91,7 @@ class AdmissionControl:
             load_used=load_used,
             processes=self.processes,
             on_standing=self._tell,
+            is_open=lambda tenant_id: bool(self.occupancy.principals_of(tenant_id)),
             warn=warn,
             now=now,
         )

@@ -67,7 +67,7 @@ class Loading:
                     async with asyncio.timeout(DEADLINE_S):
                         rows = await asyncio.to_thread(self._load_used, tenant_id, *span)
                     for account in alike:
-                        account.load(rows)
+                        account.load(rows, at=self._now())
             self._again_at.pop(tenant_id, None)
         except Exception as error:
             stop_if_cancelled()

@@ -365,6 +365,44 @@ async def test_what_a_plan_has_none_of_is_told_to_who_uses_it(relay: Relay) -> N
     assert [(told.cap.code, told.is_exhausted) for told in one.told] == [("l4", True)]
 
 
+async def test_coin_minutes_are_asked_of_the_database_each_minute(relay: Relay) -> None:
+    one, key = relay.start(), customer(allowed("coins", 100, metric="coin_minutes"))
+    relay.database = [Used(7, "coin_minutes", "coins", 60), Used(7, "messages", "bbo", 10**6)]
+    one.book.know(key)
+    await one.book.learn(key)
+    await settled(one)
+    assert one.book.refusal(key, "coin_minutes", channel="coins") is None
+    relay.database = [Used(7, "coin_minutes", "coins", 100)]
+    await one.use(key, 10)
+    assert (one.told, relay.asked) == ([], 1)
+    relay.now += timedelta(seconds=60)
+    await one.book.settle()
+    denied = one.book.refusal(key, "coin_minutes", channel="coins")
+    assert denied is not None
+    assert (denied.used, denied.limit) == (100, 100)
+    assert one.refusal(key, "trades") is None
+    assert [(told.used, told.is_exhausted) for told in one.told] == [(100, True)]
+    assert relay.used == []  # they are no process' to tell
+
+
+async def test_who_is_gone_is_not_asked_about_each_minute(relay: Relay) -> None:
+    asked: list[int] = []
+    book = Allowances(
+        None,
+        load_used=lambda tenant_id, *_: asked.append(tenant_id) or [],  # type: ignore[func-returns-value]
+        is_open=lambda tenant_id: tenant_id == 2,
+        now=lambda: relay.now,
+    )
+    for tenant_id in (1, 2):
+        key = customer(allowed(metric="coin_minutes"), tenant_id=tenant_id, key_id=tenant_id)
+        book.know(key)
+        await book.learn(key)
+    for _ in range(3):
+        await book.settle()
+        relay.now += timedelta(seconds=60)
+    assert asked == [2, 2, 2]
+
+
 async def test_a_day_that_is_over_closes_nothing(relay: Relay) -> None:
     one, key = relay.start(), customer(daily_quota=10)
     await one.use(key, 11)
