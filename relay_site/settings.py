@@ -56,6 +56,9 @@ RELAY_DRAIN_S = env.number(
 #: Where this process is, as plans name regions; each batch of usage says it. `default`, where all
 #: stand in one, is in every plan.
 RELAY_REGION = env.word("RELAY_REGION", default="default")
+#: Processes that are thought to share rates and allowances by one that has not heard yet how many
+#: do, because it began while Redis was away: else each would give all of them.
+RELAY_PROCESSES = env.integer("RELAY_PROCESSES", default=4, least=1, most=1_000)
 #: Days for which usage in detail is kept, beside the present month and the one before, which always
 #: are: sums by hour, in which minutes a coin was followed, and batches that could not be read.
 RELAY_KEEP_HOURLY_DAYS = env.integer("RELAY_KEEP_HOURLY_DAYS", default=400, least=1, most=36_500)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
+from tenants.admission.caps import has_grown
 from tenants.models import QuotaWarning, Tenant
 from tenants.notices.services import notify
 
@@ -22,26 +23,33 @@ def warn(
     period: str,
 ) -> bool:
     """Remember that `threshold` percent of an allowance are used, and tell the tenant; answers
-    whether that is news. Any process may say it, any number of times."""
-    # Two at once: one insert fails on the constraint, and is then found.
-    _, is_news = QuotaWarning.objects.get_or_create(
-        tenant_id=tenant_id,
+    whether that is news: once a period, and again of a limit that has grown (`has_grown`). Any
+    process may say it, any number of times."""
+    # Held, so that two at once of limits a little apart, as a spend cap's move, are one.
+    tenant = Tenant.objects.select_for_update().get(pk=tenant_id)
+    same = QuotaWarning.objects.for_tenant(tenant).filter(period=period, threshold=threshold)
+    told = same.order_by("-limit").values_list("limit", flat=True).first()
+    if told is not None and not has_grown(limit, told):
+        return False
+    QuotaWarning.objects.create(
+        tenant=tenant,
         period=period,
         threshold=threshold,
-        defaults={"code": code, "used": used, "limit": limit, "resets_at": resets_at},
+        code=code,
+        used=used,
+        limit=limit,
+        resets_at=resets_at,
     )
-    if is_news:
-        payload = {
+    notify(
+        tenant=tenant,
+        kind="quota.warning" if threshold < 100 else "quota.reached",
+        payload={
             "allowance": code,
             "percent": threshold,
             "used": used,
             "limit": limit,
             "resets_at": resets_at.isoformat(),
-        }
-        notify(
-            tenant=Tenant.objects.get(pk=tenant_id),
-            kind="quota.warning" if threshold < 100 else "quota.reached",
-            payload=payload,
-            dedupe=f"quota:{period}:{threshold}",
-        )
-    return is_news
+        },
+        dedupe=f"quota:{period}:{threshold}:{limit}",
+    )
+    return True

@@ -37,8 +37,8 @@ MAX_BODY_BYTES = 64 * 1024
 #: How long to wait for the first frame of a topic nobody followed until now. It takes 1–2 ms from
 #: an own node.
 FIRST_FRAME_S = 1.0
-#: Weight a minute of a key without a rate of its own, and at once, as the exchange allows an
-#: address.
+#: Weight a minute of a key without a rate of its own or of its plan, and at once, as the exchange
+#: allows an address.
 PER_MINUTE, BURST = 1_200, 1_200
 DEFAULT_RATE = Rate(PER_MINUTE, BURST)
 #: The channel its use is counted on.
@@ -59,6 +59,8 @@ class Info:
     async def info(self, payload: Any, principal: Principal) -> bytes:
         """The body for a post over the socket. Raises posts.Refused with one line."""
         try:
+            # Let in at another door: this one has its own scope and product.
+            self._runtime.admission.check_door(principal, Scope.INFO)
             answer, _ = await self.serve(payload, principal)
         except (HttpError, Denied) as error:
             raise posts.Refused(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,6 +14,7 @@ from streaming.core.dialects.relay import Refusal
 from streaming.core.envelope import ORIGIN, Position
 from streaming.core.outbox import Frame
 from streaming.core.relaying import MAX_AHEAD_BLOCKS
+from streaming.core.replay_bound import BURST_BYTES, BYTES_A_MINUTE
 from streaming.core.streams import Item, Stream, Subscription, kind_of
 from streaming.core.topic import Topic
 
@@ -200,6 +202,7 @@ class RelaySession:
         self._refuse_repeated(request)
         starts = self._starts(request)
         self._check_retention(request, starts)
+        self._check_replays(request)
         self._take_leases(request)
         id_json = request.id_json or self._next_id()
         subscription = Subscription(
@@ -324,6 +327,19 @@ class RelaySession:
                 " begin later.",
                 field="from",
                 limit=int(kept_s),
+                **_id(request.id_json),
+            )
+
+    def _check_replays(self, request: relay.Subscribe) -> None:
+        """Raises Refusal where too much was given again."""
+        wait_s = self._hub.relays.replay_wait_s(self.tenant_id)
+        if request.start is not None and wait_s:
+            raise Refusal(
+                "replay_limit",
+                f"More than {BURST_BYTES >> 20} MiB were replayed; {BYTES_A_MINUTE >> 20} MiB a"
+                f" minute come back: try again in {math.ceil(wait_s)} s, or begin without from.",
+                field="from",
+                limit=BYTES_A_MINUTE,
                 **_id(request.id_json),
             )
 

@@ -16,6 +16,7 @@ from streaming.core.dialects import relay
 from streaming.core.envelope import ORIGIN, Envelope, Position, Role, Times
 from streaming.core.freshness import MARGIN_BLOCKS
 from streaming.core.outbox import Frame
+from streaming.core.replay_bound import ReplayBound
 from streaming.core.replays import Question, Replay
 from streaming.core.snapshots import Opening
 from streaming.core.streams import (
@@ -61,6 +62,11 @@ class Relays:
         self.sessions: dict[RelaySession, None] = {}
         self._resuming: dict[RelaySession, None] = {}
         self._now_s = 0.0  # of the last tick
+        self._bound = ReplayBound()
+
+    def replay_wait_s(self, tenant_id: int) -> float:
+        """How long a tenant must wait before it resumes again; 0: it need not."""
+        return self._bound.wait_s(tenant_id, now_s=self._now_s)
 
     # --- joining and leaving ---
 
@@ -477,7 +483,9 @@ class Relays:
                     return False
             if stream.state is not StreamState.REPLAYING:
                 break
-            size_bytes += self._replay(stream, entry)
+            given_bytes = self._replay(stream, entry)
+            size_bytes += given_bytes
+            self._bound.spend(session.tenant_id, given_bytes, now_s=self._now_s)
         self._hub.flush()
         return True
 

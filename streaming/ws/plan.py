@@ -10,7 +10,7 @@ from streaming.core.dialects import official
 from streaming.core.session import Shortage
 from streaming.core.topic import Topic
 from streaming.ws.following import Following
-from tenants.admission.caps import BYTES, MESSAGES, Cap, Standing
+from tenants.admission.caps import BYTES, COIN_MINUTES, COINS, MESSAGES, Cap, Standing
 from tenants.admission.control import AdmissionControl
 from tenants.admission.errors import (
     NotInPlan,
@@ -47,6 +47,8 @@ class PlanLease:
             if channels is not None and channel not in channels:
                 raise NotInPlan("channel", channel, channels)
             self._admission.check_quota(principal, MESSAGES, BYTES, channel=channel)
+            if coin_of(topic):
+                self._admission.check_quota(principal, COIN_MINUTES, channel=COINS)
             self._lease.subscribe(topic.coin, topic.user)
         except TooManySubscriptions as denied:
             text = official.TOO_MANY_SUBSCRIPTIONS.format(limit=denied.limit)
@@ -80,6 +82,8 @@ class PlanLease:
 def follows(topics: Iterable[Topic], cap: Cap) -> bool:
     """Whether a connection with these topics uses up `cap`. One that follows nothing yet does where
     nothing is left to follow."""
+    if COIN_MINUTES in cap.metrics:
+        return cap.covers(COINS) and any(coin_of(topic) for topic in topics)
     if not {MESSAGES, BYTES}.intersection(cap.metrics):
         return False
     return cap.is_whole or any(cap.covers(topic.kind.value) for topic in topics)

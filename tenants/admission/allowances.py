@@ -12,21 +12,25 @@ import itertools
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 
 from tenants import metrics
+from tenants.admission.account import STORED, TOLD_BY_NOBODY, Account
+from tenants.admission.account import Used as Used
 from tenants.admission.caps import (
-    MICRO,
     Cap,
     Standing,
     Usage,
     caps_of,
+    has_grown,
     next_change,
     standing,
 )
 from tenants.admission.errors import QuotaExhausted
+from tenants.admission.loading import Loading
+from tenants.admission.loading import LoadUsed as LoadUsed
 from tenants.admission.principal import Principal
 from tenants.admission.used_store import Line, Settlement
 from tenants.wire.cancellation import stop_if_cancelled
@@ -39,29 +43,11 @@ IDLE_EVERY = 10
 #: Settled in one turn of the loop, about 5 ms.
 AT_A_TIME = 200
 MAX_PRINCIPALS = 50_000
-#: In Redis an amount is whole thousandths.
-STORED = MICRO // 1_000
-#: So many times nobody has told: then what the database says is told. Processes that have seen more
-#: come first, because the database is behind them.
-TOLD_BY_NOBODY = 2
 #: Of a cap that began just now nothing was used before.
 NEW = timedelta(seconds=60)
-LOAD_PAUSE_S = 5.0
-
-
-class Used(NamedTuple):
-    """What the database has of one key family on one channel."""
-
-    family_id: int
-    metric: str
-    channel: str
-    units: int
-
 
 #: The caps of a key, and what a message, byte and request on one channel take of each.
 _Factors = tuple[tuple[Cap, ...], list[tuple[Cap, int, int, int]]]
-#: Tenant, start, end → what was used and is charged; runs in a thread.
-LoadUsed = Callable[[int, datetime, datetime], list[Used]]
 
 
 class Store(Protocol):
@@ -71,36 +57,12 @@ class Store(Protocol):
     async def read(self, tenant_id: int, names: Sequence[str]) -> list[int | None]: ...
 
 
-class _Account:
-    """One cap as this process knows it. `seen` and `loaded` in thousandths, `pending` (what we used
-    and is not in `seen`) in millionths."""
-
-    __slots__ = ("absent", "cap", "loaded", "pending", "seen", "told")
-
-    def __init__(self, cap: Cap) -> None:
-        self.cap = cap
-        self.seen: int | None = None
-        self.loaded: int | None = None
-        self.pending = 0
-        self.absent = 0
-        self.told = 0
-
-    @property
-    def to_tell(self) -> int | None:
-        if self.seen is not None:
-            return self.seen
-        return self.loaded if self.absent >= TOLD_BY_NOBODY else None
-
-    def micros(self, processes: int) -> int:
-        """What is used, if each of so many processes used as much as we since it last told."""
-        return max(self.seen or 0, self.loaded or 0) * STORED + self.pending * processes
-
-
 class Allowances:
     """One per process, used in its event loop.
 
     `meter` gives what was used since it was last asked, in pieces; `on_standing` hears of what
-    passed a threshold, and of what is exhausted each time.
+    passed a threshold, and of what is exhausted each time. `is_open` says whether a tenant has
+    connections here: then what the database alone counts is asked of it each minute.
     """
 
     def __init__(
@@ -110,36 +72,39 @@ class Allowances:
         load_used: LoadUsed | None = None,
         processes: Callable[[], int] = lambda: 1,
         on_standing: Callable[[Standing], None] = lambda _: None,
+        is_open: Callable[[int], bool] = lambda _: True,
         warn: Callable[[Sequence[Standing]], None] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.meter: Callable[[], Iterable[Iterable[Usage]]] = lambda: ()
         self._store = store
-        self._load_used = load_used
+        self._loading = Loading(load_used, now=now) if load_used is not None else None
         self._processes = processes
         self._on_standing = on_standing
+        self._is_open = is_open
         self._warn = warn
         self._now = now
         self._principals: OrderedDict[int, Principal] = OrderedDict()
+        #: Of each tenant, the key that was known last at the end.
+        self._keys_of: dict[int, dict[int, None]] = {}
         self._caps: dict[int, tuple[Principal, datetime, tuple[Cap, ...]]] = {}
         self._factors: dict[int, dict[str, _Factors]] = {}
-        self._accounts: dict[int, dict[str, _Account]] = {}
+        self._accounts: dict[int, dict[str, Account]] = {}
         self._sequences = itertools.count(1)
         self._unanswered: dict[int, Settlement] = {}
         self._to_warn: list[Standing] = []
         self._ticks = itertools.count(1)
-        self._load_again_at = datetime.min.replace(tzinfo=UTC)
         self.is_alone = store is None
 
     def know(self, principal: Principal) -> None:
         """This key may use something now: what it uses counts against its caps of now."""
+        key_id = principal.key_id
+        self._drop(key_id, is_known_again=_has_caps(principal))
         if _has_caps(principal):
-            self._principals[principal.key_id] = principal
-            self._principals.move_to_end(principal.key_id)
+            self._principals[key_id] = principal
+            self._keys_of.setdefault(principal.tenant_id, {})[key_id] = None
             if len(self._principals) > MAX_PRINCIPALS:
-                self._drop(self._principals.popitem(last=False)[0])
-        elif self._principals.pop(principal.key_id, None) is not None:
-            self._drop(principal.key_id)
+                self._drop(next(iter(self._principals)))
 
     async def learn(self, principal: Principal) -> None:
         """Before the first use: ask once what others used. Never raises, waits half a second at
@@ -147,7 +112,11 @@ class Allowances:
         if not _has_caps(principal):
             return
         accounts = [self._account(cap) for cap in self._caps_of(principal)]
-        new = [one for one in accounts if one.seen is None and not one.absent]
+        new = [
+            one
+            for one in accounts
+            if one.seen is None and not one.absent and not one.cap.is_of_ledger
+        ]
         if not new or self._store is None or self.is_alone:
             return
         try:
@@ -180,15 +149,19 @@ class Allowances:
 
     async def run(self) -> None:
         """Count and settle until cancelled."""
-        while True:
-            stop_if_cancelled()
-            await asyncio.sleep(SETTLE_EVERY_S)
-            try:
-                await self.settle()
-            except Exception as error:
+        try:
+            while True:
                 stop_if_cancelled()
-                # A loop that must survive: without it nothing would be refused any more.
-                log.error("allowances_not_settled", error=type(error).__name__)
+                await asyncio.sleep(SETTLE_EVERY_S)
+                try:
+                    await self.settle()
+                except Exception as error:
+                    stop_if_cancelled()
+                    # A loop that must survive: without it nothing would be refused any more.
+                    log.error("allowances_not_settled", error=type(error).__name__)
+        finally:
+            if self._loading is not None:
+                await self._loading.aclose()
 
     async def settle(self) -> None:
         """Count what was used since the last time, tell it, hear of the others, and judge."""
@@ -200,11 +173,11 @@ class Allowances:
         for start in range(0, len(due), AT_A_TIME):
             await self._settle(due[start : start + AT_A_TIME])
         await self._load(due)
-        for tenant_id in due:
-            for account in self._accounts[tenant_id].values():
-                self._judge(account)
+        for start in range(0, len(due), AT_A_TIME):
+            for tenant_id in due[start : start + AT_A_TIME]:
+                self._judge_tenant(tenant_id)
+            await asyncio.sleep(0)
         await self._send_warnings()
-        self._forget()
 
     def _take(self, usages: Iterable[Usage]) -> None:
         now = self._now()
@@ -226,7 +199,8 @@ class Allowances:
     async def _settle(self, tenant_ids: Collection[int]) -> None:
         if self._store is None:
             return
-        settlements = [self._settlement(tenant_id) for tenant_id in tenant_ids]
+        made = (self._settlement(tenant_id) for tenant_id in tenant_ids)
+        settlements = [one for one in made if one.lines]
         try:
             async with asyncio.timeout(1.0):
                 answers = await self._store.settle(settlements)
@@ -255,47 +229,74 @@ class Allowances:
         lines = tuple(
             Line(one.cap.name, one.pending // STORED, one.to_tell, one.cap.ends_at)
             for one in self._accounts[tenant_id].values()
+            if not one.cap.is_of_ledger
         )
         made = Settlement(tenant_id, next(self._sequences), lines)
-        self._unanswered[tenant_id] = made
+        if lines:
+            self._unanswered[tenant_id] = made
         return made
 
     async def _load(self, tenant_ids: Iterable[int]) -> None:
         """Ask the database where nobody has told."""
         now = self._now()
-        asked: dict[tuple[int, datetime, datetime], list[_Account]] = defaultdict(list)
+        wanted: dict[int, list[Account]] = defaultdict(list)
         for tenant_id in tenant_ids:
             for account in self._accounts[tenant_id].values():
-                cap = account.cap
+                if account.cap.is_of_ledger:
+                    if self._loading is not None and self._is_to_load(account, now):
+                        wanted[tenant_id].append(account)
+                    continue
                 if account.seen is not None or account.loaded is not None:
                     continue
-                if self._load_used is None or now - cap.starts_at < NEW:
+                if self._loading is None or now - account.cap.starts_at < NEW:
                     account.loaded = 0
                     account.absent += TOLD_BY_NOBODY
                 elif account.absent or self.is_alone:
-                    asked[tenant_id, cap.starts_at, cap.ends_at].append(account)
-        if not asked or now < self._load_again_at:
-            return
-        for (tenant_id, starts_at, ends_at), accounts in asked.items():
-            assert self._load_used is not None  # noqa: S101
-            try:
-                async with asyncio.timeout(5.0):
-                    rows = await asyncio.to_thread(self._load_used, tenant_id, starts_at, ends_at)
-            except Exception as error:
-                stop_if_cancelled()
-                log.warning("used_not_loaded", error=type(error).__name__)
-                self._load_again_at = now + timedelta(seconds=LOAD_PAUSE_S)
-                return
-            for account in accounts:
-                account.loaded = sum(_micros(account.cap, row) for row in rows) // STORED
+                    wanted[tenant_id].append(account)
+        if self._loading is not None and wanted:
+            await self._loading.ask(wanted)
 
-    def _judge(self, account: _Account) -> None:
+    def counts(self, principal: Principal, cap: Cap) -> bool:
+        """Whether `cap` is one of this key now."""
+        return any(one.name == cap.name for one in self._caps_of(principal))
+
+    def _judge_tenant(self, tenant_id: int) -> None:
+        """Judge what the door would; let go of the rest, which ended or was taken away, once it is
+        told."""
+        accounts, current = self._accounts.get(tenant_id, {}), self._current(tenant_id)
+        for name, account in list(accounts.items()):
+            if name in current:
+                self._judge(self._account(current[name]))
+            elif tenant_id not in self._unanswered and self._is_done_with(account):
+                del accounts[name]
+        if not accounts:
+            self._accounts.pop(tenant_id, None)
+
+    def _current(self, tenant_id: int) -> dict[str, Cap]:
+        """The caps of a tenant's known keys. Its allowances are those the last known key says: a
+        key that was used hours ago may know of others."""
+        now = self._now()
+        caps: dict[str, Cap] = {}
+        for number, key_id in enumerate(reversed(self._keys_of.get(tenant_id, {}))):
+            principal = self._principals[key_id]
+            if number == 0 or principal.daily_quota or principal.monthly_quota:
+                for cap in self._caps_of(principal, now):
+                    if number == 0 or cap.family_id:
+                        caps.setdefault(cap.name, cap)
+        return caps
+
+    def _is_done_with(self, account: Account) -> bool:
+        is_told = self._store is None or account.pending < STORED
+        return is_told or account.cap.ends_at < self._now() - NEW
+
+    def _judge(self, account: Account) -> None:
         current = self._standing(account)
         is_new = current.threshold > account.told
         if is_new:
-            account.told = current.threshold
+            account.told, account.told_of = current.threshold, account.cap.units
             self._to_warn.append(current)
-        if is_new or current.is_exhausted:
+        # Of what is nothing and was not used nobody follows anything.
+        if is_new or (current.is_exhausted and current.threshold):
             self._on_standing(current)
 
     async def _send_warnings(self) -> None:
@@ -310,24 +311,19 @@ class Allowances:
             self._to_warn = warnings + self._to_warn  # with the next second's
             log.warning("quota_warnings_not_written", error=type(error).__name__)
 
-    def _forget(self) -> None:
-        """Let go of periods that are over and told."""
-        over = self._now() - NEW
-        for tenant_id, accounts in list(self._accounts.items()):
-            if tenant_id not in self._unanswered:
-                for name, account in list(accounts.items()):
-                    if account.cap.ends_at < over:
-                        del accounts[name]
-                if not accounts:
-                    del self._accounts[tenant_id]
-
     def _is_due(self, tenant_id: int) -> bool:
+        now = self._now()
         return tenant_id in self._unanswered or any(
-            account.pending >= STORED or account.seen is None
+            self._is_to_load(account, now)
+            if account.cap.is_of_ledger
+            else account.pending >= STORED or account.seen is None
             for account in self._accounts[tenant_id].values()
         )
 
-    def _standing(self, account: _Account) -> Standing:
+    def _is_to_load(self, account: Account, now: datetime) -> bool:
+        return account.is_to_load(now) and self._is_open(account.cap.tenant_id)
+
+    def _standing(self, account: Account) -> Standing:
         others = max(1, self._processes()) if self.is_alone else 1
         return standing(account.cap, account.micros(others))
 
@@ -340,21 +336,28 @@ class Allowances:
         self._caps[principal.key_id] = (principal, next_change(principal, now), caps)
         return caps
 
-    def _account(self, cap: Cap) -> _Account:
+    def _account(self, cap: Cap) -> Account:
         accounts = self._accounts.setdefault(cap.tenant_id, {})
         account = accounts.get(cap.name)
         if account is None:
-            account = accounts[cap.name] = _Account(cap)
+            account = accounts[cap.name] = Account(cap)
         elif account.cap is not cap:
-            # Bought more, or less: what was said of the old amount is said again of the new one.
-            if account.cap.units != cap.units:
+            # Bought more: what was said of the old amount is said again of the new one.
+            if has_grown(cap.units, account.told_of):
                 account.told = 0
             account.cap = cap
         return account
 
-    def _drop(self, key_id: int) -> None:
-        self._caps.pop(key_id, None)
-        self._factors.pop(key_id, None)
+    def _drop(self, key_id: int, *, is_known_again: bool = False) -> None:
+        before = self._principals.pop(key_id, None)
+        if before is not None:
+            keys = self._keys_of[before.tenant_id]
+            del keys[key_id]
+            if not keys:
+                del self._keys_of[before.tenant_id]
+        if not is_known_again:
+            self._caps.pop(key_id, None)
+            self._factors.pop(key_id, None)
 
     def _note_alone(self, *, is_alone: bool, error: str = "") -> None:
         if is_alone:
@@ -366,11 +369,3 @@ class Allowances:
 
 def _has_caps(principal: Principal) -> bool:
     return bool(principal.allowances or principal.daily_quota or principal.monthly_quota)
-
-
-def _micros(cap: Cap, row: Used) -> int:
-    if row.metric not in cap.metrics or (cap.family_id and row.family_id != cap.family_id):
-        return 0
-    if not cap.covers(row.channel):
-        return 0
-    return row.units * dict(cap.weights).get(row.channel, MICRO)

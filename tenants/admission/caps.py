@@ -20,6 +20,8 @@ MICRO = 1_000_000
 THRESHOLDS = (75, 80, 100, 150)
 
 MESSAGES, BYTES, REQUESTS = "messages", "bytes", "requests"
+#: Counted by the minute, on one channel of its own.
+COIN_MINUTES, COINS = "coin_minutes", "coins"
 #: What customers read of a key's own quotas.
 DAY, MONTH = "key-day", "key-month"
 
@@ -57,6 +59,11 @@ class Cap(NamedTuple):
     def covers(self, channel: str) -> bool:
         """Whether what is used on `channel` counts."""
         return channel in self.channels if self.channels else channel not in self.others
+
+    @property
+    def is_of_ledger(self) -> bool:
+        """Whether it counts what processes do not count as it is used: the database alone knows."""
+        return {MESSAGES, BYTES, REQUESTS}.isdisjoint(self.metrics)
 
     @property
     def is_whole(self) -> bool:
@@ -101,11 +108,21 @@ class Standing(NamedTuple):
 
 
 def standing(cap: Cap, micros: int) -> Standing:
-    """How a cap stands with so many millionths used. A part of a unit is not a unit yet, and an
-    allowance of nothing is used up by nothing."""
+    """How a cap stands with so many millionths used. A part of a unit is not a unit yet. An
+    allowance of nothing is used up by nothing, but passes thresholds only when it is used."""
     used = micros // MICRO
-    passed = [percent for percent in THRESHOLDS if 100 * micros >= percent * cap.units * MICRO]
+    passed = [
+        percent
+        for percent in THRESHOLDS
+        if micros > 0 and 100 * micros >= percent * cap.units * MICRO
+    ]
     return Standing(cap, used, max(passed, default=0))
+
+
+def has_grown(units: int, told: int) -> bool:
+    """Whether a cap is so much larger than when something was told of it that it is told again:
+    bought, and not a spend cap that moves a little each minute."""
+    return 10 * units > 11 * told
 
 
 def caps_of(principal: Principal, now: datetime) -> tuple[Cap, ...]:
@@ -139,7 +156,7 @@ def _of_allowance(tenant_id: int, row: Allowed, current: Iterable[Allowed]) -> C
     named = (other.channels for other in current if other.metric == row.metric)
     others: frozenset[str] = frozenset() if row.channels else frozenset().union(*named)
     return Cap(
-        name=f"{row.code}:{row.starts_at:%Y%m%dT%H%M%S}",
+        name=f"{row.code}:{row.metric}:{row.starts_at:%Y%m%dT%H%M%S}",
         tenant_id=tenant_id,
         code=row.code,
         units=row.units,

@@ -24,6 +24,7 @@ from tenants.admission.errors import (
     MissingKey,
     NotInPlan,
     RateLimited,
+    ScopeMissing,
     TooManyWrongKeys,
 )
 from tenants.admission.limiter import Rate
@@ -90,6 +91,7 @@ class AdmissionControl:
             load_used=load_used,
             processes=self.processes,
             on_standing=self._tell,
+            is_open=lambda tenant_id: bool(self.occupancy.principals_of(tenant_id)),
             warn=warn,
             now=now,
         )
@@ -97,9 +99,9 @@ class AdmissionControl:
     @classmethod
     def from_settings(cls, load_used: LoadUsed | None = None) -> AdmissionControl:
         """The door as Django's settings describe it (REDIS_CACHE_URL, REDIS_QUOTA_URL,
-        RELAY_KEY_PEPPER, RELAY_REGION)."""
+        RELAY_KEY_PEPPER, RELAY_REGION, RELAY_PROCESSES)."""
         url = getattr(settings, "REDIS_CACHE_URL", "")
-        store = RedisStore(url) if url else None
+        store = RedisStore(url, processes=settings.RELAY_PROCESSES) if url else None
         return cls(
             Directory(load=database.load_principals, store=store),
             Occupancy(),
@@ -113,7 +115,8 @@ class AdmissionControl:
         )
 
     def processes(self) -> int:
-        """How many processes share the limits, this one included, as last heard."""
+        """How many processes share the limits, this one included, as last heard; before that, as
+        many as the settings say."""
         return self._store.processes if self._store is not None else 1
 
     def known(self, raw_key: str) -> Principal | None:
@@ -144,18 +147,19 @@ class AdmissionControl:
     async def charge(
         self, principal: Principal, weight: float, *, default: Rate | None = None
     ) -> Headers:
-        """Spend `weight` of the key's rate, or of `default` where it has none of its own, and of
-        the tenant's; without any it is free. Answers the header fields that say how these stand.
+        """Spend `weight` of the key's own rate and of its tenant's plan's, or of `default` where it
+        has neither; without any it is free. Answers the header fields that say how these stand.
         Raises RateLimited, and has spent nothing then.
 
         Keys of one family share a bucket, so a rotation doubles no rate.
         """
         family_id = principal.family_id or principal.key_id
+        plan = principal.limits.rate
         buckets = [
             (name, bucket, rate)
             for name, bucket, rate in (
-                ("default", f"key:{family_id}", principal.rate or default),
-                ("plan", f"tenant:{principal.tenant_id}", principal.limits.rate),
+                ("default", f"key:{family_id}", principal.rate or (default if not plan else None)),
+                ("plan", f"tenant:{principal.tenant_id}", plan),
             )
             if rate is not None
         ]
@@ -172,6 +176,13 @@ class AdmissionControl:
             with _counted():
                 raise RateLimited(retry_after_s=wait_s, standing=headers)
         return headers
+
+    def check_door(self, principal: Principal, scope: str) -> None:
+        """Of who came in by another door. Raises ScopeMissing or NotInPlan."""
+        with _counted():
+            if scope not in principal.scopes:
+                raise ScopeMissing(scope)
+            self._check_plan(principal, scope)
 
     def check_quota(
         self, principal: Principal, *metrics_used: str, channel: str | None = None
@@ -304,9 +315,9 @@ class AdmissionControl:
     def _tell(self, standing: Standing) -> None:
         """To the connections that a cap is of."""
         cap = standing.cap
-        for held in self.occupancy.principals():
-            family_id = held.family_id or held.key_id
-            if held.tenant_id == cap.tenant_id and cap.family_id in (0, family_id):
+        for held in self.occupancy.principals_of(cap.tenant_id):
+            # Another key of the tenant may know of a cap that this one has no more.
+            if self.allowances.counts(held, cap):
                 for lease in self.occupancy.leases(held.digest):
                     try:
                         lease.tell(standing)

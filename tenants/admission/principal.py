@@ -36,6 +36,7 @@ class Limits:
     """What the tenant may do at one time, over all its keys. None in a limit is no limit, and in a
     set all there are.
 
+    `rate` is of weight, of which most `/info` requests take 20 (docs/limits.md).
     `max_lag_s` is of each connection: how far behind a reader of `l4Book` and raw streams may fall.
     `products` are the doors, by the names of `Scope`; `channels` the types of subscriptions;
     `retention_hours` how far back a resume may begin.
@@ -96,7 +97,8 @@ class Principal:
     origins: frozenset[str] = frozenset()
     """The web pages it may be used from, as `access.parse_origin` writes them; none: anywhere."""
     rate: Rate | None = None
-    """Its own rate; None: what a door gives to everybody."""
+    """Its own rate, within its plan's; None: its plan's alone, or where that has none, what a door
+    gives to everybody."""
     daily_quota: int | None = None
     monthly_quota: int | None = None
     """Messages and requests a UTC day and month, of all keys of its rotations together."""

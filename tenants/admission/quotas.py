@@ -29,12 +29,14 @@ class Held(NamedTuple):
 
 
 class _Tenancy:
-    """The counters of one tenant in this process, and the limits its plan has now."""
+    """The counters of one tenant in this process, its keys with open connections by their digests,
+    and the limits its plan has now."""
 
-    __slots__ = ("coins", "connections", "limits", "subscriptions", "users")
+    __slots__ = ("coins", "connections", "limits", "principals", "subscriptions", "users")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.principals: dict[str, Principal] = {}
         self.connections = 0
         self.subscriptions = 0
         self.coins: Counter[str] = Counter()
@@ -77,7 +79,7 @@ class Occupancy:
         self._tenancies[principal.tenant_id] = tenancy
         tenancy.limits = principal.limits
         tenancy.connections += 1
-        self._principals[principal.digest] = principal
+        self._principals[principal.digest] = tenancy.principals[principal.digest] = principal
         lease = Lease(
             self,
             tenancy,
@@ -94,8 +96,9 @@ class Occupancy:
         """Use the limits the tenant's plan has now. What is open stays open, also above a lower
         limit."""
         if principal.digest in self._principals:
-            self._principals[principal.digest] = principal
-            self._tenancies[principal.tenant_id].limits = principal.limits
+            tenancy = self._tenancies[principal.tenant_id]
+            self._principals[principal.digest] = tenancy.principals[principal.digest] = principal
+            tenancy.limits = principal.limits
 
     def set_elsewhere(self, held: Mapping[int, Held]) -> None:
         """Replace what other processes hold, by tenant id. An empty mapping means: count only what
@@ -117,6 +120,11 @@ class Occupancy:
     def principals(self) -> list[Principal]:
         """The keys with at least one open connection here, each once."""
         return list(self._principals.values())
+
+    def principals_of(self, tenant_id: int) -> list[Principal]:
+        """Those of one tenant."""
+        tenancy = self._tenancies.get(tenant_id)
+        return list(tenancy.principals.values()) if tenancy is not None else []
 
     def leases(self, digest: str) -> list[Lease]:
         """The connections open here with one key."""
@@ -152,6 +160,7 @@ class Occupancy:
         if not self._leases_of[digest]:
             del self._leases_of[digest]
             del self._principals[digest]
+            del tenancy.principals[digest]
 
 
 class Lease:

@@ -7,7 +7,6 @@ pickle.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -57,6 +56,16 @@ if old and opens(new) then
 end
 redis.call('SET', KEYS[1], new, 'EX', ARGV[2])
 return 1
+"""
+
+# By Redis' clock: one host's that is ahead would forget all others.
+# KEYS: the processes, what this one holds. ARGV: its name, what it holds, for how many s.
+_TRADE = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, now - 60)
+return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
 
@@ -184,15 +193,17 @@ class RedisStore:
     """The shared directory as the data plane reads it. Every call raises redis.RedisError, OSError
     or TimeoutError."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, processes: int = 1) -> None:
+        """`processes` are thought to share the limits until Redis has said how many do."""
         # No retries and half a second: a slow Redis must cost a handshake less than asking the
         # database.
         self._redis = redis.asyncio.Redis.from_url(
             url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)
         )
         self._put = self._redis.register_script(_PUT)
+        self._trade = self._redis.register_script(_TRADE)
         #: How many processes shared what they hold when they were last asked, this one included.
-        self.processes = 1
+        self.processes = processes
 
     async def get(self, digests: Collection[str]) -> Found:
         """The entries that exist among `digests`, fresh or not; of none, the time alone."""
@@ -225,14 +236,11 @@ class RedisStore:
 
         A process that falls silent for six seconds counts as holding nothing.
         """
-        now_s = time.time()
         rows = [(tenant_id, *counts) for tenant_id, counts in held.items()]
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(f"{_OCCUPANCY}:{process}", orjson.dumps(rows), ex=OCCUPANCY_KEPT_S)
-            pipeline.zadd(_OCCUPANCY, {process: now_s})
-            pipeline.zremrangebyscore(_OCCUPANCY, 0, now_s - 60)
-            pipeline.zrange(_OCCUPANCY, 0, -1)
-            *_, members = await pipeline.execute()
+        members = await self._trade(
+            keys=[_OCCUPANCY, f"{_OCCUPANCY}:{process}"],
+            args=[process, orjson.dumps(rows), OCCUPANCY_KEPT_S],
+        )
         others = [name for member in members if (name := member.decode()) != process]
         elsewhere: dict[int, Held] = {}
         processes = 1

@@ -251,7 +251,7 @@ class QuotaWarningQuerySet(models.QuerySet["QuotaWarning"]):
 
 class QuotaWarning(models.Model):
     """That a tenant was told how much of an allowance is used: once for each threshold of a
-    period."""
+    period and limit; again when the limit has grown."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="quota_warnings")
     code = models.CharField(max_length=40, help_text="Of the allowance, or of a key's own quota.")
@@ -268,7 +268,7 @@ class QuotaWarning(models.Model):
         ordering = ["-at"]
         constraints = [
             models.UniqueConstraint(
-                fields=["tenant", "period", "threshold"], name="quota_warning_once"
+                fields=["tenant", "period", "threshold", "limit"], name="quota_warning_once"
             ),
             models.CheckConstraint(condition=Q(threshold__gte=1), name="quota_warning_percent"),
         ]

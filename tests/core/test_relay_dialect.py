@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming.core import cursor as cursors
+from streaming.core import replay_bound
 from streaming.core.catalogue import Catalogue
 from streaming.core.cursor import Cursor
 from streaming.core.dialects import relay
@@ -189,6 +190,38 @@ def test_nothing_begins_before_what_the_plan_keeps(start: Any, is_kept: bool) ->
             3_600,
         )
         assert desk.lease.used == 0
+
+
+def test_who_was_replayed_too_much_waits_or_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_bound, "BURST_BYTES", 100)
+    monkeypatch.setattr(replay_bound, "BYTES_A_MINUTE", 60)
+    world = World()
+    desk = world.desk()
+    desk.subscribe(coin="BTC", id=1)
+    world.publish(begun(100, 100), *(update(height, height - 1) for height in range(101, 110)))
+    world.hear("A", 110)
+    start = {"height": 101}
+    desk.send(method="unsubscribe", id=1)
+    desk.take()
+    frames = desk.subscribe(coin="BTC", from_=start, id=2)
+    world.wait(3)
+    frames += desk.take()
+    assert any(frame.get("replay") for frame in frames)
+    desk.send(method="unsubscribe", id=2)
+    error = the_error(desk.subscribe(coin="BTC", from_=start, id=2))
+    assert (error["code"], error["field"]) == ("replay_limit", "from")
+    (ack, *_) = desk.subscribe(coin="BTC", id=3)
+    assert ack["channel"] == "subscriptionResponse"
+
+
+def test_what_was_replayed_comes_back_by_the_minute() -> None:
+    bound = replay_bound.ReplayBound()
+    bound.spend(1, replay_bound.BURST_BYTES, now_s=0)
+    assert bound.wait_s(1, now_s=0) == 0
+    bound.spend(1, replay_bound.BYTES_A_MINUTE, now_s=0)
+    assert bound.wait_s(1, now_s=0) == 60
+    assert bound.wait_s(1, now_s=45) == 15
+    assert bound.wait_s(2, now_s=0) == 0
 
 
 def test_how_an_allowance_stands_is_a_frame_of_the_schema(desk: Desk) -> None:

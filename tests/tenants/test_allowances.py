@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -72,6 +73,13 @@ def test_thresholds_are_passed_at_their_unit(units: int, used: int) -> None:
     passed = [percent for percent in (75, 80, 100, 150) if used * 100 >= percent * units]
     assert current.threshold == max(passed, default=0)
     assert current.is_exhausted == (used >= units)
+
+
+def test_of_nothing_nothing_is_warned_before_it_is_used() -> None:
+    (cap,) = caps_of(customer(allowed(units=0)), NOON)
+    assert standing(cap, 0) == Standing(cap, 0, 0)
+    assert standing(cap, 0).is_exhausted
+    assert standing(cap, 1).threshold == 150
 
 
 # --- processes that settle ---
@@ -273,6 +281,37 @@ async def test_where_all_is_lost_the_database_says_what_was_used(relay: Relay) -
     assert relay.asked == 2
 
 
+async def test_a_tenant_whose_question_fails_or_hangs_keeps_no_other_waiting() -> None:
+    asked: list[int] = []
+    hangs, now = threading.Event(), [NOON]
+
+    def load(tenant_id: int, *_: datetime) -> list[Used]:
+        asked.append(tenant_id)
+        if tenant_id == 1:
+            raise OSError("down")
+        if tenant_id == 2:
+            hangs.wait(60)
+        return [Used(tenant_id, "messages", "trades", 10)]
+
+    book = Allowances(None, load_used=load, now=lambda: now[0])
+    keys = [customer(allowed(units=10), tenant_id=number, key_id=number) for number in range(1, 9)]
+    for key in keys:
+        book.know(key)
+        book.refusal(key, "messages")
+    try:
+        for second in range(5):
+            now[0] = NOON + timedelta(seconds=second)
+            await book.settle()
+        refused = [key.tenant_id for key in keys if book.refusal(key, "messages")]
+    finally:
+        hangs.set()
+    assert refused == [3, 4, 5, 6, 7, 8]
+    assert sorted(asked) == [1, 2, 3, 4, 5, 6, 7, 8]
+    now[0] = NOON + timedelta(seconds=6)
+    await book.settle()
+    assert asked.count(1) == 2  # after a pause
+
+
 async def test_nobody_asks_the_database_at_midnight(relay: Relay) -> None:
     one, key = relay.start(), customer(daily_quota=10)
     await one.use(key, 10)
@@ -314,6 +353,116 @@ async def test_a_larger_allowance_lets_in_again_and_is_told_anew(relay: Relay) -
     assert one.refusal(large) is None
     await one.use(large, 5)
     assert [(told.threshold, told.cap.units) for told in one.warned] == [(100, 10), (75, 20)]
+
+
+async def test_what_a_plan_has_none_of_is_told_to_who_uses_it(relay: Relay) -> None:
+    one, key = relay.start(), customer(allowed(), allowed("l4", units=0, channels=("l4Book",)))
+    await one.use(key, 1)
+    assert one.refusal(key, "l4Book") is not None
+    await settled(one)
+    assert (one.told, one.warned) == ([], [])
+    await one.use(key, 1, "l4Book")
+    assert [(told.cap.code, told.is_exhausted) for told in one.told] == [("l4", True)]
+
+
+async def test_coin_minutes_are_asked_of_the_database_each_minute(relay: Relay) -> None:
+    one, key = relay.start(), customer(allowed("coins", 100, metric="coin_minutes"))
+    relay.database = [Used(7, "coin_minutes", "coins", 60), Used(7, "messages", "bbo", 10**6)]
+    one.book.know(key)
+    await one.book.learn(key)
+    await settled(one)
+    assert one.book.refusal(key, "coin_minutes", channel="coins") is None
+    relay.database = [Used(7, "coin_minutes", "coins", 100)]
+    await one.use(key, 10)
+    assert (one.told, relay.asked) == ([], 1)
+    relay.now += timedelta(seconds=60)
+    await one.book.settle()
+    denied = one.book.refusal(key, "coin_minutes", channel="coins")
+    assert denied is not None
+    assert (denied.used, denied.limit) == (100, 100)
+    assert one.refusal(key, "trades") is None
+    assert [(told.used, told.is_exhausted) for told in one.told] == [(100, True)]
+    assert relay.used == []  # they are no process' to tell
+
+
+async def test_who_is_gone_is_not_asked_about_each_minute(relay: Relay) -> None:
+    asked: list[int] = []
+    book = Allowances(
+        None,
+        load_used=lambda tenant_id, *_: asked.append(tenant_id) or [],  # type: ignore[func-returns-value]
+        is_open=lambda tenant_id: tenant_id == 2,
+        now=lambda: relay.now,
+    )
+    for tenant_id in (1, 2):
+        key = customer(allowed(metric="coin_minutes"), tenant_id=tenant_id, key_id=tenant_id)
+        book.know(key)
+        await book.learn(key)
+    for _ in range(3):
+        await book.settle()
+        relay.now += timedelta(seconds=60)
+    assert asked == [2, 2, 2]
+
+
+async def test_a_day_that_is_over_closes_nothing(relay: Relay) -> None:
+    one, key = relay.start(), customer(daily_quota=10)
+    await one.use(key, 11)
+    await settled(one)
+    assert one.told[-1].is_exhausted
+    relay.now = NEXT + timedelta(seconds=1)
+    one.told.clear()
+    await one.use(key, 1)
+    await settled(one)
+    assert one.refusal(key) is None
+    assert one.told == []
+    assert [name.rpartition(":")[2] for name in one.book._accounts[1]] == ["20261201"]
+
+
+async def test_a_cap_that_was_taken_away_closes_nothing(relay: Relay) -> None:
+    one, soft = relay.start(), allowed(units=10**6, is_hard=False)
+    capped = customer(soft, allowed("messages+cap", 20))
+    await one.use(capped, 30)
+    await settled(one)
+    assert one.told[-1].is_exhausted
+    one.told.clear()
+    idle = customer(soft, allowed("messages+cap", 20), key_id=8)
+    one.book.know(idle)  # used long ago, and knows the cap as it was
+    free = customer(soft)
+    for _ in range(3):
+        await one.use(free, 1)
+    assert one.refusal(free) is None
+    assert one.told == []
+
+
+async def test_what_is_taken_away_is_told_first(relay: Relay) -> None:
+    one, key = relay.start(), customer(allowed(units=1_000))
+    await one.use(key, 5)
+    await settled(one)
+    one.is_down = True
+    await one.use(key, 7)
+    one.book.know(customer())
+    await settled(one)
+    one.is_down = False
+    await settled(one)
+    assert relay.used == [12_000]
+    assert one.book._accounts == {}
+
+
+async def test_a_spend_cap_that_moves_is_told_once(relay: Relay) -> None:
+    one = relay.start()
+    await one.use(customer(allowed(units=100)), 85)
+    for units in (99, 101, 98, 103):
+        await one.use(customer(allowed(units=units)), 1)
+    assert [told.threshold for told in one.told] == [80]
+    assert [told.threshold for told in one.warned] == [80]
+
+
+async def test_a_code_of_two_metrics_is_two_caps(relay: Relay) -> None:
+    key = customer(allowed("all", 10_000), allowed("all", 50, metric="bytes"))
+    assert len({cap.name for cap in caps_of(key, NOON)}) == 2
+    one = relay.start()
+    await one.use(key, 2)
+    assert one.book.refusal(key, "messages") is None
+    assert one.book.refusal(key, "bytes") is not None
 
 
 async def test_rotations_share_a_quota_and_other_keys_do_not(relay: Relay) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from relay_site.processes import free_port
+from tenants.admission.caps import Usage
 from tenants.admission.control import AdmissionControl
 from tenants.admission.directory import Directory
 from tenants.admission.errors import (
@@ -20,7 +27,7 @@ from tenants.admission.errors import (
     TooManyUsers,
 )
 from tenants.admission.limiter import Rate, TokenBucket
-from tenants.admission.principal import Limits, Principal
+from tenants.admission.principal import Allowed, Limits, Principal
 from tenants.admission.quotas import Held, Lease, Occupancy
 from tenants.admission.store import RedisStore
 from tenants.admission.wrong_keys import WRONG_BURST, WRONG_PER_MINUTE, WrongKeys
@@ -256,3 +263,96 @@ def test_wrong_keys_are_counted_by_address_in_bounded_memory() -> None:
     for number in range(100):
         wrong.count(f"192.0.2.{number}", now_s=2)
     assert len(wrong) == 10
+
+
+async def test_a_host_whose_clock_is_ahead_deletes_nobody(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete("relay:occupancy")
+    ahead, other = RedisStore(redis_url), RedisStore(redis_url)
+    await other.trade_occupancy("here", {1: Held(1, 2)})
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: 4_000_000_000.0)
+        assert await ahead.trade_occupancy("ahead", {}) == {1: Held(1, 2)}
+    assert ahead.processes == 2
+    assert await other.trade_occupancy("here", {1: Held(1, 2)}) == {}
+    assert other.processes == 2
+    for store in (ahead, other):
+        await store.aclose()
+
+
+async def admitted_in_a_minute(key: Principal, weight: int) -> int:
+    clock = [0.0]
+    control = AdmissionControl(
+        Directory(load=lambda _: {}), Occupancy(), monotonic=lambda: clock[0]
+    )
+    admitted = 0
+    for tenth in range(600):
+        clock[0] = tenth / 10
+        with contextlib.suppress(RateLimited):
+            while True:
+                await control.charge(key, weight, default=Rate(per_minute=1_200, burst=1_200))
+                admitted += 1
+    await control.aclose()
+    return admitted
+
+
+async def test_a_plan_s_rate_can_be_reached_and_a_key_s_own_narrows_it() -> None:
+    plan = Limits(1, 1, rate=Rate(per_minute=30_000, burst=5_000))
+    assert await admitted_in_a_minute(principal(limits=plan), 20) == pytest.approx(1_749, abs=3)
+    own = principal(limits=plan, rate=Rate(per_minute=600, burst=100))
+    assert await admitted_in_a_minute(own, 20) == pytest.approx(34, abs=1)
+    assert await admitted_in_a_minute(principal(), 20) == pytest.approx(119, abs=1)
+
+
+async def test_processes_that_begin_without_redis_give_one_rate_together(settings: Any) -> None:
+    nobody = f"redis://127.0.0.1:{free_port()}/0"
+    settings.REDIS_CACHE_URL, settings.RELAY_PROCESSES = nobody, 5
+    assert AdmissionControl.from_settings().processes() == 5
+    key, clock, admitted = principal(rate=Rate(per_minute=1, burst=100)), [0.0], 0
+    for _ in range(4):
+        control = AdmissionControl(
+            Directory(load=lambda _: {}),
+            Occupancy(),
+            store=RedisStore(nobody, processes=4),
+            quota_url=nobody,
+            monotonic=lambda: clock[0],
+        )
+        for minutes in (0, 1_000):
+            clock[0] += minutes * 60
+            with contextlib.suppress(RateLimited):
+                while True:
+                    await control.charge(key, 1)
+                    admitted += 1
+        await control.aclose()
+    assert admitted == 100
+
+
+async def test_only_connections_of_keys_that_have_a_cap_hear_of_it() -> None:
+    control = AdmissionControl(Directory(load=lambda _: {}), Occupancy())
+    month = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC))
+    allowance = Allowed("messages", "messages", *month, units=10, is_hard=True)
+    told: list[str] = []
+    keys = {
+        "capped": principal("a" * 64, key_id=1, allowances=(allowance,)),
+        "free": principal("b" * 64, key_id=2),
+        "stranger": principal("c" * 64, key_id=3, tenant_id=2, allowances=(allowance,)),
+    }
+    for name, key in keys.items():
+        control.allowances.know(key)
+        control.occupancy.open(key, on_used=lambda _, name=name: told.append(name))  # type: ignore[misc]
+    assert control.occupancy.principals_of(1) == [keys["capped"], keys["free"]]
+    control.allowances.meter = lambda: [[Usage(1, "trades", 10, 0, 0), Usage(2, "trades", 9, 0, 0)]]
+    await control.allowances.settle()
+    assert told == ["capped"]
+    await control.aclose()
+
+
+def test_closing_the_last_connection_of_a_key_forgets_the_key() -> None:
+    occupancy = Occupancy()
+    first, second = occupancy.open(principal()), occupancy.open(principal("b" * 64, key_id=2))
+    first.close()
+    assert [held.key_id for held in occupancy.principals_of(1)] == [2]
+    second.close()
+    assert occupancy.principals_of(1) == []

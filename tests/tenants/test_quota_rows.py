@@ -6,13 +6,21 @@ import threading
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
 from tenants import selectors, services
 from tenants.admission.limiter import Rate
 from tenants.admission.principal import NO_LIMITS, Limits, Principal
-from tenants.models import Allowance, PlanSubscription, QuotaOverride, QuotaWarning, Tenant
+from tenants.models import (
+    Allowance,
+    Notice,
+    PlanSubscription,
+    QuotaOverride,
+    QuotaWarning,
+    Tenant,
+)
 from tenants.quota_warnings import warn
 from tests.tenants.cast import Cast
 
@@ -91,13 +99,13 @@ def test_the_questions_do_not_grow_with_the_keys(
         assert len(selectors.principals_by_digest(digests)) == 10
 
 
-def told(tenant: Tenant, threshold: int, period: str = "messages:1") -> bool:
+def told(tenant: Tenant, threshold: int, period: str = "messages:1", limit: int = 1_000) -> bool:
     return warn(
         tenant.pk,
         "messages",
         threshold,
         used=80,
-        limit=100,
+        limit=limit,
         resets_at=timezone.now(),
         period=period,
     )
@@ -110,6 +118,32 @@ def test_a_threshold_is_told_once_a_period(cast: Cast) -> None:
     assert told(cast.other, 75)
     assert told(cast.acme, 75, period="messages:2")
     assert QuotaWarning.objects.for_tenant(cast.acme).count() == 3
+
+
+def test_a_larger_limit_is_warned_of_again_and_one_that_moves_is_not(cast: Cast) -> None:
+    assert told(cast.acme, 80)
+    assert told(cast.acme, 100)
+    assert told(cast.acme, 80, limit=10_000)
+    assert told(cast.acme, 100, limit=10_000)
+    assert not told(cast.acme, 80, limit=10_000)
+    for moved in (9_000, 10_400, 11_000):
+        assert not told(cast.acme, 100, limit=moved)
+    dedupes = Notice.objects.filter(tenant=cast.acme).values_list("dedupe", flat=True)
+    assert len(set(dedupes)) == 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_migration_of_warnings_goes_back() -> None:
+    tenant = Tenant.objects.create(name="Acme", slug="acme-of-warnings")
+    for limit in (100, 1_000):
+        assert told(tenant, 80, limit=limit)
+    try:
+        call_command("migrate", "tenants", "0007", verbosity=0)
+        rows = QuotaWarning.objects.for_tenant(tenant)
+        assert list(rows.values_list("limit", flat=True)) == [1_000]
+    finally:
+        call_command("migrate", "tenants", verbosity=0)
+    assert told(tenant, 80, limit=10_000)
 
 
 def test_processes_that_say_it_at_once_say_it_once(committed_cast: Cast) -> None:

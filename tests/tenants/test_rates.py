@@ -102,6 +102,30 @@ def test_the_judge_sees_one_too_many() -> None:
     assert worst([(0.0, 1.0), (60.0, 101.0)], RATE) == pytest.approx(1)
 
 
+async def test_any_number_of_buckets_is_renewed_a_part_at_a_time(redis_url: str) -> None:
+    clock, asked = Clock(), list[int]()
+    pots = Pots(redis_url.removesuffix("/0") + "/9", "many", clock)
+
+    class Counting:
+        async def lease(self, requests: list[Request]) -> list[Grant]:
+            asked.append(len(requests))
+            return await pots.lease(requests)
+
+    door = Rates(Counting(), monotonic=clock)
+    for number in range(1_201):
+        assert await door.take(f"key:many-{number}", RATE, 1) == 0.0
+    asked.clear()
+    await door.renew()
+    assert asked == [500, 500, 201]
+    assert not door.is_alone
+    pots.is_down = True
+    asked.clear()
+    clock.s += 1.0
+    await door.renew()
+    assert (asked, door.is_alone) == ([500], True)  # the rest waits for Redis
+    await pots.aclose()
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("take"), st.integers(0, PROCESSES - 1), st.integers(1, 60)),

@@ -1,0 +1,53 @@
+"""A post over the socket opens no door that its key and plan do not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+
+from gateway.http.info import Info
+from gateway.http.origin import Answer
+from streaming.core.dialects import official
+from streaming.ws import posts
+from tenants.admission.control import AdmissionControl
+from tenants.admission.directory import Directory
+from tenants.admission.principal import Limits, Principal
+from tenants.admission.quotas import Occupancy
+from tests.tenants.test_directory import principal
+
+
+class _Origin:
+    async def ask(self, _: bytes) -> Answer:
+        return Answer(200, b"application/json", b'{"universe":[]}')
+
+
+async def posted(key: Principal) -> tuple[Any, int]:
+    """The response in the answer frame, and how many requests were counted."""
+    counted: list[int] = []
+    control = AdmissionControl(Directory(load=lambda _: {}), Occupancy())
+    meter = SimpleNamespace(
+        slot=lambda *_: 0,
+        add_requests=lambda _, number: counted.append(number),
+        add=lambda *_: None,
+    )
+    runtime: Any = SimpleNamespace(admission=control, meter=meter, workers={})
+    origin: Any = _Origin()
+    post = official.Post(1, "info", {"type": "meta"})
+    frame = await posts.answer(post, Info(runtime, origin), key)
+    await control.aclose()
+    return orjson.loads(frame)["data"]["response"], sum(counted)
+
+
+async def test_a_post_needs_the_scope_and_the_product_of_info() -> None:
+    both = frozenset({"ws", "info"})
+    response, counted = await posted(principal(scopes=both, limits=Limits(1, 1, products=both)))
+    assert (response["type"], counted) == ("info", 1)
+    response, counted = await posted(principal(scopes=frozenset({"ws"})))
+    assert (response["type"], counted) == ("error", 0)
+    assert "info" in response["payload"]
+    sockets = Limits(1, 1, products=frozenset({"ws"}))
+    response, counted = await posted(principal(scopes=both, limits=sockets))
+    assert (response["type"], counted) == ("error", 0)
+    assert "info" in response["payload"]
