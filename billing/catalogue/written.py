@@ -271,7 +271,7 @@ def _allowances(
     if now is None:
         return
     spend_cap = timeline.choice_at(at).spend_cap
-    usage = usage_of(tenant, period, segments, is_charged=True) if spend_cap is not None else ()
+    usage = usage_of(tenant, period, segments) if spend_cap is not None else ()
     hours = hours_of(period, segments, now)
     if hours is None:
         return  # all of its usage counts as another's

@@ -108,6 +108,17 @@ def test_a_spend_cap_follows_what_is_used(ada: Tenant) -> None:
     assert _hard(ada) == {}
 
 
+def test_a_spend_cap_moves_with_all_that_is_charged(ada: Tenant) -> None:
+    """By what rating charges and not by what has no reason: `odd` is free on no plan."""
+    services.choose_overage(ada, is_on=True, now=NOW)
+    services.set_spend_cap(ada, Decimal(100), now=NOW)
+    key = {"tenant": ada, "key_id": 1, "channel": "bbo", "hour": NOW, "metric": "messages"}
+    UsageRollup.objects.create(units=40_000, zero_rated="odd", **key)
+    UsageRollup.objects.create(units=90_000, zero_rated="replay", **key)
+    written.limit_spending(NOW)
+    assert _hard(ada) == {"messages+cap": 45_000, "requests+cap": 26_000}
+
+
 def test_without_overage_the_included_is_the_end(ada: Tenant) -> None:
     assert _hard(ada) == {"messages": 30_000, "requests": 1_000}
     assert _soft(ada) == {}
