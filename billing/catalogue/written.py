@@ -19,11 +19,11 @@ from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from billing.catalogue import terms
-from billing.catalogue.allowed import allowed, hours_of
+from billing.catalogue.allowed import Allowed, allowed_at, hours_of, not_yet, paying
 from billing.catalogue.timeline import Timeline
 from billing.catalogue.used import usage_of
 from billing.models import AppliedTerms, BillingAnchor, BillingChoice, PlannedChange
-from billing.rating.periods import HOUR, Period, in_utc, usage_hours
+from billing.rating.periods import HOUR, Period, full_hour, in_utc, usage_hours
 from billing.rating.prices import Entitlements
 from tenants import services as tenants
 from tenants.models import Allowance, PlanSubscription, Quota, Tenant
@@ -192,12 +192,28 @@ def _adopt(tenant: Tenant) -> None:
 
 
 def _next_change(timeline: Timeline, now: datetime) -> datetime | None:
-    found = timeline.next_change_after(now)
+    """When the rows are not right any more, or those of an hour later are not there yet."""
+    edges = [timeline.next_change_after(now), timeline.next_change_after(now + AHEAD)]
+    found = [edge for edge in edges[:1] if edge is not None]
+    found += [edge - AHEAD for edge in edges[1:] if edge is not None]
+    if _ends_with_the_hour(timeline, now):
+        found.append(full_hour(now) + HOUR)
     try:
-        ahead = timeline.period_of(now + AHEAD).end - AHEAD
+        found.append(timeline.period_of(now + AHEAD).end - AHEAD)
     except terms.NoTerms:
-        return found
-    return ahead if found is None or ahead < found else found
+        pass
+    return min(found, default=None)
+
+
+def _ends_with_the_hour(timeline: Timeline, now: datetime) -> bool:
+    """Whether this hour is paid by other terms than the next."""
+    try:
+        period = timeline.period_of(now)
+    except terms.NoTerms:
+        return False
+    segments = timeline.segments(period)
+    found = paying(period, segments, now)
+    return found is not None and not found.start <= now < found.end
 
 
 # --- limits -------------------------------------------------------------------------------------
@@ -248,46 +264,58 @@ def _limits(found: Entitlements, quota: Quota | None) -> dict[str, Any]:
 
 
 def _write_allowances(tenant: Tenant, timeline: Timeline, now: datetime) -> bool:
-    found = []
+    wanted, since = wanted_allowances(tenant, timeline, now)
+    return tenants.set_allowances(tenant, wanted, since=since)
+
+
+def wanted_allowances(
+    tenant: Tenant, timeline: Timeline, now: datetime
+) -> tuple[list[Allowance], datetime]:
+    """The rows (not saved) that a tenant's terms come to at `now` and an hour later, and since when
+    there are to be no others."""
+    wanted: dict[tuple[str, datetime], Allowance] = {}
+    since = None
     for at in (now, now + AHEAD):
         try:
-            found.append(timeline.period_of(at))
+            period = timeline.period_of(at)
         except terms.NoTerms:
             continue
-    wanted = [
-        allowance
-        for period in dict.fromkeys(found)
-        for allowance in _allowances(tenant, timeline, period, max(now, period.start))
-    ]
-    since = usage_hours(found[0], timeline.plans)[0] if found else now
-    return tenants.set_allowances(tenant, wanted, since=since)
+        since = since or usage_hours(period, timeline.plans)[0]
+        for row in _allowances(tenant, timeline, period, at):
+            wanted.setdefault((row.code, row.starts_at), row)
+    return list(wanted.values()), since or now
 
 
 def _allowances(
     tenant: Tenant, timeline: Timeline, period: Period, at: datetime
 ) -> Iterator[Allowance]:
     segments = timeline.segments(period)
-    now = next((segment for segment in segments if segment.start <= at < segment.end), None)
-    if now is None:
-        return
-    spend_cap = timeline.choice_at(at).spend_cap
-    usage = usage_of(tenant, period, segments) if spend_cap is not None else ()
-    hours = hours_of(period, segments, now)
+    pays = paying(period, segments, at)
+    hours = None if pays is None else hours_of(period, segments, pays)
     if hours is None:
-        return  # all of its usage counts as another's
-    starts_at, ends_at = hours
-    for one in allowed(period, segments, now, usage, spend_cap=spend_cap):
-        yield Allowance(
-            tenant=tenant,
-            code=one.code,
-            metric=str(one.meter.metric),
-            channels=list(one.channels),
-            weights=one.weights,
-            starts_at=starts_at,
-            ends_at=ends_at,
-            units=one.units,
-            is_hard=one.is_hard,
-        )
+        return  # no terms, or all of its usage counts as another's
+    spend_cap = timeline.choice_at(at).spend_cap
+    usage = tuple(usage_of(tenant, period, segments)) if spend_cap is not None else ()
+    for one in allowed_at(period, segments, at, usage, spend_cap=spend_cap):
+        yield _row(tenant, one, hours)
+    hour = full_hour(at)
+    for meter in not_yet(period, segments, at):
+        nothing = Allowed(meter.code, meter, meter.channels, 0, is_hard=True)
+        yield _row(tenant, nothing, (hour, hour + HOUR))
+
+
+def _row(tenant: Tenant, one: Allowed, hours: tuple[datetime, datetime]) -> Allowance:
+    return Allowance(
+        tenant=tenant,
+        code=one.code,
+        metric=str(one.meter.metric),
+        channels=list(one.channels),
+        weights=one.weights,
+        starts_at=hours[0],
+        ends_at=hours[1],
+        units=one.units,
+        is_hard=one.is_hard,
+    )
 
 
 def locked_tenant(tenant: Tenant | int) -> Tenant:

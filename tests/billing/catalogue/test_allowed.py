@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.catalogue import services, written
+from billing.catalogue import services, terms, written
 from billing.catalogue.allowed import CAP_SUFFIX, allowed, counting
 from billing.models import UsageRollup
 from billing.rating.invoice import LineKind, Usage
 from billing.rating.prices import Meter, Metric, PerUnit, PlanPrices
-from billing.rating.rate import rate
+from billing.rating.rate import included_units, rate
 from billing.rating.segments import PlanSpan, segments
 from tenants.models import Allowance, Tenant
-from tests.billing.catalogue.books import MESSAGES, REQUESTS, make_tenant, publish_book
+from tests.billing.catalogue.books import (
+    MAY,
+    MESSAGES,
+    REQUESTS,
+    make_prices,
+    make_tenant,
+    publish,
+    publish_book,
+)
 from tests.billing.rating import plans
 from tests.billing.rating.plans import NOVEMBER, day
 
@@ -130,6 +138,67 @@ def test_the_next_period_s_are_there_an_hour_before_it(ada: Tenant) -> None:
     assert written.catch_up(datetime(2026, 11, 30, 23, tzinfo=UTC)) == 1
     starts = Allowance.objects.filter(code="messages").values_list("starts_at", flat=True)
     assert sorted(starts) == [datetime(2026, 11, 1, tzinfo=UTC), december]
+
+
+def at(hour: int, minute: int = 0, second: int = 0) -> datetime:
+    return datetime(2026, 11, 20, hour, minute, second, tzinfo=UTC)
+
+
+def test_an_upgrade_allows_more_from_the_next_hour_that_it_pays_for(ada: Tenant) -> None:
+    """A second after the full hour and back before the next would be an hour for nothing."""
+    big = make_prices("big", 999, meters=(replace(MESSAGES, included=9_000_000), REQUESTS))
+    services.change_plan(ada, plan=publish(big), now=at(10, 0, 1))
+    assert _hard(ada)["messages"] == 30_000
+    written.catch_up(at(11))
+    assert _hard(ada)["messages"] > 3_000_000
+
+
+def test_a_downgrade_within_the_hour_allows_no_more_than_what_is_paid(ada: Tenant) -> None:
+    less = make_prices("less", 1, meters=(replace(MESSAGES, included=300), REQUESTS))
+    services.change_plan(ada, plan=publish(less), now=at(10, 0, 1))
+    period = terms.period_of(ada, NOW)
+    included = included_units(period, terms.segments_of(ada, period), "messages", "messages")
+    assert _hard(ada)["messages"] == included < 30_000
+
+
+def test_what_only_the_new_plan_sells_opens_with_the_hour_that_it_pays_for(
+    db: None,
+) -> None:
+    small = replace(MAY, channels=("bbo",))
+    l4 = replace(MESSAGES, code="l4-bytes", metric=Metric.BYTES, channels=("l4Book",), included=0)
+    tenant = make_tenant()
+    small_plan = publish(make_prices("small", 30, entitlements=small))
+    services.subscribe(tenant, plan=small_plan, now=at(8))
+    services.choose_overage(tenant, is_on=True, now=at(8))
+    more = publish(make_prices("more", 300, meters=(MESSAGES, REQUESTS, l4)))
+    services.change_plan(tenant, plan=more, now=at(10, 0, 1))
+    closed = Allowance.objects.get(tenant=tenant, is_hard=True)
+    assert (closed.code, closed.units, closed.channels) == ("l4-bytes", 0, ["l4Book"])
+    assert (closed.starts_at, closed.ends_at) == (at(10), at(11))
+    written.catch_up(at(11))
+    assert _hard(tenant) == {}
+    assert _soft(tenant)["l4-bytes"] == 0
+
+
+def test_a_trial_s_amount_holds_until_the_hour_in_which_it_ends_is_over(db: None) -> None:
+    tenant = make_tenant()
+    began = at(10, 0, 30) - timedelta(days=14)
+    services.subscribe(tenant, plan=publish_book()["convert"], now=began)
+    for now in (at(9, 1), at(10, 0, 30), at(10, 30), at(11, 0, 30)):
+        written.catch_up(now)
+        held = Allowance.objects.filter(
+            tenant=tenant, code="messages", starts_at__lte=now, ends_at__gt=now
+        )
+        assert held.count() == 1, now
+        ends = at(11) if now < at(11) else datetime(2026, 12, 1, tzinfo=UTC)
+        assert held.get().ends_at == ends
+
+
+def test_the_last_hour_of_a_plan_keeps_its_amounts(ada: Tenant) -> None:
+    services.cancel(ada, now=at(10, 0, 30))
+    assert _hard(ada)["messages"] > 0
+    written.catch_up(at(11))
+    assert _hard(ada) == {}
 
 
 def _hard(tenant: Tenant) -> dict[str, int]:
