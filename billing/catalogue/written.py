@@ -224,9 +224,13 @@ def _apply_entitlements(tenant: Tenant, timeline: Timeline, now: datetime) -> bo
     allowed_now = timeline.entitlements_at(now)
     if allowed_now is None and current is not None and not _is_priced(current, now):
         # The plan's own limits stand, or those that an operator gave; only ours go.
-        applied = AppliedTerms.objects.filter(tenant=tenant).select_related("subscription").first()
-        was_ours = applied and applied.subscription and _is_priced(applied.subscription, now)
-        return tenants.set_limits(tenant, None) if was_ours else False
+        had = AppliedTerms.objects.filter(tenant=tenant, has_limits=True).update(has_limits=False)
+        return tenants.set_limits(tenant, None) if had else False
+    AppliedTerms.objects.update_or_create(
+        tenant=tenant,
+        defaults={"has_limits": True},
+        create_defaults={"has_limits": True, "applied_at": now},
+    )
     quota = Quota.objects.filter(plan=current.plan).first() if current else None
     return tenants.set_limits(tenant, _limits(allowed_now or Entitlements(), quota))
 

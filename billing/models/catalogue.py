@@ -332,6 +332,8 @@ class AppliedTerms(models.Model):
     )
     applied_at = models.DateTimeField()
     next_change_at = models.DateTimeField(null=True, db_index=True)
+    # Whether the tenant's own limits are those that billing wrote, and not an operator's.
+    has_limits = models.BooleanField(default=False)
 
     class Meta:
         verbose_name_plural = "applied terms"

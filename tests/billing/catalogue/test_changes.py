@@ -158,6 +158,21 @@ def test_a_plan_without_prices_keeps_its_own_limits(db: None) -> None:
     assert terms.periods_between(tenant, nov(1), DECEMBER) == ()
 
 
+def test_what_billing_closed_opens_with_a_plan_without_prices(
+    ada: Tenant, book: dict[str, Plan]
+) -> None:
+    """Also where it had been left without a plan in between."""
+    services.cancel(ada, now=nov(12))
+    assert QuotaOverride.objects.get(tenant=ada).max_connections == 0
+    demo = Plan.objects.create(code="demo", name="Demo")
+    tenants.change_plan(ada, plan=demo, now=nov(13))
+    written.catch_up(nov(13))
+    assert not QuotaOverride.objects.exists()
+    tenants.set_limits(ada, {"max_connections": 9})
+    written.write_down(ada, nov(14))
+    assert QuotaOverride.objects.get(tenant=ada).max_connections == 9
+
+
 def test_add_ons_add_and_end(ada: Tenant) -> None:
     services.publish_add_on_version(make_add_on(), now=nov(1))
     row = services.add_add_on(ada, add_on=AddOn.objects.get(), quantity=2, now=nov(20))
