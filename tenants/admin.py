@@ -84,7 +84,8 @@ class PlanAdmin(ModelAdmin):
 
 
 class TenantForm(forms.ModelForm):
-    """A tenant together with the plan it is on."""
+    """A tenant, and the plan it begins on. A page that is open for a while would put it back on
+    the plan it had, so later changes are not made here."""
 
     plan = forms.ModelChoiceField(
         queryset=Plan.objects.all(),
@@ -98,8 +99,7 @@ class TenantForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.pk:
-            current = PlanSubscription.objects.for_tenant(self.instance).current().first()
-            self.fields["plan"].initial = current.plan_id if current else None
+            del self.fields["plan"]
 
 
 class APIKeyInline(TabularInline):
@@ -162,6 +162,10 @@ class TenantAdmin(ModelAdmin):
             .prefetch_related("plan_subscriptions__plan")
         )
 
+    def get_fields(self, request: HttpRequest, obj: Tenant | None = None) -> Any:
+        found = super().get_fields(request, obj)
+        return found if obj is None else [name for name in found if name != "plan"]
+
     def get_inlines(self, request: HttpRequest, obj: Tenant | None) -> Any:
         # A tenant exists before anybody is invited to it.
         return (*self.inlines, *people.INLINES) if obj else self.inlines
@@ -196,11 +200,10 @@ class TenantAdmin(ModelAdmin):
         )
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
-        plan = form.cleaned_data["plan"]
         if change:
             services.update_tenant(obj)
-            services.change_plan(obj, plan=plan)
         else:
+            plan = form.cleaned_data["plan"]
             created = services.create_tenant(name=obj.name, slug=obj.slug, kind=obj.kind, plan=plan)
             obj.pk, obj._state.adding = created.pk, False
             services.update_tenant(obj)  # its support contact
