@@ -138,7 +138,21 @@ def rotate_key(key: APIKey, *, overlap: timedelta, now: datetime | None = None) 
     locked.save(update_fields=["rotated_at", "expires_at"])
     key.rotated_at, key.expires_at = locked.rotated_at, locked.expires_at
     changes.announce_on_commit([locked.digest])
+    _tell_rotation(locked)
     return issued
+
+
+def _tell_rotation(key: APIKey) -> None:
+    """The old key is named by its prefix, the new one not at all: who rotated it has it."""
+    from tenants.notices.services import notify  # notices know people, and those are written here
+
+    assert key.expires_at is not None  # noqa: S101
+    notify(
+        tenant=key.tenant,
+        kind="key.rotated",
+        payload={"prefix": key.prefix, "ends_at": key.expires_at.isoformat()},
+        dedupe=f"key.rotated:{key.pk}",
+    )
 
 
 def _why_not_rotated(key: APIKey, at: datetime) -> str | None:
