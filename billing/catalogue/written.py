@@ -275,11 +275,20 @@ def _write_allowances(tenant: Tenant, timeline: Timeline, now: datetime) -> bool
 def wanted_allowances(
     tenant: Tenant, timeline: Timeline, now: datetime
 ) -> tuple[list[Allowance], datetime]:
-    """The rows (not saved) that a tenant's terms come to at `now` and an hour later, and since when
-    there are to be no others."""
+    """The rows (not saved) that a tenant's terms come to at `now`, an hour later and in the period
+    after that, and since when there are to be no others.
+
+    Where a period has no rows its doors are open: with a whole one ahead, that takes a beat that
+    stands still for as long.
+    """
     wanted: dict[tuple[str, datetime], Allowance] = {}
     since = None
-    for at in (now, now + AHEAD):
+    moments = [now, now + AHEAD]
+    try:
+        moments.append(timeline.period_of(now + AHEAD).end)
+    except terms.NoTerms:
+        pass
+    for at in moments:
         try:
             period = timeline.period_of(at)
         except terms.NoTerms:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.db.models import QuerySet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,12 +133,16 @@ def test_without_overage_the_included_is_the_end(ada: Tenant) -> None:
     assert _soft(ada) == {}
 
 
-def test_the_next_period_s_are_there_an_hour_before_it(ada: Tenant) -> None:
-    december = datetime(2026, 12, 1, tzinfo=UTC)
+def test_the_next_period_s_are_always_there(ada: Tenant) -> None:
+    """So a beat that stands still over the end of a month opens nothing."""
+    november, december, january = (
+        datetime(year, month, 1, tzinfo=UTC) for year, month in ((2026, 11), (2026, 12), (2027, 1))
+    )
+    starts = Allowance.objects.filter(code="messages").values_list("starts_at", flat=True)
+    assert sorted(starts.all()) == [november, december]
     assert written.catch_up(datetime(2026, 11, 30, 22, 59, tzinfo=UTC)) == 0
     assert written.catch_up(datetime(2026, 11, 30, 23, tzinfo=UTC)) == 1
-    starts = Allowance.objects.filter(code="messages").values_list("starts_at", flat=True)
-    assert sorted(starts) == [datetime(2026, 11, 1, tzinfo=UTC), december]
+    assert sorted(starts.all()) == [november, december, january]
 
 
 def at(hour: int, minute: int = 0, second: int = 0) -> datetime:
@@ -172,7 +177,7 @@ def test_what_only_the_new_plan_sells_opens_with_the_hour_that_it_pays_for(
     services.choose_overage(tenant, is_on=True, now=at(8))
     more = publish(make_prices("more", 300, meters=(MESSAGES, REQUESTS, l4)))
     services.change_plan(tenant, plan=more, now=at(10, 0, 1))
-    closed = Allowance.objects.get(tenant=tenant, is_hard=True)
+    closed = _of_november(tenant).get(is_hard=True)
     assert (closed.code, closed.units, closed.channels) == ("l4-bytes", 0, ["l4Book"])
     assert (closed.starts_at, closed.ends_at) == (at(10), at(11))
     written.catch_up(at(11))
@@ -202,8 +207,12 @@ def test_the_last_hour_of_a_plan_keeps_its_amounts(ada: Tenant) -> None:
 
 
 def _hard(tenant: Tenant) -> dict[str, int]:
-    return dict(Allowance.objects.filter(tenant=tenant, is_hard=True).values_list("code", "units"))
+    return dict(_of_november(tenant).filter(is_hard=True).values_list("code", "units"))
 
 
 def _soft(tenant: Tenant) -> dict[str, int]:
-    return dict(Allowance.objects.filter(tenant=tenant, is_hard=False).values_list("code", "units"))
+    return dict(_of_november(tenant).filter(is_hard=False).values_list("code", "units"))
+
+
+def _of_november(tenant: Tenant) -> QuerySet[Allowance]:
+    return Allowance.objects.filter(tenant=tenant, starts_at__lt=datetime(2026, 12, 1, tzinfo=UTC))
