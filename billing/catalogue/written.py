@@ -22,7 +22,8 @@ from billing.catalogue import terms
 from billing.catalogue.allowed import Allowed, allowed_at, hours_of, not_yet, paying
 from billing.catalogue.timeline import Timeline
 from billing.catalogue.used import usage_of
-from billing.models import AppliedTerms, BillingAnchor, BillingChoice, PlannedChange
+from billing.models import AppliedTerms, BillingAnchor, PlannedChange
+from billing.rating.invoice import Usage
 from billing.rating.periods import HOUR, Period, full_hour, in_utc, usage_hours
 from billing.rating.prices import Entitlements
 from tenants import services as tenants
@@ -106,19 +107,6 @@ def catch_up(now: datetime, *, most: int = MAX_A_TURN) -> int:
         else:
             done += 1
     return done
-
-
-def limit_spending(now: datetime) -> int:
-    """Write down what spend caps allow, given what was used. Answers for how many tenants that
-    changed."""
-    capped = BillingChoice.objects.exclude(spend_cap=None).order_by()
-    changed = 0
-    for tenant_id in sorted(set(capped.values_list("tenant_id", flat=True))):
-        try:
-            changed += write_allowances(tenant_id, now)
-        except Exception as error:
-            log.exception("spend_not_limited", tenant=tenant_id, error=type(error).__name__)
-    return changed
 
 
 def _due(now: datetime, most: int) -> Iterator[int]:
@@ -282,6 +270,7 @@ def wanted_allowances(
     stands still for as long.
     """
     wanted: dict[tuple[str, datetime], Allowance] = {}
+    used: dict[Period, tuple[Usage, ...]] = {}
     since = None
     moments = [now, now + AHEAD]
     try:
@@ -294,22 +283,29 @@ def wanted_allowances(
         except terms.NoTerms:
             continue
         since = since or usage_hours(period, timeline.plans)[0]
-        for row in _allowances(tenant, timeline, period, at):
+        for row in _allowances(tenant, timeline, period, at, used):
             wanted.setdefault((row.code, row.starts_at), row)
     return list(wanted.values()), since or now
 
 
 def _allowances(
-    tenant: Tenant, timeline: Timeline, period: Period, at: datetime
+    tenant: Tenant,
+    timeline: Timeline,
+    period: Period,
+    at: datetime,
+    used: dict[Period, tuple[Usage, ...]],
 ) -> Iterator[Allowance]:
+    """`used` is filled with what was used in a period, once it is needed."""
     segments = timeline.segments(period)
     pays = paying(period, segments, at)
     hours = None if pays is None else hours_of(period, segments, pays)
     if hours is None:
         return  # no terms, or all of its usage counts as another's
     spend_cap = timeline.choice_at(at).spend_cap
-    usage = tuple(usage_of(tenant, period, segments)) if spend_cap is not None else ()
-    for one in allowed_at(period, segments, at, usage, spend_cap=spend_cap):
+    if spend_cap is not None and period not in used:
+        used[period] = tuple(usage_of(tenant, period, segments))
+    found = used.get(period, ())
+    for one in allowed_at(period, segments, at, found, spend_cap=spend_cap):
         yield _row(tenant, one, hours)
     hour = full_hour(at)
     for meter in not_yet(period, segments, at):

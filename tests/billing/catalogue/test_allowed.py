@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db.models import QuerySet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.catalogue import services, terms, written
+from billing.catalogue import services, spending, terms, written
 from billing.catalogue.allowed import CAP_SUFFIX, allowed, counting
-from billing.models import UsageRollup
+from billing.models import AppliedTerms, UsageRollup
 from billing.rating.invoice import LineKind, Usage
 from billing.rating.prices import Meter, Metric, PerUnit, PlanPrices
 from billing.rating.rate import included_units, rate
 from billing.rating.segments import PlanSpan, segments
-from tenants.models import Allowance, Tenant
+from tenants.models import Allowance, Plan, Tenant
 from tests.billing.catalogue.books import (
     MAY,
     MESSAGES,
@@ -110,9 +111,9 @@ def test_a_spend_cap_follows_what_is_used(ada: Tenant) -> None:
     key = {"tenant": ada, "key_id": 1, "channel": "bbo", "hour": NOW}
     UsageRollup.objects.create(metric="messages", units=38_000, **key)
     UsageRollup.objects.create(metric="messages", units=9_000, zero_rated="resync", **key)
-    assert written.limit_spending(NOW) == 1
+    assert spending.limit_spending(NOW) == 1
     assert _hard(ada) == {"messages+cap": 44_000, "requests+cap": 31_000}
-    assert written.limit_spending(NOW) == 0
+    assert spending.limit_spending(NOW) == 0
     services.set_spend_cap(ada, None, now=NOW)
     assert _hard(ada) == {}
 
@@ -124,8 +125,35 @@ def test_a_spend_cap_moves_with_all_that_is_charged(ada: Tenant) -> None:
     key = {"tenant": ada, "key_id": 1, "channel": "bbo", "hour": NOW, "metric": "messages"}
     UsageRollup.objects.create(units=40_000, zero_rated="odd", **key)
     UsageRollup.objects.create(units=90_000, zero_rated="replay", **key)
-    written.limit_spending(NOW)
+    spending.limit_spending(NOW)
     assert _hard(ada) == {"messages+cap": 45_000, "requests+cap": 26_000}
+
+
+def test_many_caps_are_held_with_few_queries_and_the_longest_waiting_first(
+    ada: Tenant, django_assert_max_num_queries: Any
+) -> None:
+    crowd = [ada]
+    for n in range(7):
+        tenant = make_tenant(f"Ben {n}")
+        services.subscribe(
+            tenant, plan=Plan.objects.get(code="small"), now=datetime(2026, 11, 1, tzinfo=UTC)
+        )
+        crowd.append(tenant)
+    for tenant in crowd:
+        services.choose_overage(tenant, is_on=True, now=NOW)
+        services.set_spend_cap(tenant, Decimal(100), now=NOW)
+    spending.limit_spending(NOW, is_time=lambda: True)  # time for one
+    (first,) = AppliedTerms.objects.exclude(limited_at=None)
+    assert first.tenant_id == ada.pk
+    later = NOW + timedelta(minutes=1)
+    spending.limit_spending(later, is_time=lambda: True)
+    assert AppliedTerms.objects.get(limited_at=later).tenant_id == crowd[1].pk
+    # Of a tenant its usage, of this period and the next; all else is read for all of them.
+    with django_assert_max_num_queries(20 + 3 * len(crowd)):
+        assert spending.limit_spending(later + timedelta(minutes=1)) == 0
+    assert set(AppliedTerms.objects.values_list("limited_at", flat=True)) == {
+        later + timedelta(minutes=1)
+    }
 
 
 def test_without_overage_the_included_is_the_end(ada: Tenant) -> None:
