@@ -8,3 +8,10 @@ class BillingConfig(AppConfig):
 
     name = "billing"
     verbose_name = "Billing"
+
+    def ready(self) -> None:
+        """Who signs up is on a plan as it is sold, from the first moment on."""
+        from billing.catalogue.services import join
+        from tenants import joining
+
+        joining.plug(join)

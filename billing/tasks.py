@@ -10,7 +10,7 @@ from celery import shared_task
 from django.db import OperationalError
 from django.utils import timezone
 
-from billing.catalogue import written
+from billing.catalogue import spending, written
 from billing.invoicing import closing, dunning, sending
 from billing.metering import chain, coins, ingest, retention
 from billing.metering.batch import BatchId
@@ -54,7 +54,7 @@ def apply_terms() -> None:
 @shared_task(acks_late=True, ignore_result=True)
 def limit_spending() -> None:
     """Write down how much more of each meter a spend cap pays for."""
-    written.limit_spending(timezone.now())
+    spending.limit_spending(timezone.now())
 
 
 @shared_task(acks_late=True, ignore_result=True)

@@ -428,6 +428,9 @@ ACCOUNT_MAX_EMAIL_ADDRESSES = 5
 ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
 ACCOUNT_EMAIL_NOTIFICATIONS = True
+# Not by name, as allauth has it: who knows an operator's address would lock it out of the only
+# log-in that asks for its second factor.
+ACCOUNT_RATE_LIMITS = {"login_failed": "10/300s/ip"}
 MFA_ADAPTER = "tenants.people.accounts.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True

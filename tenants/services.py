@@ -138,7 +138,21 @@ def rotate_key(key: APIKey, *, overlap: timedelta, now: datetime | None = None) 
     locked.save(update_fields=["rotated_at", "expires_at"])
     key.rotated_at, key.expires_at = locked.rotated_at, locked.expires_at
     changes.announce_on_commit([locked.digest])
+    _tell_rotation(locked)
     return issued
+
+
+def _tell_rotation(key: APIKey) -> None:
+    """The old key is named by its prefix, the new one not at all: who rotated it has it."""
+    from tenants.notices.services import notify  # notices know people, and those are written here
+
+    assert key.expires_at is not None  # noqa: S101
+    notify(
+        tenant=key.tenant,
+        kind="key.rotated",
+        payload={"prefix": key.prefix, "ends_at": key.expires_at.isoformat()},
+        dedupe=f"key.rotated:{key.pk}",
+    )
 
 
 def _why_not_rotated(key: APIKey, at: datetime) -> str | None:
@@ -356,7 +370,7 @@ def set_allowances(tenant: Tenant, wanted: Iterable[Allowance], *, since: dateti
     for allowance in wanted:
         before = rows.pop((allowance.code, allowance.starts_at), None)
         if before is not None:
-            if all(getattr(before, name) == getattr(allowance, name) for name in _OF_ALLOWANCE):
+            if _is_same(before, allowance):
                 continue
             allowance.pk, allowance._state.adding = before.pk, False
         allowance.tenant = tenant
@@ -372,6 +386,22 @@ def set_allowances(tenant: Tenant, wanted: Iterable[Allowance], *, since: dateti
     if has_changed:
         announce_tenant(tenant)
     return has_changed
+
+
+def is_allowed_already(
+    rows: Iterable[Allowance], wanted: Iterable[Allowance], *, since: datetime
+) -> bool:
+    """Whether `set_allowances` would change nothing where a tenant has these rows."""
+    before = {(row.code, row.starts_at): row for row in rows if row.ends_at > since}
+    for allowance in wanted:
+        row = before.pop((allowance.code, allowance.starts_at), None)
+        if row is None or not _is_same(row, allowance):
+            return False
+    return not before
+
+
+def _is_same(row: Allowance, other: Allowance) -> bool:
+    return all(getattr(row, name) == getattr(other, name) for name in _OF_ALLOWANCE)
 
 
 def announce_plan(plan: Plan) -> None:

@@ -15,17 +15,17 @@ themselves and no other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 
 from billing.rating.fields import MAX_UNITS
 from billing.rating.invoice import Usage
 from billing.rating.money import ZERO, exact, render
-from billing.rating.periods import Period
+from billing.rating.periods import Period, full_hour
 from billing.rating.prices import Meter, PlanPrices
 from billing.rating.rate import MeterTotal, included_units, meter_totals
-from billing.rating.segments import Segment, hours_paid
+from billing.rating.segments import Segment, entitled, hours_paid
 from billing.rating.tiers import units_within
 
 #: What follows the code of a meter in the code of what its spend cap allows.
@@ -84,6 +84,72 @@ def allowed(
                 code = meter.code + CAP_SUFFIX
                 found.append(Allowed(code, meter, channels, min(paid, MAX_UNITS), is_hard=True))
     return tuple(found)
+
+
+def paying(period: Period, segments: Sequence[Segment], at: datetime) -> Segment | None:
+    """Whose terms pay for what is used at `at`: for the rest of an hour those of its beginning.
+    Without any in this period, those of `at` itself."""
+    hour = full_hour(at)
+    for segment, (first, end) in zip(segments, hours_paid(period, segments), strict=True):
+        if first <= hour < end:
+            return segment
+    return _at(segments, at)
+
+
+def allowed_at(
+    period: Period,
+    segments: Sequence[Segment],
+    at: datetime,
+    usage: Sequence[Usage] = (),
+    *,
+    spend_cap: Decimal | None = None,
+) -> tuple[Allowed, ...]:
+    """What is allowed at `at`, by the terms that pay for it.
+
+    Where others have begun within the hour, what those include is not allowed before the next: who
+    went back to the first within it would have used it for nothing.
+    """
+    pays = paying(period, segments, at)
+    if pays is None:
+        return ()
+    found = allowed(period, segments, pays, usage, spend_cap=spend_cap)
+    if pays is _at(segments, at):
+        return found
+    as_before = [
+        segment
+        if segment.start <= pays.start
+        else replace(segment, plan=pays.plan, add_ons=pays.add_ons, is_trial=pays.is_trial)
+        for segment in segments
+    ]
+    rows = allowed(period, as_before, pays, usage, spend_cap=spend_cap)
+    before = {row.code: row.units for row in rows}
+    return tuple(
+        replace(row, units=min(row.units, before.get(row.code, row.units))) for row in found
+    )
+
+
+def not_yet(period: Period, segments: Sequence[Segment], at: datetime) -> tuple[Meter, ...]:
+    """The meters of terms that began within the hour, of channels that the terms which pay for it
+    do not open: nothing of them is paid for before the next hour."""
+    pays, now = paying(period, segments, at), _at(segments, at)
+    opened = None if pays is None else entitled(pays).channels
+    if pays is None or now is None or pays is now or opened is None:
+        return ()
+    return tuple(
+        replace(meter, channels=closed)
+        for meter, channels in counting(now.plan)
+        if (
+            closed := tuple(
+                channel
+                for channel in channels
+                if channel not in opened and pays.plan.meter_of(meter.metric, channel) is None
+            )
+        )
+    )
+
+
+def _at(segments: Sequence[Segment], at: datetime) -> Segment | None:
+    return next((segment for segment in segments if segment.start <= at < segment.end), None)
 
 
 def hours_of(

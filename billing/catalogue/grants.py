@@ -9,7 +9,8 @@ from django.db import transaction
 
 from billing.catalogue import terms
 from billing.catalogue.begun import begun, in_running_period, next_hour, no_version, not_past
-from billing.catalogue.publish import checked, code_mistakes, refuse
+from billing.catalogue.publish import checked, refuse
+from billing.catalogue.sellable import mistakes_of
 from billing.catalogue.written import write_down
 from billing.models import AddOn, AddOnSubscription, DiscountGrant, OwnTerms
 from billing.rating.document import read_discount, read_override, write
@@ -82,7 +83,7 @@ def set_own_terms(
     """Give a tenant terms of its own on a plan; none may hold at the same time as others of the
     same plan."""
     own = checked(read_override, document)
-    refuse(code_mistakes(own.meters))
+    refuse(mistakes_of(own))
     now, locked = begun(tenant, now)
     plan = Plan.objects.filter(code=own.plan).first()
     if plan is None:

@@ -11,11 +11,11 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
-from billing.catalogue.allowed import CAP_SUFFIX, MAX_METER_CODE
+from billing.catalogue.sellable import mistakes_of
 from billing.models import AddOn, AddOnVersion, PlanVersion
 from billing.rating.document import read_add_on, read_plan, write
 from billing.rating.fields import MalformedDocument, Mistake
-from billing.rating.prices import AddOnPrices, Meter, PlanPrices
+from billing.rating.prices import AddOnPrices, PlanPrices
 from tenants.models import Plan, PlanSubscription, Quota
 
 _T = TypeVar("_T")
@@ -42,7 +42,7 @@ def publish_plan_version(
             "max_subscriptions": max(1, prices.entitlements.subscriptions or 1),
         },
     )
-    mistakes = code_mistakes(prices.meters)
+    mistakes = mistakes_of(prices)
     newest = PlanVersion.objects.filter(plan=plan).order_by("-version").first()
     is_taken = PlanSubscription.objects.filter(plan=plan).exists()
     mistakes += _mistakes(prices, newest, is_taken=is_taken, now=now or timezone.now())
@@ -74,7 +74,9 @@ def publish_add_on_version(
         code=prices.code, defaults={"name": prices.name}
     )
     newest = AddOnVersion.objects.filter(add_on=add_on).order_by("-version").first()
-    refuse(_mistakes(prices, newest, is_taken=False, now=now or timezone.now()))
+    mistakes = mistakes_of(prices)
+    mistakes += _mistakes(prices, newest, is_taken=False, now=now or timezone.now())
+    refuse(mistakes)
     if add_on.name != prices.name:
         add_on.name = prices.name
         add_on.save(update_fields=["name"])
@@ -96,19 +98,6 @@ def checked(read: Callable[[str | bytes], _T], document: str | bytes | _T) -> _T
         return read(text)
     except MalformedDocument as error:
         raise ValidationError([str(mistake) for mistake in error.mistakes]) from None
-
-
-def code_mistakes(meters: Iterable[Meter]) -> list[Mistake]:
-    """Codes of meters that leave no room for the allowance of a spend cap."""
-    return [
-        Mistake(
-            f"meters[{n}].code",
-            f"has {len(meter.code)} characters, at most {MAX_METER_CODE} ({CAP_SUFFIX} follows it "
-            "in allowances); shorten it.",
-        )
-        for n, meter in enumerate(meters)
-        if len(meter.code) > MAX_METER_CODE
-    ]
 
 
 def refuse(mistakes: Iterable[Mistake]) -> None:

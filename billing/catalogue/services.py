@@ -44,6 +44,7 @@ __all__ = [
     "end_discount",
     "end_own_terms",
     "grant_discount",
+    "join",
     "keep_plan",
     "move_subscribers",
     "publish_add_on_version",
@@ -78,6 +79,18 @@ def subscribe(
     _forget_planned(locked)
     write_down(locked, now)
     return subscription
+
+
+@transaction.atomic
+def join(tenant: Tenant, plan: Plan) -> None:
+    """Put a new tenant on a plan as it is sold now: its version in force with trial, limits and
+    allowances; one without prices on the plan's own limits."""
+    try:
+        terms.catalogue().plan(plan.code, timezone.now())
+    except LookupError:
+        tenants.change_plan(tenant, plan=plan)
+        return
+    subscribe(tenant, plan=plan)
 
 
 @transaction.atomic

@@ -17,14 +17,10 @@ def usage_of(
     tenant: Tenant | int,
     period: Period,
     segments: Sequence[Segment],
-    *,
-    is_charged: bool = False,
 ) -> Iterator[Usage]:
-    """Units by metric, channel and reason, one query for each segment; `is_charged` leaves out what
-    has a reason to be free. Usage from times without a plan is left out: it costs nothing."""
+    """Units by metric, channel and reason, one query for each segment. Usage from times without a
+    plan is left out: it costs nothing."""
     rows = UsageRollup.objects.for_tenant(tenant).order_by()
-    if is_charged:
-        rows = rows.filter(zero_rated="")
     for first, end in hours_paid(period, segments):
         if first < end:
             sums = (

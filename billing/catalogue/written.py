@@ -19,11 +19,12 @@ from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from billing.catalogue import terms
-from billing.catalogue.allowed import allowed, hours_of
+from billing.catalogue.allowed import Allowed, allowed_at, hours_of, not_yet, paying
 from billing.catalogue.timeline import Timeline
 from billing.catalogue.used import usage_of
-from billing.models import AppliedTerms, BillingAnchor, BillingChoice, PlannedChange
-from billing.rating.periods import HOUR, Period, in_utc, usage_hours
+from billing.models import AppliedTerms, BillingAnchor, PlannedChange
+from billing.rating.invoice import Usage
+from billing.rating.periods import HOUR, Period, full_hour, in_utc, usage_hours
 from billing.rating.prices import Entitlements
 from tenants import services as tenants
 from tenants.models import Allowance, PlanSubscription, Quota, Tenant
@@ -108,19 +109,6 @@ def catch_up(now: datetime, *, most: int = MAX_A_TURN) -> int:
     return done
 
 
-def limit_spending(now: datetime) -> int:
-    """Write down what spend caps allow, given what was used. Answers for how many tenants that
-    changed."""
-    capped = BillingChoice.objects.exclude(spend_cap=None).order_by()
-    changed = 0
-    for tenant_id in sorted(set(capped.values_list("tenant_id", flat=True))):
-        try:
-            changed += write_allowances(tenant_id, now)
-        except Exception as error:
-            log.exception("spend_not_limited", tenant=tenant_id, error=type(error).__name__)
-    return changed
-
-
 def _due(now: datetime, most: int) -> Iterator[int]:
     due = AppliedTerms.objects.filter(next_change_at__lte=now).order_by("next_change_at")
     yield from due.values_list("tenant_id", flat=True)[:most]
@@ -192,12 +180,28 @@ def _adopt(tenant: Tenant) -> None:
 
 
 def _next_change(timeline: Timeline, now: datetime) -> datetime | None:
-    found = timeline.next_change_after(now)
+    """When the rows are not right any more, or those of an hour later are not there yet."""
+    edges = [timeline.next_change_after(now), timeline.next_change_after(now + AHEAD)]
+    found = [edge for edge in edges[:1] if edge is not None]
+    found += [edge - AHEAD for edge in edges[1:] if edge is not None]
+    if _ends_with_the_hour(timeline, now):
+        found.append(full_hour(now) + HOUR)
     try:
-        ahead = timeline.period_of(now + AHEAD).end - AHEAD
+        found.append(timeline.period_of(now + AHEAD).end - AHEAD)
     except terms.NoTerms:
-        return found
-    return ahead if found is None or ahead < found else found
+        pass
+    return min(found, default=None)
+
+
+def _ends_with_the_hour(timeline: Timeline, now: datetime) -> bool:
+    """Whether this hour is paid by other terms than the next."""
+    try:
+        period = timeline.period_of(now)
+    except terms.NoTerms:
+        return False
+    segments = timeline.segments(period)
+    found = paying(period, segments, now)
+    return found is not None and not found.start <= now < found.end
 
 
 # --- limits -------------------------------------------------------------------------------------
@@ -208,9 +212,13 @@ def _apply_entitlements(tenant: Tenant, timeline: Timeline, now: datetime) -> bo
     allowed_now = timeline.entitlements_at(now)
     if allowed_now is None and current is not None and not _is_priced(current, now):
         # The plan's own limits stand, or those that an operator gave; only ours go.
-        applied = AppliedTerms.objects.filter(tenant=tenant).select_related("subscription").first()
-        was_ours = applied and applied.subscription and _is_priced(applied.subscription, now)
-        return tenants.set_limits(tenant, None) if was_ours else False
+        had = AppliedTerms.objects.filter(tenant=tenant, has_limits=True).update(has_limits=False)
+        return tenants.set_limits(tenant, None) if had else False
+    AppliedTerms.objects.update_or_create(
+        tenant=tenant,
+        defaults={"has_limits": True},
+        create_defaults={"has_limits": True, "applied_at": now},
+    )
     quota = Quota.objects.filter(plan=current.plan).first() if current else None
     return tenants.set_limits(tenant, _limits(allowed_now or Entitlements(), quota))
 
@@ -248,46 +256,75 @@ def _limits(found: Entitlements, quota: Quota | None) -> dict[str, Any]:
 
 
 def _write_allowances(tenant: Tenant, timeline: Timeline, now: datetime) -> bool:
-    found = []
-    for at in (now, now + AHEAD):
-        try:
-            found.append(timeline.period_of(at))
-        except terms.NoTerms:
-            continue
-    wanted = [
-        allowance
-        for period in dict.fromkeys(found)
-        for allowance in _allowances(tenant, timeline, period, max(now, period.start))
-    ]
-    since = usage_hours(found[0], timeline.plans)[0] if found else now
+    wanted, since = wanted_allowances(tenant, timeline, now)
     return tenants.set_allowances(tenant, wanted, since=since)
 
 
+def wanted_allowances(
+    tenant: Tenant, timeline: Timeline, now: datetime
+) -> tuple[list[Allowance], datetime]:
+    """The rows (not saved) that a tenant's terms come to at `now`, an hour later and in the period
+    after that, and since when there are to be no others.
+
+    Where a period has no rows its doors are open: with a whole one ahead, that takes a beat that
+    stands still for as long.
+    """
+    wanted: dict[tuple[str, datetime], Allowance] = {}
+    used: dict[Period, tuple[Usage, ...]] = {}
+    since = None
+    moments = [now, now + AHEAD]
+    try:
+        moments.append(timeline.period_of(now + AHEAD).end)
+    except terms.NoTerms:
+        pass
+    for at in moments:
+        try:
+            period = timeline.period_of(at)
+        except terms.NoTerms:
+            continue
+        since = since or usage_hours(period, timeline.plans)[0]
+        for row in _allowances(tenant, timeline, period, at, used):
+            wanted.setdefault((row.code, row.starts_at), row)
+    return list(wanted.values()), since or now
+
+
 def _allowances(
-    tenant: Tenant, timeline: Timeline, period: Period, at: datetime
+    tenant: Tenant,
+    timeline: Timeline,
+    period: Period,
+    at: datetime,
+    used: dict[Period, tuple[Usage, ...]],
 ) -> Iterator[Allowance]:
+    """`used` is filled with what was used in a period, once it is needed."""
     segments = timeline.segments(period)
-    now = next((segment for segment in segments if segment.start <= at < segment.end), None)
-    if now is None:
-        return
-    spend_cap = timeline.choice_at(at).spend_cap
-    usage = usage_of(tenant, period, segments, is_charged=True) if spend_cap is not None else ()
-    hours = hours_of(period, segments, now)
+    pays = paying(period, segments, at)
+    hours = None if pays is None else hours_of(period, segments, pays)
     if hours is None:
-        return  # all of its usage counts as another's
-    starts_at, ends_at = hours
-    for one in allowed(period, segments, now, usage, spend_cap=spend_cap):
-        yield Allowance(
-            tenant=tenant,
-            code=one.code,
-            metric=str(one.meter.metric),
-            channels=list(one.channels),
-            weights=one.weights,
-            starts_at=starts_at,
-            ends_at=ends_at,
-            units=one.units,
-            is_hard=one.is_hard,
-        )
+        return  # no terms, or all of its usage counts as another's
+    spend_cap = timeline.choice_at(at).spend_cap
+    if spend_cap is not None and period not in used:
+        used[period] = tuple(usage_of(tenant, period, segments))
+    found = used.get(period, ())
+    for one in allowed_at(period, segments, at, found, spend_cap=spend_cap):
+        yield _row(tenant, one, hours)
+    hour = full_hour(at)
+    for meter in not_yet(period, segments, at):
+        nothing = Allowed(meter.code, meter, meter.channels, 0, is_hard=True)
+        yield _row(tenant, nothing, (hour, hour + HOUR))
+
+
+def _row(tenant: Tenant, one: Allowed, hours: tuple[datetime, datetime]) -> Allowance:
+    return Allowance(
+        tenant=tenant,
+        code=one.code,
+        metric=str(one.meter.metric),
+        channels=list(one.channels),
+        weights=one.weights,
+        starts_at=hours[0],
+        ends_at=hours[1],
+        units=one.units,
+        is_hard=one.is_hard,
+    )
 
 
 def locked_tenant(tenant: Tenant | int) -> Tenant:

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from billing import metrics
+from billing.free import ALWAYS_FREE
 from billing.metering.batch import (
     CHANNEL_BYTES,
     COIN_BYTES,
@@ -167,7 +168,7 @@ class Meter:
 
     def used_since(self) -> Iterator[list[Usage]]:
         """What was counted in each slot since this was asked before, in pieces between which others
-        may run; without minutes, and without what has a reason to be free. On the counting thread.
+        may run; without minutes, and without what is always free. On the counting thread.
 
         Reads the counters where they are: nothing is added to a count.
         """
@@ -239,7 +240,7 @@ class Meter:
             raise OSError(f"{self._max_slots} slots are in use")
         offset = self.file.new_slot(key_id, channel, coin=coin, reason=reason, hour=hour)
         self._words = self.file.words  # the file may have grown, and with it moved
-        self._names.append(None if hour or reason else (key_id, channel))
+        self._names.append(None if hour or reason in ALWAYS_FREE else (key_id, channel))
         metrics.slots.set(self.file.slot_count)
         return offset + TOTALS
 

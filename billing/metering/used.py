@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db import close_old_connections
 from django.db.models import Sum
 
+from billing.free import ALWAYS_FREE
 from billing.models import UsageRollup
 from tenants.admission.allowances import Used
 from tenants.models import APIKey
@@ -23,10 +24,11 @@ def load_used(tenant_id: int, start: datetime, end: datetime) -> list[Used]:
 
 def read_used(tenant_id: int, start: datetime, end: datetime) -> list[Used]:
     """Units by key family, metric and channel in the hours that begin in `[start, end)`; what is
-    free of charge uses up nothing. A family may have several rows of a kind, one of each key."""
+    always free uses up nothing. A family may have several rows of a kind, one of each key."""
     rows = (
         UsageRollup.objects.for_tenant(tenant_id)
-        .filter(hour__gte=start, hour__lt=end, zero_rated="")
+        .filter(hour__gte=start, hour__lt=end)
+        .exclude(zero_rated__in=ALWAYS_FREE)
         .values_list("key_id", "metric", "channel")
         .annotate(total=Sum("units"))
         .order_by()

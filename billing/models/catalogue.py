@@ -332,6 +332,10 @@ class AppliedTerms(models.Model):
     )
     applied_at = models.DateTimeField()
     next_change_at = models.DateTimeField(null=True, db_index=True)
+    # Whether the tenant's own limits are those that billing wrote, and not an operator's.
+    has_limits = models.BooleanField(default=False)
+    # When a spend cap was last held against what was used; null where none ever was.
+    limited_at = models.DateTimeField(null=True, db_index=True)
 
     class Meta:
         verbose_name_plural = "applied terms"

@@ -12,6 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from billing.free import ALWAYS_FREE
 from billing.rating.money import CURRENCY, ZERO
 
 
@@ -121,8 +122,8 @@ class Meter:
     It counts `units × weight of the channel` on its `channels`; without any named, on all that no
     other meter of the same metric names. `included` of it are paid with the fee; pricing begins,
     and tiers count, beyond them. Without `overage` nothing beyond is charged, because it was
-    refused. `cap` is the most that a period costs. Usage for a reason in `zero_rated` is shown and
-    free.
+    refused. `cap` is the most that a period costs. Usage for a reason in `zero_rated`, or one that
+    is `ALWAYS_FREE`, is shown and free.
     """
 
     code: str
@@ -139,6 +140,10 @@ class Meter:
     def weight(self, channel: str) -> Decimal:
         """How much one unit on `channel` counts."""
         return self.weights.get(channel, _ONE)
+
+    def is_free(self, reason: str) -> bool:
+        """Whether usage that has this reason (empty: none) is shown and not charged."""
+        return reason in ALWAYS_FREE or reason in self.zero_rated
 
 
 _ONE = Decimal(1)

@@ -136,7 +136,7 @@ def _count(period: Period, segments: Sequence[Segment], usage: Iterable[Usage]) 
             found.unmetered[row.metric, row.channel, row.reason, _ONE] += row.units
             continue
         key = (row.metric, row.channel, row.reason, meter.weight(row.channel))
-        if row.reason in meter.zero_rated:
+        if meter.is_free(row.reason):
             found.free[meter.code, meter.name, meter.metric, row.reason][key] += row.units
         else:
             found.charged[place, meter.code][key] += row.units

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.text import slugify
 
-from tenants import services
+from tenants import joining, services
 from tenants.models import Membership, Plan, Tenant
 from tenants.people.services import accept_terms, make_first_owner
 
@@ -20,7 +20,9 @@ def open_account(*, user: User, company: str, from_address: str | None) -> Membe
     plan that sign-ups are on when there is one."""
     name = " ".join(company.split())
     plan = Plan.objects.filter(code=settings.RELAY_SIGNUP_PLAN, is_active=True).first()
-    tenant = services.create_tenant(name=name, plan=plan, slug=_free_slug(name))
+    tenant = services.create_tenant(name=name, plan=None, slug=_free_slug(name))
+    if plan is not None:
+        joining.put_on(tenant, plan)
     owner = make_first_owner(tenant=tenant, user=user)
     accept_terms(by=owner, version=settings.RELAY_TERMS_VERSION, from_address=from_address)
     return owner

@@ -193,6 +193,27 @@ def test_guessing_is_slowed_down_across_processes() -> None:
     assert "Too many failed login attempts" not in pages[0]
 
 
+def test_guesses_elsewhere_lock_nobody_out() -> None:
+    ada = make_person("ada")
+    ada.set_password("a long and odd one")
+    ada.save()
+    login = {"login": "ada@example.com", "password": "wrong"}
+    for n in range(12):
+        Client(REMOTE_ADDR=f"203.0.113.{n}").post("/accounts/login/", login)
+    login["password"] = "a long and odd one"
+    answer = Client(REMOTE_ADDR="192.0.2.1").post("/accounts/login/", login)
+    assert answer.status_code == 302
+
+
+def test_who_has_many_addresses_of_one_network_is_slowed_down_as_one() -> None:
+    make_person("ada")
+    login = {"login": "ada@example.com", "password": "wrong"}
+    pages = [
+        Client(REMOTE_ADDR=f"2001:db8::{n}").post("/accounts/login/", login) for n in range(1, 13)
+    ]
+    assert "Too many failed login attempts" in pages[-1].content.decode()
+
+
 def test_a_second_factor_is_asked_for_and_kept_encrypted() -> None:
     ada = make_person("ada")
     ada.set_password("a long and odd one")

@@ -156,7 +156,7 @@ def test_the_pages_of_people(operator: Client, cast: Cast) -> None:
         for field in ("TOTAL_FORMS", "INITIAL_FORMS")
     }  # fmt: skip
     form = {
-        **{"name": "Acme", "slug": "acme", "kind": "external", "plan": cast.small.pk},
+        **{"name": "Acme", "slug": "acme", "kind": "external"},
         **inlines,
         "support_email": "desk@example.com",
         "invitations-TOTAL_FORMS": 1,

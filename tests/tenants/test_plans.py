@@ -103,6 +103,17 @@ def test_the_admin_makes_a_tenant_on_a_plan(operator: Client, cast: Cast) -> Non
     assert current.plan == cast.large
 
 
+def test_a_tenant_s_page_leaves_its_plan_alone(operator: Client, cast: Cast) -> None:
+    services.issue_key(tenant=cast.acme, name="bot")
+    page = f"/admin/tenants/tenant/{cast.acme.pk}/change/"
+    assert operator.get(page).status_code == 200
+    form = {"name": "Acme", "slug": "acme", "kind": "external", "plan": cast.large.pk, **INLINES}
+    assert operator.post(page, form).status_code == 302
+    current = selectors.current_plan_subscription(cast.acme)
+    assert current is not None
+    assert current.plan == cast.small
+
+
 def test_the_admin_changes_a_plans_limits(operator: Client, cast: Cast) -> None:
     page = f"/admin/tenants/plan/{cast.small.pk}/change/"
     assert operator.get(page).status_code == 200

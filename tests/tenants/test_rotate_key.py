@@ -14,7 +14,7 @@ from django.utils import timezone
 from tenants import selectors, services
 from tenants.admission.access import parse_network
 from tenants.admission.limiter import Rate
-from tenants.models import KEY_RIGHTS, MAX_LISTED, MAX_PER_MINUTE, APIKey
+from tenants.models import KEY_RIGHTS, MAX_LISTED, MAX_PER_MINUTE, APIKey, Notice
 from tests.tenants.cast import Cast
 
 RIGHTS: dict[str, Any] = {
@@ -52,6 +52,18 @@ def test_the_old_key_works_to_the_end_of_the_overlap_and_not_longer(
     before = selectors.principals_by_digest(digests, now=ends - timedelta(microseconds=1))
     assert set(before) == set(digests)
     assert set(selectors.principals_by_digest(digests, now=ends)) == {new.key.digest}
+
+
+def test_the_tenant_is_told_until_when_the_old_key_works_and_no_key(cast: Cast) -> None:
+    old = issue(cast)
+    now = timezone.now()
+    new = services.rotate_key(old.key, overlap=timedelta(hours=1), now=now)
+    (notice,) = Notice.objects.filter(tenant=cast.acme, kind="key.rotated")
+    ends = (now + timedelta(hours=1)).isoformat()
+    assert notice.payload == {"prefix": old.key.prefix, "ends_at": ends}
+    told = str(notice.payload)
+    assert old.raw not in told
+    assert new.raw not in told
 
 
 @pytest.mark.parametrize("overlap", [-SECOND, timedelta(days=7, microseconds=1)])

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from django.db.models import QuerySet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.catalogue import services, written
+from billing.catalogue import services, spending, terms, written
 from billing.catalogue.allowed import CAP_SUFFIX, allowed, counting
-from billing.models import UsageRollup
+from billing.models import AppliedTerms, UsageRollup
 from billing.rating.invoice import LineKind, Usage
 from billing.rating.prices import Meter, Metric, PerUnit, PlanPrices
-from billing.rating.rate import rate
+from billing.rating.rate import included_units, rate
 from billing.rating.segments import PlanSpan, segments
-from tenants.models import Allowance, Tenant
-from tests.billing.catalogue.books import MESSAGES, REQUESTS, make_tenant, publish_book
+from tenants.models import Allowance, Plan, Tenant
+from tests.billing.catalogue.books import (
+    MAY,
+    MESSAGES,
+    REQUESTS,
+    make_prices,
+    make_tenant,
+    publish,
+    publish_book,
+)
 from tests.billing.rating import plans
 from tests.billing.rating.plans import NOVEMBER, day
 
@@ -101,11 +111,49 @@ def test_a_spend_cap_follows_what_is_used(ada: Tenant) -> None:
     key = {"tenant": ada, "key_id": 1, "channel": "bbo", "hour": NOW}
     UsageRollup.objects.create(metric="messages", units=38_000, **key)
     UsageRollup.objects.create(metric="messages", units=9_000, zero_rated="resync", **key)
-    assert written.limit_spending(NOW) == 1
+    assert spending.limit_spending(NOW) == 1
     assert _hard(ada) == {"messages+cap": 44_000, "requests+cap": 31_000}
-    assert written.limit_spending(NOW) == 0
+    assert spending.limit_spending(NOW) == 0
     services.set_spend_cap(ada, None, now=NOW)
     assert _hard(ada) == {}
+
+
+def test_a_spend_cap_moves_with_all_that_is_charged(ada: Tenant) -> None:
+    """By what rating charges and not by what has no reason: `odd` is free on no plan."""
+    services.choose_overage(ada, is_on=True, now=NOW)
+    services.set_spend_cap(ada, Decimal(100), now=NOW)
+    key = {"tenant": ada, "key_id": 1, "channel": "bbo", "hour": NOW, "metric": "messages"}
+    UsageRollup.objects.create(units=40_000, zero_rated="odd", **key)
+    UsageRollup.objects.create(units=90_000, zero_rated="replay", **key)
+    spending.limit_spending(NOW)
+    assert _hard(ada) == {"messages+cap": 45_000, "requests+cap": 26_000}
+
+
+def test_many_caps_are_held_with_few_queries_and_the_longest_waiting_first(
+    ada: Tenant, django_assert_max_num_queries: Any
+) -> None:
+    crowd = [ada]
+    for n in range(7):
+        tenant = make_tenant(f"Ben {n}")
+        services.subscribe(
+            tenant, plan=Plan.objects.get(code="small"), now=datetime(2026, 11, 1, tzinfo=UTC)
+        )
+        crowd.append(tenant)
+    for tenant in crowd:
+        services.choose_overage(tenant, is_on=True, now=NOW)
+        services.set_spend_cap(tenant, Decimal(100), now=NOW)
+    spending.limit_spending(NOW, is_time=lambda: True)  # time for one
+    (first,) = AppliedTerms.objects.exclude(limited_at=None)
+    assert first.tenant_id == ada.pk
+    later = NOW + timedelta(minutes=1)
+    spending.limit_spending(later, is_time=lambda: True)
+    assert AppliedTerms.objects.get(limited_at=later).tenant_id == crowd[1].pk
+    # Of a tenant its usage, of this period and the next; all else is read for all of them.
+    with django_assert_max_num_queries(20 + 3 * len(crowd)):
+        assert spending.limit_spending(later + timedelta(minutes=1)) == 0
+    assert set(AppliedTerms.objects.values_list("limited_at", flat=True)) == {
+        later + timedelta(minutes=1)
+    }
 
 
 def test_without_overage_the_included_is_the_end(ada: Tenant) -> None:
@@ -113,17 +161,86 @@ def test_without_overage_the_included_is_the_end(ada: Tenant) -> None:
     assert _soft(ada) == {}
 
 
-def test_the_next_period_s_are_there_an_hour_before_it(ada: Tenant) -> None:
-    december = datetime(2026, 12, 1, tzinfo=UTC)
+def test_the_next_period_s_are_always_there(ada: Tenant) -> None:
+    """So a beat that stands still over the end of a month opens nothing."""
+    november, december, january = (
+        datetime(year, month, 1, tzinfo=UTC) for year, month in ((2026, 11), (2026, 12), (2027, 1))
+    )
+    starts = Allowance.objects.filter(code="messages").values_list("starts_at", flat=True)
+    assert sorted(starts.all()) == [november, december]
     assert written.catch_up(datetime(2026, 11, 30, 22, 59, tzinfo=UTC)) == 0
     assert written.catch_up(datetime(2026, 11, 30, 23, tzinfo=UTC)) == 1
-    starts = Allowance.objects.filter(code="messages").values_list("starts_at", flat=True)
-    assert sorted(starts) == [datetime(2026, 11, 1, tzinfo=UTC), december]
+    assert sorted(starts.all()) == [november, december, january]
+
+
+def at(hour: int, minute: int = 0, second: int = 0) -> datetime:
+    return datetime(2026, 11, 20, hour, minute, second, tzinfo=UTC)
+
+
+def test_an_upgrade_allows_more_from_the_next_hour_that_it_pays_for(ada: Tenant) -> None:
+    """A second after the full hour and back before the next would be an hour for nothing."""
+    big = make_prices("big", 999, meters=(replace(MESSAGES, included=9_000_000), REQUESTS))
+    services.change_plan(ada, plan=publish(big), now=at(10, 0, 1))
+    assert _hard(ada)["messages"] == 30_000
+    written.catch_up(at(11))
+    assert _hard(ada)["messages"] > 3_000_000
+
+
+def test_a_downgrade_within_the_hour_allows_no_more_than_what_is_paid(ada: Tenant) -> None:
+    less = make_prices("less", 1, meters=(replace(MESSAGES, included=300), REQUESTS))
+    services.change_plan(ada, plan=publish(less), now=at(10, 0, 1))
+    period = terms.period_of(ada, NOW)
+    included = included_units(period, terms.segments_of(ada, period), "messages", "messages")
+    assert _hard(ada)["messages"] == included < 30_000
+
+
+def test_what_only_the_new_plan_sells_opens_with_the_hour_that_it_pays_for(
+    db: None,
+) -> None:
+    small = replace(MAY, channels=("bbo",))
+    l4 = replace(MESSAGES, code="l4-bytes", metric=Metric.BYTES, channels=("l4Book",), included=0)
+    tenant = make_tenant()
+    small_plan = publish(make_prices("small", 30, entitlements=small))
+    services.subscribe(tenant, plan=small_plan, now=at(8))
+    services.choose_overage(tenant, is_on=True, now=at(8))
+    more = publish(make_prices("more", 300, meters=(MESSAGES, REQUESTS, l4)))
+    services.change_plan(tenant, plan=more, now=at(10, 0, 1))
+    closed = _of_november(tenant).get(is_hard=True)
+    assert (closed.code, closed.units, closed.channels) == ("l4-bytes", 0, ["l4Book"])
+    assert (closed.starts_at, closed.ends_at) == (at(10), at(11))
+    written.catch_up(at(11))
+    assert _hard(tenant) == {}
+    assert _soft(tenant)["l4-bytes"] == 0
+
+
+def test_a_trial_s_amount_holds_until_the_hour_in_which_it_ends_is_over(db: None) -> None:
+    tenant = make_tenant()
+    began = at(10, 0, 30) - timedelta(days=14)
+    services.subscribe(tenant, plan=publish_book()["convert"], now=began)
+    for now in (at(9, 1), at(10, 0, 30), at(10, 30), at(11, 0, 30)):
+        written.catch_up(now)
+        held = Allowance.objects.filter(
+            tenant=tenant, code="messages", starts_at__lte=now, ends_at__gt=now
+        )
+        assert held.count() == 1, now
+        ends = at(11) if now < at(11) else datetime(2026, 12, 1, tzinfo=UTC)
+        assert held.get().ends_at == ends
+
+
+def test_the_last_hour_of_a_plan_keeps_its_amounts(ada: Tenant) -> None:
+    services.cancel(ada, now=at(10, 0, 30))
+    assert _hard(ada)["messages"] > 0
+    written.catch_up(at(11))
+    assert _hard(ada) == {}
 
 
 def _hard(tenant: Tenant) -> dict[str, int]:
-    return dict(Allowance.objects.filter(tenant=tenant, is_hard=True).values_list("code", "units"))
+    return dict(_of_november(tenant).filter(is_hard=True).values_list("code", "units"))
 
 
 def _soft(tenant: Tenant) -> dict[str, int]:
-    return dict(Allowance.objects.filter(tenant=tenant, is_hard=False).values_list("code", "units"))
+    return dict(_of_november(tenant).filter(is_hard=False).values_list("code", "units"))
+
+
+def _of_november(tenant: Tenant) -> QuerySet[Allowance]:
+    return Allowance.objects.filter(tenant=tenant, starts_at__lt=datetime(2026, 12, 1, tzinfo=UTC))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import connection
 
@@ -17,6 +18,7 @@ from billing.rating.prices import Override
 from billing.tasks import apply_terms, limit_spending
 from tenants import services as tenants
 from tenants.models import Allowance, Plan, PlanSubscription, QuotaOverride, Tenant
+from tenants.people.signup import open_account
 from tests.billing.catalogue.books import (
     MESSAGES,
     make_add_on,
@@ -130,9 +132,32 @@ def test_a_trial_that_converts_is_paid_from_its_end(book: dict[str, Plan]) -> No
     period = terms.period_of(tenant, nov(2))
     found = [(s.start, s.end, s.is_trial) for s in terms.segments_of(tenant, period)]
     assert found[-2:] == [(nov(1, 7), nov(15, 6), True), (nov(15, 6), DECEMBER, False)]
-    assert Allowance.objects.get(tenant=tenant, code="messages").is_hard
+    now = Allowance.objects.filter(tenant=tenant, code="messages", ends_at__lte=DECEMBER)
+    assert now.get().is_hard
     assert written.catch_up(nov(15, 6)) == 1
-    assert not Allowance.objects.get(tenant=tenant, code="messages").is_hard
+    assert not now.get().is_hard
+
+
+def test_who_signs_up_is_on_the_plan_as_it_is_sold_at_once(
+    book: dict[str, Plan], settings: object
+) -> None:
+    """Its limits, its trial and its allowances; not the bare plan until a beat finds it."""
+    settings.RELAY_SIGNUP_PLAN = "convert"  # type: ignore[attr-defined]
+    user = User.objects.create_user("dora", "dora@example.com")
+    tenant = open_account(user=user, company="Dora", from_address=None).tenant
+    (row,) = PlanSubscription.objects.for_tenant(tenant)
+    assert row.trial_ends_at == row.started_at + timedelta(days=14)
+    assert QuotaOverride.objects.get(tenant=tenant).products == ["ws"]
+    assert Allowance.objects.filter(tenant=tenant, code="messages", is_hard=True).exists()
+
+
+def test_a_sign_up_plan_without_prices_has_its_own_limits(db: None, settings: object) -> None:
+    settings.RELAY_SIGNUP_PLAN = "demo"  # type: ignore[attr-defined]
+    Plan.objects.create(code="demo", name="Demo")
+    user = User.objects.create_user("dora", "dora@example.com")
+    tenant = open_account(user=user, company="Dora", from_address=None).tenant
+    assert PlanSubscription.objects.get(tenant=tenant).plan.code == "demo"
+    assert not QuotaOverride.objects.exists()
 
 
 def test_what_tenants_own_services_did_is_adopted(book: dict[str, Plan]) -> None:
@@ -156,6 +181,21 @@ def test_a_plan_without_prices_keeps_its_own_limits(db: None) -> None:
     with pytest.raises(terms.NoTerms):
         terms.period_of(tenant, nov(10))
     assert terms.periods_between(tenant, nov(1), DECEMBER) == ()
+
+
+def test_what_billing_closed_opens_with_a_plan_without_prices(
+    ada: Tenant, book: dict[str, Plan]
+) -> None:
+    """Also where it had been left without a plan in between."""
+    services.cancel(ada, now=nov(12))
+    assert QuotaOverride.objects.get(tenant=ada).max_connections == 0
+    demo = Plan.objects.create(code="demo", name="Demo")
+    tenants.change_plan(ada, plan=demo, now=nov(13))
+    written.catch_up(nov(13))
+    assert not QuotaOverride.objects.exists()
+    tenants.set_limits(ada, {"max_connections": 9})
+    written.write_down(ada, nov(14))
+    assert QuotaOverride.objects.get(tenant=ada).max_connections == 9
 
 
 def test_add_ons_add_and_end(ada: Tenant) -> None:

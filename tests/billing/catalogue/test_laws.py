@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from billing.catalogue import services, terms, written
-from billing.catalogue.allowed import hours_of
+from billing.catalogue.allowed import hours_of, paying
 from billing.models import AddOn, AddOnSubscription, OwnTerms
 from billing.rating.invoice import Rated, Usage
-from billing.rating.periods import Period, in_utc, usage_hours
+from billing.rating.periods import HOUR, Period, full_hour, in_utc, usage_hours
 from billing.rating.prices import Override
 from billing.rating.rate import included_units, rate
 from billing.rating.segments import entitled
@@ -167,24 +167,30 @@ def check_written(tenant: Tenant, now: datetime) -> None:
         assert own.max_connections == (allowed.connections if allowed else 0)
     running = Allowance.objects.filter(tenant=tenant, starts_at__lte=now, ends_at__gt=now)
     if allowed is None:
-        assert not running.exists()
+        # What is left of the hour that the last terms pay for.
+        assert not running.filter(ends_at__gt=full_hour(now) + HOUR).exists()
         return
     period = terms.period_of(tenant, now)
     segments = terms.segments_of(tenant, period)
     segment = next(s for s in segments if s.start <= now < s.end)
-    hours = hours_of(period, segments, segment)
+    pays = paying(period, segments, now)
+    assert pays is not None
+    hours = hours_of(period, segments, pays)
     if hours is None:
         return
     rows = {
         row.code: row
         for row in Allowance.objects.filter(tenant=tenant, starts_at=hours[0], ends_at=hours[1])
     }
-    assert rows.keys() == {meter.code for meter in segment.plan.meters}
-    for meter in segment.plan.meters:
-        assert rows[meter.code].units == included_units(
-            period, segments, meter.code, meter.metric, is_trial=segment.is_trial
+    assert rows.keys() >= {meter.code for meter in pays.plan.meters}
+    for meter in pays.plan.meters:
+        included = included_units(
+            period, segments, meter.code, meter.metric, is_trial=pays.is_trial
         )
-        assert rows[meter.code].is_hard == (not meter.overage or segment.is_trial)
+        # Within the hour of a change never more than is paid for; else exactly that.
+        assert rows[meter.code].units <= included
+        assert rows[meter.code].units == included or pays is not segment
+        assert rows[meter.code].is_hard == (not meter.overage or pays.is_trial)
 
 
 @pytest.mark.django_db
@@ -234,4 +240,5 @@ def test_twice_caught_up_is_once() -> None:
         before = list(Allowance.objects.values()), list(QuotaOverride.objects.values())
         assert written.catch_up(now) == 0
         assert (list(Allowance.objects.values()), list(QuotaOverride.objects.values())) == before
-    assert Allowance.objects.filter(code="messages").count() == 4
+    # Of January to April, and of the next.
+    assert Allowance.objects.filter(code="messages").count() == 5

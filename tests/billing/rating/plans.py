@@ -38,7 +38,7 @@ from billing.rating.segments import PlanSpan, segments
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 CHANNELS = ("l2Book", "l4Book", "trades", "info")
-REASONS = ("resync", "replay")
+REASONS = ("resync", "replay", "dashboard")
 CODES = ("messages", "bytes", "requests")
 
 codes = st.from_regex(re.compile(r"[a-z0-9]{1,8}(?:[-_][a-z0-9]{1,8})?", re.ASCII), fullmatch=True)

@@ -241,7 +241,8 @@ def _meter_cents(
             if row.units
             and paying(row.hour, terms) is term
             and term.meter_for(row.metric, row.channel) is meter
-            and row.reason not in meter.zero_rated
+            # R20: what is sent again is free, whatever the meter says.
+            and row.reason not in {"replay", "resync", *meter.zero_rated}
         ]
         if not rows:
             continue

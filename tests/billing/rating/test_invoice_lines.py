@@ -174,14 +174,21 @@ def test_usage_beyond_without_overage_is_shown_and_free() -> None:
 
 
 def test_zero_rated_usage_is_shown_and_free() -> None:
-    meter = replace(MESSAGES, pricing=PerUnit(Decimal(1)), zero_rated=("resync", "replay"))
-    usage = [used(day(1), 2), used(day(1), 40, reason="resync"), used(day(2), 3, reason="odd")]
+    meter = replace(MESSAGES, pricing=PerUnit(Decimal(1)), zero_rated=("dashboard",))
+    usage = [used(day(1), 2), used(day(1), 40, reason="dashboard"), used(day(2), 3, reason="odd")]
     rated = november(on(make_plan("p", "0", meter)), usage)
     free = only(rated, LineKind.ZERO_RATED)
-    assert (free.reason, free.quantity, free.amount) == ("resync", 40, 0)
-    assert free.sources == (UsageSource("messages", "l2Book", "resync", 40, Decimal(1)),)
+    assert (free.reason, free.quantity, free.amount) == ("dashboard", 40, 0)
+    assert free.sources == (UsageSource("messages", "l2Book", "dashboard", 40, Decimal(1)),)
     # A reason that the meter does not zero-rate is charged like any other.
     assert only(rated, LineKind.USAGE).amount == 5
+
+
+@pytest.mark.parametrize("reason", ["replay", "resync"])
+def test_no_meter_can_charge_what_is_sent_again(reason: str) -> None:
+    meter = replace(MESSAGES, pricing=PerUnit(Decimal(1)), zero_rated=())
+    rated = november(on(make_plan("p", "0", meter)), [used(day(1), 7, reason=reason)])
+    assert (only(rated, LineKind.ZERO_RATED).quantity, rated.total) == (7, 0)
 
 
 def test_usage_that_nothing_meters_is_named() -> None:
