@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import DateTimeField, Q, QuerySet
+from django.db.models import DateTimeField, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -56,9 +57,23 @@ class LongListAdmin(ModelAdmin):
             return super().get_search_results(request, queryset, search_term)
         wanted = Q(**{f"{self.tenant_path}__in": tenants_like(search_term)})
         for field in self.search_fields:
-            if field.startswith("="):
+            if field.startswith("=") and _may_be(self.model, field[1:], search_term):
                 wanted |= Q(**{field[1:]: search_term})
+            elif not field.startswith(("=", self.tenant_path)):
+                wanted |= Q(**{f"{field}__icontains": search_term})
         return queryset.filter(wanted), False
+
+
+def _may_be(model: type[Model], column: str, text: str) -> bool:
+    """Whether a column can hold a text: an id is no word, and asking for it would be an error."""
+    if "__" in column:
+        return True
+    field: Any = model._meta.get_field(column)
+    try:
+        field.to_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def tenants_like(text: str) -> list[int]:

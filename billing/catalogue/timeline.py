@@ -229,15 +229,16 @@ def _with_choices(found: Sequence[Segment], choices: Sequence[Choice]) -> tuple[
     for segment in found:
         inside = {c.since for c in choices if segment.start < c.since < segment.end}
         for start, end in pairwise(sorted({segment.start, segment.end, *inside})):
-            part = replace(segment, start=start, end=end)
+            # What begins at a choice, which is on a full hour, pays for its first hour whole.
+            follows = segment.follows and start == segment.start
+            part = replace(segment, start=start, end=end, follows=follows)
             if not choice_at(choices, start).overage:
                 part = replace(part, plan=_without_overage(part.plan))
-            if (
-                parts
-                and parts[-1].end == start
-                and replace(parts[-1], start=start, end=end) == part
-            ):
-                part = replace(part, start=parts.pop().start)
+            if parts and parts[-1].end == start:
+                longer = replace(parts[-1], end=end)
+                if replace(longer, start=start, follows=follows) == part:
+                    parts.pop()
+                    part = longer
             parts.append(part)
     return tuple(parts)
 

@@ -18,6 +18,13 @@ from billing.invoicing.terms_port import Book
 from billing.invoicing.usage import Ranges, usage_of, usage_of_many
 from billing.models import Account, Adjustment, InvoiceStanding, Seller
 from billing.rating.invoice import Usage
+from tenants.models import Tenant
+from tenants.people.selectors import (
+    BillingContacts,
+    BillingIdentity,
+    billing_contacts,
+    billing_identity,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,7 @@ class Ahead:
     ranges: Mapping[int, Ranges] = field(default_factory=dict)
     usage: Mapping[int, list[Usage]] = field(default_factory=dict)
     known_seller: Seller | None = None
+    contacts: BillingContacts | None = None
 
     def may_be_adjusted(self, tenant_id: int) -> bool:
         """Whether approved adjustments may wait for its next invoice."""
@@ -51,6 +59,10 @@ class Ahead:
         if tenant_id in self.usage and is_known and self.ranges[tenant_id] == ranges:
             return self.usage[tenant_id]
         return usage_of(tenant_id, ranges)
+
+    def identity_of(self, tenant: Tenant) -> BillingIdentity:
+        """Whom its invoice names."""
+        return billing_identity(tenant, self.contacts if tenant.pk in self.tenants else None)
 
     def seller(self) -> Seller:
         """Who issues the invoices."""
@@ -79,4 +91,5 @@ def read_ahead(tenants: Iterable[int], ranges_of: Mapping[int, Ranges], prices: 
         ranges=ranges_of,
         usage=usage_of_many(ranges_of),
         known_seller=parties.seller(),
+        contacts=billing_contacts(ids),
     )

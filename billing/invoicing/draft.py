@@ -58,6 +58,7 @@ class Content:
     unbilled: list[dict[str, Any]]
     position: int
     previous_position: int
+    buyer: dict[str, Any]
 
     @property
     def is_empty(self) -> bool:
@@ -111,6 +112,7 @@ def gather(
     usage = []
     if is_regular:
         usage = ahead.usage_at(tenant.pk, position, stretches(invoice, period, segments))
+    identity = ahead.identity_of(tenant)
     waiting = Adjustment.objects.filter(tenant=tenant, state=Adjustment.State.APPROVED)
     rows = tuple(waiting.order_by("pk") if ahead.may_be_adjusted(tenant.pk) else ())
     rated = rate(
@@ -119,10 +121,18 @@ def gather(
         usage,
         discounts=terms.discounts_of(tenant, period) if is_regular else (),
         adjustments=[*(line.adjustment for line in late), *map(_adjustment, rows)],
-        tax=parties.tax_of(tenant),
+        tax=parties.tax_of(identity),
         wallet=prices.wallet_balance(tenant) if ahead.may_have_prepaid(tenant.pk) else ZERO,
     )
-    return Content(rated, tuple(late), rows, unbilled, position, cursor.position)
+    return Content(
+        rated,
+        tuple(late),
+        rows,
+        unbilled,
+        position,
+        cursor.position,
+        parties.buyer_copy(identity),
+    )
 
 
 def _late_lines(
@@ -184,7 +194,7 @@ def fill(invoice: Invoice, content: Content, ahead: Ahead = NOTHING) -> None:
     rated = content.rated
     invoice.currency = CURRENCY
     invoice.seller = parties.seller_copy(ahead.seller())
-    invoice.buyer = parties.buyer_copy(invoice.tenant)
+    invoice.buyer = content.buyer
     invoice.tax = parties.tax_copy(rated.tax)
     invoice.segments = [frozen.segment_of(segment) for segment in rated.segments]
     invoice.unmetered = [

@@ -45,12 +45,13 @@ def mark_overdue(now: datetime | None = None) -> int:
 
 
 def dun(now: datetime | None = None) -> int:
-    """Take the next step with each overdue invoice whose time has come. Answers how many."""
+    """Take the next step with each overdue invoice whose time has come. Answers how many. Whoever
+    was never sent the invoice is not dunned for it."""
     at = now or timezone.now()
     steps = read_schedule(settings.RELAY_DUNNING)
     taken = 0
     rows = InvoiceStanding.objects.filter(
-        is_overdue=True, balance__gt=0, dunning_step__lt=len(steps)
+        is_overdue=True, balance__gt=0, dunning_step__lt=len(steps), sent_at__isnull=False
     )
     for standing in rows.order_by("pk").iterator():
         try:

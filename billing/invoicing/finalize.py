@@ -67,9 +67,13 @@ def finalize(
     draft.fill(locked, content, ahead)
     lines = draft.write_lines(locked, content)
     if content.adjustments:
-        Adjustment.objects.filter(pk__in=[row.pk for row in content.adjustments]).update(
-            state=Adjustment.State.BILLED, billed_on=locked
+        waiting = Adjustment.objects.filter(
+            pk__in=[row.pk for row in content.adjustments], state=Adjustment.State.APPROVED
         )
+        if waiting.update(state=Adjustment.State.BILLED, billed_on=locked) != len(
+            content.adjustments
+        ):
+            raise NotYetError("an adjustment was decided otherwise meanwhile: try again")
     if locked.prepaid:
         prices.spend_wallet(locked.tenant, locked.prepaid, f"invoice #{locked.pk}")
     _advance(cursor, locked, account.last_position)

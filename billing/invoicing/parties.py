@@ -8,8 +8,7 @@ from django.conf import settings
 
 from billing.models import Seller
 from billing.rating.invoice import Tax
-from tenants.models import Tenant
-from tenants.people.selectors import billing_identity
+from tenants.people.selectors import BillingIdentity
 
 _SELLER = (
     *("name", "address", "tax_id", "email", "website", "payment_instructions", "footer"),
@@ -27,9 +26,8 @@ def seller_copy(row: Seller) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _SELLER}
 
 
-def buyer_copy(tenant: Tenant) -> dict[str, Any]:
+def buyer_copy(identity: BillingIdentity) -> dict[str, Any]:
     """What an invoice keeps of whom it is for; `email` are addresses with commas between."""
-    identity = billing_identity(tenant)
     return {
         "name": identity.legal_name,
         "address": "\n".join(identity.address),
@@ -39,9 +37,8 @@ def buyer_copy(tenant: Tenant) -> dict[str, Any]:
     }
 
 
-def tax_of(tenant: Tenant) -> Tax:
-    """The tax on what this tenant buys."""
-    identity = billing_identity(tenant)
+def tax_of(identity: BillingIdentity) -> Tax:
+    """The tax on what they buy."""
     return Tax(
         name=identity.tax_name,
         percent=identity.tax_percent,

@@ -301,7 +301,7 @@ class DeliveryAdmin(ReadOnly, LongListAdmin, ConfirmingAdmin):
     )
     list_filter = ("state", since("created_at"), DeliveryKindFilter, WayFilter)
     list_select_related = ("tenant", "notice", "endpoint")
-    search_fields = ("=uid", "=address", "=endpoint__url", "tenant__name")
+    search_fields = ("=uid", "=address", "endpoint__url", "tenant__name")
     tenant_path = "tenant"
     ordering = ("-pk",)
     fields = (

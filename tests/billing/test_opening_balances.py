@@ -30,7 +30,7 @@ def migrate(targets: list[tuple[str, str]]) -> None:
 
 
 def test_usage_from_before_the_ledger_is_its_opening_balance(committed_cast: Cast) -> None:
-    latest = [key for key in MigrationExecutor(connection).loader.graph.leaf_nodes("billing")]
+    latest = [key for key in MigrationExecutor(connection).loader.graph.leaf_nodes()]
     key = services.issue_key(tenant=committed_cast.acme, name="bot").key.pk
     use(key, 5, seq=1)
     use(424_242, 7, seq=2)

@@ -123,6 +123,8 @@ def test_seals_of_before_lines_had_a_version_are_in_one_chain_with_those_of_afte
     key = services.issue_key(tenant=cast.acme, name="bot").key.pk
     with pytest.MonkeyPatch.context() as before:
         before.setattr(chain, "_versioned", lambda line, version: chain.json_line(line))
+        line_of = chain.entry_line
+        before.setattr(chain, "entry_line", lambda entry, version: line_of(entry, 0))
         use(key, 5, seq=1)
         chain.seal_ledger(HOUR)
     use(key, 3, seq=2, hours=1)

@@ -41,11 +41,16 @@ ACTIONS = {
     "billing.CreditNote": ({"approve", "reject"}, {"finance"}),
     "billing.Payment": ({"allocate", "refund", "charge_back"}, {"finance"}),
     "billing.Adjustment": ({"approve", "reject", "bill_now"}, {"finance"}),
+    "billing.ChargeAttempt": ({"try_now", "refund", "set_aside"}, {"finance"}),
+    "billing.ProviderEvent": ({"process_again"}, {"finance"}),
+    "billing.ProviderCustomer": ({"refresh_method", "charge_open"}, {"finance"}),
     "billing.OwnTerms": ({"end"}, {"finance"}),
     "billing.DiscountGrant": ({"end"}, {"finance"}),
     "billing.AddOnSubscription": ({"end"}, {"finance"}),
     "backoffice.CostRate": ({"delete_selected"}, {"finance"}),
 }
+#: Actions that change nothing, for whoever sees the list.
+READING = {"export"}
 #: What nobody but a superuser looks at.
 HIDDEN = ("auth.", "account.", "mfa.", "axes.", "admin.")
 #: What a group may change by a form.
@@ -137,8 +142,8 @@ def test_actions_are_for_whom_they_are_and_forged_ones_write_nothing(group: str)
             page = browser.get(list_of(model))
             context = page.context
             offered = set() if context is None or "cl" not in context else _offered(context)
-            assert offered == open_ones, (group, label)
-            for action in {*names, *_all_actions(owner), "delete_selected"} - open_ones:
+            assert offered - READING == open_ones, (group, label)
+            for action in {*names, *_all_actions(owner), "delete_selected"} - open_ones - READING:
                 written = writes(
                     browser,
                     list_of(model),

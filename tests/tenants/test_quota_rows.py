@@ -142,7 +142,7 @@ def test_the_migration_of_warnings_goes_back() -> None:
         rows = QuotaWarning.objects.for_tenant(tenant)
         assert list(rows.values_list("limit", flat=True)) == [1_000]
     finally:
-        call_command("migrate", "tenants", verbosity=0)
+        call_command("migrate", verbosity=0)
     assert told(tenant, 80, limit=10_000)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -26,6 +26,9 @@ class WalletBook(PlainBook):
 
     def wallet_balance(self, tenant: Tenant) -> Decimal:
         return self._kept.wallet_balance(tenant)
+
+    def prepaid_among(self, tenants: Iterable[int]) -> set[int]:
+        return self._kept.prepaid_among(tenants)
 
     def refill_wallet(self, tenant: Tenant, amount: Decimal, reference: str) -> None:
         self._kept.refill_wallet(tenant, amount, reference)

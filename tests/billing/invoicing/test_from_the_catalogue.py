@@ -89,3 +89,25 @@ def test_late_usage_of_one_who_left_is_on_a_last_invoice(ada: Tenant) -> None:
     last = Invoice.objects.get(period_start=JANUARY)
     assert [line.code for line in last.lines.all()] == ["late-usage"]
     assert list(reconcile_invoices()) == []
+
+
+def test_the_hour_from_which_overage_is_chosen_is_paid_for(db: None) -> None:
+    """Also where the terms before it began within an hour, which pays for itself."""
+    plans = publish_book()
+    tenant = make_tenant()
+    key = tenant_services.issue_key(tenant=tenant, name="bot").key
+    services.subscribe(tenant, plan=plans["small"], now=day(1))
+    services.change_plan(tenant, plan=plans["large"], now=day(2) + timedelta(hours=10.5))
+    chosen = day(5) + timedelta(hours=13)
+    services.choose_overage(tenant, is_on=True, now=chosen + timedelta(minutes=20))
+    use(key, chosen, 1_000_000)
+    close_due_periods(DECEMBER + timedelta(days=3))
+    finalize_due(DECEMBER + timedelta(days=3))
+    invoice = Invoice.objects.get(tenant=tenant)
+    assert invoice.unmetered == []
+    assert line_amounts(invoice)["messages"] > 1_000
+    assert list(reconcile_invoices()) == []
+
+
+def day(number: int) -> datetime:
+    return datetime(2026, 11, number, tzinfo=UTC)
