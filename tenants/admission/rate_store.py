@@ -47,7 +47,7 @@ for i = 2, #KEYS do
   local rate, burst = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local spent, want = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local pot, level, last, held, others = redis.call('HGETALL', KEYS[i]), nil, now, 0, 0
-  local gone, until_of, held_of = {}, {}, {}
+  local gone, until_of, held_of, lapsed, lapse = {}, {}, {}, 0, 0
   for j = 1, #pot, 2 do
     local field, value = pot[j], tonumber(pot[j + 1])
     if field == 'level' then level = value
@@ -59,6 +59,7 @@ for i = 2, #KEYS do
     if (until_of[owner] or 0) <= now then
       gone[#gone + 1] = 'h:' .. owner
       gone[#gone + 1] = 'e:' .. owner
+      lapsed, lapse = lapsed + amount, math.max(lapse, until_of[owner] or 0)
     elseif owner == process then held = amount
     else others = others + amount end
   end
@@ -67,7 +68,13 @@ for i = 2, #KEYS do
     level = since == 0 and burst or math.min(burst, rate * math.max(0, now - since))
     last = now
   end
-  level = level + rate * math.max(0, now - last)
+  -- Full with what is held: time that passed then is no room for what was spent after it, and is
+  -- told only now.
+  if lapse > last then
+    level = math.min(level + rate * (lapse - last), burst - others - held - lapsed)
+    last = lapse
+  end
+  level = math.min(level + rate * math.max(0, now - last), burst - others - held)
   if not is_lost then
     held = held - spent
     if held < 0 then level, held = math.max(level + held, -burst), 0 end

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay_site.processes import free_port
@@ -142,6 +142,10 @@ STEPS = st.lists(
 
 @settings(max_examples=60)
 @given(STEPS)
+# Full, then spent from the slice and told a moment later: the time before is no room for it.
+@example(
+    [("take", 0, 1), ("pass", 1.0), ("take", 0, 1), ("flood", 0, 2), ("flood", 0, 13)],
+)
 def test_no_window_lets_through_more_than_the_law(
     redis_url: str, steps: list[tuple[object, ...]]
 ) -> None:
