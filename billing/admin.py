@@ -170,7 +170,7 @@ class LedgerEntryAdmin(OfKeyAdmin):
     list_filter = (since("hour"), "metric", ("account__tenant", AutocompleteSelectFilter))
     list_filter_submit = True
     list_select_related = ("account__tenant", "batch")
-    search_fields = ("tenant",)
+    search_fields = ("account__tenant__name",)
     tenant_path = "account__tenant"
     ordering = ("-pk",)
 
@@ -195,7 +195,7 @@ class LedgerSealAdmin(ReadOnlyAdmin, LongListAdmin):
     list_filter = (since("hour"), ("account__tenant", AutocompleteSelectFilter))
     list_filter_submit = True
     list_select_related = ("account__tenant",)
-    search_fields = ("=sha256", "tenant")
+    search_fields = ("=sha256", "account__tenant__name")
     tenant_path = "account__tenant"
     ordering = ("-pk",)
 

@@ -70,6 +70,14 @@ def test_as_many_queries_for_many_rows(operator: Client, model: type[models.Mode
     assert len(many) <= len(few), "\n".join(sorted(set(many) - set(few))[:5])
 
 
+@pytest.mark.parametrize("text", ["ada", "ada@acme.example", "'\"%\\", "x" * 3_000, "7"])
+def test_whatever_is_searched_for_is_answered(operator: Client, text: str) -> None:
+    for model in REGISTERED:
+        if model._meta.label not in LIVE | SINGLE:
+            answer = operator.get(list_of(model), {"q": text})
+            assert answer.status_code == 200, (model._meta.label, text)
+
+
 def _page(operator: Client, model: type[models.Model]) -> str:
     return operator.get(list_of(model)).content.decode()
 
