@@ -21,7 +21,7 @@ from asgiref.sync import async_to_sync
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import close_old_connections, connections, transaction
+from django.db import connections, transaction
 
 from tenants import metrics
 from tenants.admission.store import Entry, put_entries, time_ms
@@ -35,6 +35,7 @@ MESSAGE_TYPE = "admission.changed"
 DIGESTS_PER_MESSAGE = 500
 #: A failed announcement is tried again after this long, then twice as long, and so on.
 RETRY_AFTER_S = 0.5
+RETRY_LATER_BY = 2.0
 RETRY_AT_MOST_AFTER_S = 30.0
 #: How long an ending process waits for what is being tried: both Redis clients give up by then.
 STOP_S = 3.0
@@ -72,10 +73,15 @@ class _Later:
         self._waiting: set[str] = set()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        #: Another announcement was made: the pause begins anew, from its shortest.
+        self._news = threading.Event()
 
-    def add(self, digests: Collection[str]) -> None:
+    def add(self, failed: Collection[str]) -> None:
+        """Try `failed` soon, and with them what waits: a new one must not sit out the 30 s of one
+        that met a Redis down for long, and one that was heard says that Redis is back."""
         with self._lock:
-            self._waiting.update(digests)
+            self._waiting.update(failed)
+            self._news.set()
             is_alive = self._thread is not None and self._thread.is_alive()
             if self._waiting and not is_alive and not self.is_over:
                 # A daemon: nobody who stops waits for a Redis that may never come back.
@@ -93,26 +99,34 @@ class _Later:
         """Try nothing more: the process ends. Waits a little for what is being tried now, which
         would log into files and loops that are gone."""
         self._stopping.set()
+        self._news.set()
         thread = self._thread
         if thread is not None:
             thread.join(STOP_S)
 
     def _run(self) -> None:
         pause_s = RETRY_AFTER_S
-        while not self._stopping.wait(pause_s):
+        while True:
+            if self._news.wait(pause_s):
+                self._news.clear()
+                pause_s = RETRY_AFTER_S
+                self._stopping.wait(pause_s)
+            if self._stopping.is_set():
+                return
             with self._lock:
                 digests, self._waiting = self._waiting, set()
-            close_old_connections()
+            failed = digests
             try:
                 failed = _announced_in_vain(digests)
             finally:
-                connections.close_all()
+                with self._lock:
+                    self._waiting |= failed
+            connections.close_all()
             with self._lock:
-                self._waiting |= failed
                 if not self._waiting:
                     self._thread = None
                     return
-            pause_s = min(RETRY_AT_MOST_AFTER_S, pause_s * 2) if failed else RETRY_AFTER_S
+            pause_s = min(RETRY_AT_MOST_AFTER_S, pause_s * RETRY_LATER_BY)
 
 
 _later = _Later()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -231,18 +233,45 @@ async def test_an_announcement_that_met_a_dead_redis_is_made_when_it_is_back(
         back = await asyncio.to_thread(start_redis, tmp_path / "back", port=port)
         try:
             store = RedisStore(back.url)
-            async with asyncio.timeout(15):
-                # Nobody presses the button again.
-                while not (entries := (await store.get([issued.key.digest])).entries):  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            try:
+                async with asyncio.timeout(15):
+                    # Nobody presses the button again.
+                    while not (entries := (await store.get([issued.key.digest])).entries):  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+            finally:
+                await store.aclose()
             assert entries[issued.key.digest].principal is None
-            await store.aclose()
             thread = changes._later._thread
             if thread is not None:
                 await asyncio.to_thread(thread.join, 15)
             assert changes._later._thread is None
         finally:
             await asyncio.to_thread(back.stop)
+
+
+def test_a_new_announcement_does_not_sit_out_the_pause_of_an_old_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changes, "RETRY_AFTER_S", 0.02)
+    monkeypatch.setattr(changes, "RETRY_AT_MOST_AFTER_S", 3_600.0)
+    monkeypatch.setattr(changes, "RETRY_LATER_BY", 1e6)
+    tried: queue.Queue[set[str]] = queue.Queue()
+    is_back = threading.Event()
+
+    def attempt(digests: Collection[str]) -> set[str]:
+        tried.put(set(digests))
+        return set() if is_back.is_set() else set(digests)
+
+    monkeypatch.setattr(changes, "_announced_in_vain", attempt)
+    later = changes._Later()
+    try:
+        later.add({"old"})
+        assert tried.get(timeout=DEADLINE_S) == {"old"}  # and from now on it waits for an hour
+        is_back.set()
+        later.add({"new"})
+        assert tried.get(timeout=DEADLINE_S) == {"old", "new"}
+    finally:
+        later.stop()
 
 
 async def test_suspending_a_tenant_closes_all_it_has_and_nobody_else(relay: Cast) -> None:
