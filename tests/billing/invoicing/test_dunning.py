@@ -18,10 +18,13 @@ from billing.invoicing import crediting, payments
 from billing.invoicing.adjusting import decide, propose
 from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.invoicing.dunning import dun, mark_overdue
+from billing.invoicing.finalize import adds_up
 from billing.invoicing.netting import set_off, still_owed
+from billing.invoicing.sheet import sheet_of
+from billing.invoicing.standing import stand_of
 from billing.models import Invoice, InvoiceStanding
 from tenants.models import BillingProfile, Notice, Tenant
-from tests.billing.invoicing.books import DECEMBER, JANUARY, NOVEMBER, PlainBook
+from tests.billing.invoicing.books import DECEMBER, FEBRUARY, JANUARY, NOVEMBER, PlainBook
 from tests.billing.invoicing.test_payments import pay, state
 from tests.tenants.cast import Cast
 
@@ -152,11 +155,45 @@ def test_who_is_in_credit_is_not_dunned(cast: Cast, invoice: Invoice) -> None:
     # It settles the older one as it is finalized, and says so; the rest waits for the next.
     assert (state(invoice), state(newer)) == (("paid", 0), ("in_favour", Decimal(-102)))
     assert (newer.carried, newer.payable) == (Decimal(-49), Decimal(-102))
+    assert sheet_of(newer).totals[-1] == ("Used for earlier invoices", "49.00")
+    assert sheet_of(newer).due == ("In your favour, settles the next invoice", "102.00 USD")
     pass_days(invoice.due_at + DAY, 40)  # type: ignore[operator]
     assert notices(invoice) == []
     third = sent(cast.acme, JANUARY)
     assert (third.carried, third.payable) == (Decimal(49), Decimal(0))
     assert state(newer) == ("in_favour", Decimal(-53))
+    assert sheet_of(third).totals[-1] == ("Settled by earlier credit", "−49.00")
+    assert sheet_of(third).due == ("Amount due", "0.00 USD")
+    assert sheet_of(third).payment == ()
+
+
+@settings(
+    max_examples=10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+)
+@given(amounts=st.lists(st.integers(-15_000, 5_000).filter(bool), min_size=1, max_size=4))
+def test_a_document_asks_for_what_the_books_do(
+    cast: Cast, book: PlainBook, amounts: list[int]
+) -> None:
+    """As each invoice is finalized: its hash holds, what it asks for is what is open of it, all of
+    a tenant add up to what it bought, and none is open while another is in its favour."""
+    with transaction.atomic():
+        bought = Decimal(0)
+        for n, cents in enumerate(amounts):
+            row = propose(cast.acme, Decimal(cents) / 100, code="x", name="By hand", by="ada")
+            decide(row, approve=True, by="ben")
+            last = sent(cast.acme, (NOVEMBER, DECEMBER, JANUARY, FEBRUARY)[n])
+            bought += last.due
+            standing = InvoiceStanding.objects.get(invoice=last)
+            assert (last.payable, standing.balance) == (standing.balance, stand_of(last).balance)
+            assert last.due == 49 + Decimal(cents) / 100
+            assert adds_up(last, list(last.lines.order_by("place")))
+            rows = InvoiceStanding.objects.filter(invoice__tenant=cast.acme).exclude(balance=0)
+            balances = [row.balance for row in rows]
+            assert sum(balances) == bought
+            assert len({balance > 0 for balance in balances}) <= 1
+        transaction.set_rollback(True)
 
 
 def test_a_credit_on_what_was_carried_settles_the_oldest(cast: Cast, invoice: Invoice) -> None:
