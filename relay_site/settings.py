@@ -103,11 +103,12 @@ RELAY_SIGNUP_PLAN = env.text("RELAY_SIGNUP_PLAN", "free")
 RELAY_TERMS_VERSION = env.text("RELAY_TERMS_VERSION", "1")[:40]
 RELAY_TERMS_URL = env.text("RELAY_TERMS_URL")
 #: Invoices: how long usage and corrections of a period still enter it after its end, what numbers
-#: begin with, above which credit (USD) a second person approves, and who issues them until the
-#: admin says.
+#: begin with, above which sum (USD) of what an operator gives to a tenant within how many days a
+#: second person approves, and who issues them until the admin says.
 RELAY_INVOICE_GRACE_H = env.integer("RELAY_INVOICE_GRACE_H", default=72, least=0, most=24 * 60)
 RELAY_INVOICE_PREFIX = env.text("RELAY_INVOICE_PREFIX", "INV")
 RELAY_CREDIT_LIMIT = env.integer("RELAY_CREDIT_LIMIT", default=500, least=0, most=10**9)
+RELAY_CREDIT_WINDOW_DAYS = env.integer("RELAY_CREDIT_WINDOW_DAYS", default=30, least=1, most=366)
 #: How many times the fee of an hour a customer that was not served for it gets back.
 RELAY_SLA_FACTOR = env.integer("RELAY_SLA_FACTOR", default=10, least=1, most=1_000)
 RELAY_SELLER_NAME = env.text("RELAY_SELLER_NAME", "HL Relay")

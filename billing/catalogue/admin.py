@@ -17,8 +17,10 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from billing.catalogue import services, wallet
+from billing.catalogue import services
 from billing.catalogue.terms_admin import TenantTermsAdmin
+from billing.invoicing import conceding
+from billing.invoicing.retrying import retried
 from billing.models import (
     AddOn,
     AddOnSubscription,
@@ -251,13 +253,17 @@ class WalletEntryForm(WritingForm):
         fields = ("tenant", "kind", "amount", "reference")
 
     def write(self, cleaned: dict[str, Any]) -> models.Model:
-        return wallet.enter(
-            cleaned["tenant"],
+        tenant = cleaned["tenant"]
+        row = conceding.enter_wallet(
+            tenant,
             amount=cleaned["amount"],
             kind=cleaned["kind"],
             reference=cleaned["reference"],
             by=self.operator,
         )
+        if row is not None and (waits := conceding.told(row)):
+            raise ValidationError(f"amount: it waits. {waits}.")
+        return WalletEntry.objects.filter(tenant=tenant).latest("pk")
 
 
 class OfTenantAdmin(WritingAdmin):
@@ -340,6 +346,10 @@ class WalletEntryAdmin(OfTenantAdmin):
     list_filter = ("kind",)
     search_fields = ("tenant__name", "tenant__slug", "reference")
     date_hierarchy = "created_at"
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
+        """Again as a whole where others move the same tenant's money: the page is a transaction."""
+        return retried(super().changeform_view)(request, *args, **options)
 
 
 @admin.register(BillingChoice)

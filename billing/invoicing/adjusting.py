@@ -9,9 +9,12 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from billing.invoicing.errors import InvoicingError
+from billing.invoicing import conceding
+from billing.invoicing.errors import ApprovalError, InvoicingError
+from billing.invoicing.locks import lock_cursor
+from billing.invoicing.retrying import retried
 from billing.invoicing.terms_port import book
-from billing.models import Adjustment
+from billing.models import Adjustment, Concession
 from billing.rating.money import quotient, rounded
 from billing.rating.periods import seconds_between
 from tenants.models import Tenant
@@ -104,20 +107,36 @@ def propose_sla_credit(
     )
 
 
+@retried
 @transaction.atomic
 def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
-    """Approve or reject. A credit above `RELAY_CREDIT_LIMIT` is approved by somebody else than who
-    proposed it. Raises InvoicingError for one that is decided otherwise, or billed."""
+    """Approve or reject. A credit with which its operator would give away more than
+    `RELAY_CREDIT_LIMIT` alone is approved by somebody else. Raises ApprovalError for it,
+    InvoicingError for one that is decided otherwise, or billed."""
+    lock_cursor(adjustment.tenant_id)
     locked = Adjustment.objects.select_for_update().get(pk=adjustment.pk)
     wanted = State.APPROVED if approve else State.REJECTED
     if locked.state == wanted:
         return locked
     if locked.state == State.BILLED or (locked.state == State.REJECTED and approve):
         raise InvoicingError(f"{locked} is {locked.get_state_display()}")
-    if approve and -locked.amount > settings.RELAY_CREDIT_LIMIT and by == locked.proposed_by:
-        raise InvoicingError(
-            f"a credit above {settings.RELAY_CREDIT_LIMIT} is approved by somebody else than {by}"
+    subject = f"adjustment {locked.pk}"
+    if approve and locked.amount < 0:
+        kind, proposed_by = Concession.Kind.ADJUSTMENT, locked.proposed_by
+        verdict = conceding.judge(locked.tenant_id, -locked.amount, by=proposed_by)
+        if by == proposed_by and verdict.needs_second:
+            raise ApprovalError(verdict.told(by, conceding.place_of(kind)))
+        conceding.note_given(
+            locked.tenant_id,
+            kind,
+            -locked.amount,
+            by=proposed_by,
+            approved_by="" if by == proposed_by else by,
+            subject=subject,
+            reason=locked.name,
         )
+    elif locked.state == State.APPROVED:
+        conceding.take_back(Concession.Kind.ADJUSTMENT, subject)
     locked.state, locked.decided_by, locked.decided_at = wanted, by, timezone.now()
     locked.save()
     return locked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -18,7 +17,7 @@ from unfold.decorators import display
 
 from billing.exports import invoices as invoice_export
 from billing.exports.pages import ExportingAdmin, FinancePages
-from billing.invoicing import crediting, draft, finalize, payments, sending
+from billing.invoicing import conceding, crediting, draft, finalize, payments, sending
 from billing.invoicing.asking import ask
 from billing.invoicing.documents import document, render_html, render_pdf
 from billing.invoicing.errors import InvoicingError
@@ -30,6 +29,7 @@ from billing.models import (
     InvoiceEvent,
     InvoiceLine,
     InvoiceStanding,
+    Payment,
     PaymentAllocation,
 )
 from billing.read_only import ReadOnlyAdmin
@@ -282,7 +282,8 @@ class InvoiceAdmin(ExportingAdmin, FinancePages, ReadOnlyAdmin, LongListAdmin):
         def pay(invoice: Invoice, said: dict[str, Any]) -> Any:
             if not invoice.is_finalized:
                 raise InvoicingError(f"{invoice} is a draft: finalize it first")
-            return payments.record_payment(invoice.tenant, invoice=invoice, by=by, **said)
+            payment = payments.record_payment(invoice.tenant, invoice=invoice, by=by, **said)
+            return _repeated(payment) if payment.was_known else None
 
         return ask(self, request, queryset, "record payment", PaymentForm, pay, most=1)
 
@@ -295,7 +296,9 @@ class InvoiceAdmin(ExportingAdmin, FinancePages, ReadOnlyAdmin, LongListAdmin):
             queryset,
             "write off",
             ReasonForm,
-            lambda one, said: payments.write_off(one, by=by, reason=said["reason"]),
+            lambda one, said: conceding.told(
+                conceding.write_off(one, by=by, reason=said["reason"])
+            ),
         )
 
     @admin.action(description="Discard one-off drafts", permissions=["book"])
@@ -305,11 +308,16 @@ class InvoiceAdmin(ExportingAdmin, FinancePages, ReadOnlyAdmin, LongListAdmin):
         )
 
 
+def _repeated(payment: Payment) -> str:
+    who = f" by {payment.recorded_by}" if payment.recorded_by else ""
+    return (
+        f"{payment} was recorded{who} on {payment.recorded_at:%Y-%m-%d %H:%M}, the very same: "
+        f"nothing was booked now. {money(payments.remainder(payment))} USD of it are for nothing "
+        "yet: use them under payments. Another transfer with this reference needs an external id."
+    )
+
+
 def _told(note: CreditNote) -> str | None:
     if note.state == CreditNote.State.ISSUED:
         return None
-    return (
-        f"The credit of {money(note.total)} on {note.invoice} is above "
-        f"{settings.RELAY_CREDIT_LIMIT} USD: it waits until somebody else approves it, under "
-        "credit notes."
-    )
+    return f"The credit on {note.invoice} waits. {crediting.waits_for(note)}."

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from billing.invoicing import parties
 from billing.invoicing.terms_port import Book
 from billing.invoicing.usage import Ranges, usage_of, usage_of_many
-from billing.models import Account, Adjustment, InvoiceStanding, Seller
+from billing.models import Account, Adjustment, Seller
 from billing.rating.invoice import Usage
 from tenants.models import Tenant
 from tenants.people.selectors import (
@@ -34,7 +34,6 @@ class Ahead:
     tenants: frozenset[int] = frozenset()
     adjusted: frozenset[int] = frozenset()
     prepaid: frozenset[int] = frozenset()
-    in_favour: frozenset[int] = frozenset()
     positions: Mapping[int, int] = field(default_factory=dict)
     ranges: Mapping[int, Ranges] = field(default_factory=dict)
     usage: Mapping[int, list[Usage]] = field(default_factory=dict)
@@ -48,10 +47,6 @@ class Ahead:
     def may_have_prepaid(self, tenant_id: int) -> bool:
         """Whether there may be something in its wallet."""
         return tenant_id not in self.tenants or tenant_id in self.prepaid
-
-    def may_be_in_favour(self, tenant_id: int) -> bool:
-        """Whether an earlier invoice may owe it something."""
-        return tenant_id not in self.tenants or tenant_id in self.in_favour
 
     def usage_at(self, tenant_id: int, position: int, ranges: Ranges) -> list[Usage]:
         """Its usage in `ranges`, when its account stands at `position`."""
@@ -81,12 +76,10 @@ def read_ahead(tenants: Iterable[int], ranges_of: Mapping[int, Ranges], prices: 
         Account.objects.filter(pk__in=ids).order_by().values_list("pk", "last_position")
     )
     adjusted = Adjustment.objects.filter(tenant__in=ids, state=Adjustment.State.APPROVED)
-    in_favour = InvoiceStanding.objects.filter(invoice__tenant__in=ids, balance__lt=0)
     return Ahead(
         tenants=ids,
         adjusted=frozenset(adjusted.order_by().values_list("tenant_id", flat=True)),
         prepaid=frozenset(prices.prepaid_among(ids)),
-        in_favour=frozenset(in_favour.order_by().values_list("invoice__tenant_id", flat=True)),
         positions=positions,
         ranges=ranges_of,
         usage=usage_of_many(ranges_of),

@@ -8,11 +8,13 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.db import OperationalError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from billing.invoicing.errors import InvoicingError
+from billing.invoicing.retrying import is_contention
 
 #: Rows of one press of a button: more is a slip, or work for a command.
 MAX_AT_ONCE = 50
@@ -48,6 +50,11 @@ def ask(
             owner.message_user(request, f"{row}: {error}.", level=messages.ERROR)
         except ValidationError as error:
             owner.message_user(request, f"{row}: {error.messages[0]}", level=messages.ERROR)
+        except OperationalError as error:
+            if not is_contention(error):
+                raise
+            text = f"{row}: others book for the same customer; nothing was booked, try again."
+            owner.message_user(request, text, level=messages.ERROR)
         except OSError:
             text = f"{row}: the mail server did not take it; its log says why."
             owner.message_user(request, text, level=messages.ERROR)

@@ -21,6 +21,7 @@ from billing.invoicing import draft, finalize
 from billing.invoicing.ahead import NOTHING, Ahead, read_ahead
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import is_invoiced, lock_account, lock_cursor
+from billing.invoicing.retrying import retried
 from billing.invoicing.terms_port import Terms, book
 from billing.invoicing.usage import Ranges, stretches
 from billing.models import Invoice, InvoiceCursor
@@ -127,6 +128,7 @@ def _stopwatch(limit_s: float | None) -> Callable[[], bool]:
     return lambda: limit_s is not None and time.monotonic() - began > limit_s
 
 
+@retried
 @transaction.atomic
 def _close(tenant: Tenant, period: Period, terms: Terms, ahead: Ahead) -> bool:
     """Whether there was something to do."""

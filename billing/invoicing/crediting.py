@@ -14,18 +14,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from billing.invoicing import frozen
+from billing.invoicing import conceding, frozen
+from billing.invoicing.carrying import carry_over
 from billing.invoicing.errors import ApprovalError, InvoicingError
 from billing.invoicing.locks import refuse_locked
 from billing.invoicing.numbering import CREDIT_NOTES, take_number
 from billing.invoicing.payments import release_beyond, take_back_loss
+from billing.invoicing.retrying import retried
 from billing.invoicing.standing import ZERO, added_up, lock_standing, restand, settled
 from billing.invoicing.terms_port import book
 from billing.models import (
+    Concession,
     CreditNote,
     CreditNoteLine,
     Invoice,
@@ -39,6 +41,7 @@ from billing.rating.money import render_amount, rounded
 _LIVE = [CreditNote.State.DRAFT, CreditNote.State.ISSUED]
 
 
+@retried
 @transaction.atomic
 def credit(
     invoice: Invoice,
@@ -51,8 +54,8 @@ def credit(
 ) -> CreditNote:
     """Credit `amounts` (without tax) of lines by their id; without any, all that is left.
 
-    Above `RELAY_CREDIT_LIMIT` it waits for `approve_credit`. Raises InvoicingError for more than is
-    left, and for a draft.
+    It waits for `approve_credit` where its operator would give away too much alone
+    (`conceding.py`). Raises InvoicingError for more than is left, and for a draft.
     """
     if not invoice.is_finalized:
         raise InvoicingError(f"{invoice} is no invoice yet: change what it is made of")
@@ -90,9 +93,15 @@ def credit(
         )
         for line, amount, tax in parts
     )
-    if note.total > settings.RELAY_CREDIT_LIMIT:
+    if conceding.judge(invoice.tenant_id, note.total, by=by, now=now).needs_second:
         return note
     return _issue(note, standing, by=by, now=now)
+
+
+def waits_for(note: CreditNote) -> str:
+    """Why a credit note waits, and for whom: one line."""
+    verdict = conceding.weighed(note.invoice.tenant_id, note.total, by=note.requested_by)
+    return verdict.told(note.requested_by, conceding.place_of(Concession.Kind.CREDIT))
 
 
 def _parts(
@@ -124,6 +133,7 @@ def _credited(invoice: Invoice) -> Decimal:
     return added_up(CreditNote.objects.filter(invoice=invoice, state__in=_LIVE), "total")
 
 
+@retried
 @transaction.atomic
 def approve_credit(note: CreditNote, *, by: str, now: datetime | None = None) -> CreditNote:
     """Issue a credit note that waits. Raises ApprovalError for whoever asked for it."""
@@ -134,17 +144,16 @@ def approve_credit(note: CreditNote, *, by: str, now: datetime | None = None) ->
     if locked.state != CreditNote.State.DRAFT:
         raise InvoicingError("the credit note was rejected: ask for another")
     if not by or by == locked.requested_by:
-        raise ApprovalError(
-            f"{render_amount(locked.total)} is above {settings.RELAY_CREDIT_LIMIT}: somebody else "
-            f"than {locked.requested_by or 'the relay'} approves it"
-        )
+        raise ApprovalError(waits_for(locked))
     locked.approved_by = by
     return _issue(locked, standing, by=by, now=now)
 
 
+@retried
 @transaction.atomic
 def reject_credit(note: CreditNote, *, by: str) -> CreditNote:
     """Let a credit note that waits be none. Raises InvoicingError when it is issued."""
+    lock_standing(note.invoice)
     locked = CreditNote.objects.select_for_update().get(pk=note.pk)
     if locked.state == CreditNote.State.ISSUED:
         raise InvoicingError(f"{locked} is issued")
@@ -154,6 +163,7 @@ def reject_credit(note: CreditNote, *, by: str) -> CreditNote:
     return locked
 
 
+@retried
 def void(invoice: Invoice, *, reason: str, by: str, now: datetime | None = None) -> CreditNote:
     """Make an invoice void by a credit note over all of it. Raises InvoicingError where something
     was paid: release and refund, or credit it."""
@@ -221,8 +231,20 @@ def _issue(
     note.content_sha256 = frozen.credit_hash(note)
     note.state = CreditNote.State.ISSUED
     note.save()
+    conceding.note_given(
+        invoice.tenant_id,
+        Concession.Kind.CREDIT,
+        note.total,
+        by=note.requested_by,
+        approved_by=note.approved_by,
+        subject=note.number,
+        reason=note.reason,
+        invoice=invoice,
+        now=at,
+    )
     InvoiceEvent.objects.create(
         invoice=invoice, kind=kind, at=at, actor=by, reason=f"{note.number}: {note.reason}"[:300]
     )
     restand(standing, by=by, reason=str(note.number), now=at)
+    carry_over(invoice.tenant_id, by=by)
     return note

@@ -16,6 +16,7 @@ from billing.invoicing import frozen, parties
 from billing.invoicing.ahead import NOTHING, Ahead
 from billing.invoicing.errors import InvoicingError, NotYetError
 from billing.invoicing.locks import is_invoiced, lock_cursor
+from billing.invoicing.retrying import retried
 from billing.invoicing.terms_port import Book, Terms, book
 from billing.invoicing.usage import (
     Late,
@@ -294,6 +295,7 @@ def new_draft(tenant: Tenant, period: Period) -> Invoice:
     )
 
 
+@retried
 @transaction.atomic
 def draft_one_off(tenant: Tenant, *, now: datetime | None = None) -> Invoice:
     """A draft of what waits for the next invoice (approved adjustments, late usage), for when there
@@ -323,6 +325,7 @@ def draft_one_off(tenant: Tenant, *, now: datetime | None = None) -> Invoice:
     return invoice
 
 
+@retried
 @transaction.atomic
 def refresh(invoice: Invoice) -> Invoice:
     """Make a draft again. Raises InvoicingError when it is no draft any more."""

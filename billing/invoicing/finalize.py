@@ -12,10 +12,12 @@ from django.utils import timezone
 
 from billing.invoicing import draft, frozen
 from billing.invoicing.ahead import NOTHING, Ahead
+from billing.invoicing.carrying import carry_over, to_carry
 from billing.invoicing.errors import InvoicingError, NotYetError
 from billing.invoicing.locks import is_invoiced, lock_account, lock_cursor, refuse_locked
 from billing.invoicing.numbering import take_number
-from billing.invoicing.standing import begin_standing, carry_over
+from billing.invoicing.retrying import retried
+from billing.invoicing.standing import begin_standing
 from billing.invoicing.terms_port import Terms, book
 from billing.models import Adjustment, Invoice, InvoiceCursor, InvoiceEvent, InvoiceLine
 from billing.payments.doorbell import charge_on_commit
@@ -23,6 +25,7 @@ from billing.payments.doorbell import charge_on_commit
 log = structlog.get_logger(__name__)
 
 
+@retried
 @transaction.atomic
 def finalize(
     invoice: Invoice,
@@ -80,6 +83,7 @@ def finalize(
     # Cut as all databases keep it, so that the hash is of what is read back.
     locked.finalized_at = at.replace(microsecond=0)
     locked.due_at = locked.finalized_at + timedelta(days=ahead.seller().net_days)
+    locked.carried = to_carry(locked, by=by)
     # Last, because the series is one for all tenants and held until the end.
     locked.number = take_number(settings.RELAY_INVOICE_PREFIX, at)
     locked.content_sha256 = frozen.content_hash(locked, lines)
@@ -89,9 +93,9 @@ def finalize(
         invoice=locked, kind=InvoiceEvent.Kind.FINALIZED, at=at, actor=by, once="finalized"
     )
     begin_standing(locked, locked.due_at)
-    if ahead.may_be_in_favour(locked.tenant_id):
-        carry_over(locked, by=by)
-    if locked.due > 0 and locked.tenant.provider_customers.exclude(method="").exists():
+    if locked.carried:
+        carry_over(locked.tenant_id, by=by)
+    if locked.payable > 0 and locked.tenant.provider_customers.exclude(method="").exists():
         charge_on_commit()
     log.info("invoice_finalized", tenant=locked.tenant_id, number=locked.number)
     return locked

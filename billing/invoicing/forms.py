@@ -70,6 +70,12 @@ class PaymentForm(forms.Form):
         widget=UnfoldAdminTextInputWidget(),
         help_text="What the bank or the chain calls it; each is recorded once.",
     )
+    external_id = forms.CharField(
+        required=False,
+        max_length=120,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="The bank's id of the transfer, where another has the same reference.",
+    )
     received_at = forms.SplitDateTimeField(
         initial=timezone.now, widget=UnfoldAdminSplitDateTimeWidget(), help_text="UTC"
     )

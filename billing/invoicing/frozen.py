@@ -81,8 +81,11 @@ def segment_of(segment: Segment) -> dict[str, Any]:
 
 def content_hash(invoice: Invoice, lines: Iterable[InvoiceLine]) -> str:
     """SHA-256, in hex, of all that a finalized invoice says."""
+    # Not where it is 0: invoices from before there was such a thing keep their hash.
+    carried = {"carried": plain(invoice.carried)} if invoice.carried else {}
     return _digest(
         {name: plain(getattr(invoice, name)) for name in _INVOICE}
+        | carried
         | {"lines": [{name: plain(getattr(line, name)) for name in _LINE} for line in lines]}
     )
 

@@ -1,4 +1,10 @@
-"""Locks: of a tenant's invoicing, of its usage account, and of the books before a date."""
+"""Locks: of a tenant's invoicing, of its usage account, and of the books before a date.
+
+One order for all: the tenant's cursor; its usage account; invoice, standings by number, charge
+attempt, payment; the tenant's row and its wallet; the number series, which all tenants share, last.
+Whatever moves money of a tenant takes the cursor first, so what follows is never waited for by
+another that holds some of it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +20,8 @@ from tenants.models import Tenant
 
 
 def lock_cursor(tenant_id: int) -> InvoiceCursor:
-    """The tenant's cursor, locked until the transaction ends: whatever invoices takes it first."""
+    """The tenant's cursor, locked until the transaction ends: whatever invoices, or moves money,
+    takes it first."""
     return _locked(InvoiceCursor, tenant_id, {})
 
 

@@ -14,7 +14,7 @@ from unfold.decorators import display
 from billing.exports import credit_notes as credit_export
 from billing.exports import payments as payment_export
 from billing.exports.pages import ExportingAdmin
-from billing.invoicing import adjusting, crediting, draft, locks, payments
+from billing.invoicing import adjusting, approving, conceding, crediting, draft, locks, payments
 from billing.invoicing.admin import AllocationInline, ReadOnlyInline
 from billing.invoicing.asking import ask
 from billing.invoicing.errors import InvoicingError
@@ -22,6 +22,7 @@ from billing.invoicing.forms import AllocateForm, ConfirmForm, RefundForm, Selle
 from billing.invoicing.sheet import money
 from billing.models import (
     Adjustment,
+    Concession,
     CreditNote,
     CreditNoteLine,
     Invoice,
@@ -89,7 +90,7 @@ class PaymentAdmin(ExportingAdmin, ReadOnlyAdmin):
     list_display = ("received_at", "tenant", "amount", "method", "reference", "left", "recorded_by")
     list_filter = ("method",)
     list_select_related = ("tenant",)
-    search_fields = ("reference", "tenant__name", "tenant__slug")
+    search_fields = ("reference", "external_id", "tenant__name", "tenant__slug")
     date_hierarchy = "received_at"
     inlines = (AllocationInline,)
     actions = ("allocate", "refund", "charge_back", "export")
@@ -124,7 +125,8 @@ class PaymentAdmin(ExportingAdmin, ReadOnlyAdmin):
         by = request.user.get_username()
 
         def refund(payment: Payment, said: dict[str, Any]) -> object:
-            return payments.refund(payment, said["amount"], by=by, reason=said["reason"])
+            row = conceding.refund(payment, said["amount"], by=by, reason=said["reason"])
+            return conceding.told(row) if row is not None else None
 
         return ask(self, request, queryset, "refund", RefundForm, refund, most=1)
 
@@ -138,6 +140,50 @@ class PaymentAdmin(ExportingAdmin, ReadOnlyAdmin):
             "charge back",
             ConfirmForm,
             lambda row, _: payments.charge_back(row, by=by),
+        )
+
+
+@admin.register(Concession)
+class ConcessionAdmin(ReadOnlyAdmin):
+    """What was given away, by whom; what waits is approved here, by another than who asked."""
+
+    list_display = (
+        *("requested_at", "tenant", "kind", "amount", "state", "requested_by", "decided_by"),
+        *("subject", "reason"),
+    )
+    list_filter = ("state", "kind")
+    list_select_related = ("tenant",)
+    search_fields = ("tenant__name", "tenant__slug", "requested_by", "decided_by", "subject")
+    date_hierarchy = "requested_at"
+    show_full_result_count = False
+    actions = ("approve", "reject")
+
+    def has_book_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Who may change concessions may approve them."""
+        return bool(request.user.has_perm("billing.change_concession"))
+
+    @admin.action(description="Approve", permissions=["book"])
+    def approve(self, request: HttpRequest, queryset: QuerySet[Concession]) -> HttpResponse | None:
+        by = request.user.get_username()
+        return ask(
+            self,
+            request,
+            queryset,
+            "approve",
+            ConfirmForm,
+            lambda row, _: approving.approve(row, by=by),
+        )
+
+    @admin.action(description="Reject", permissions=["book"])
+    def reject(self, request: HttpRequest, queryset: QuerySet[Concession]) -> HttpResponse | None:
+        by = request.user.get_username()
+        return ask(
+            self,
+            request,
+            queryset,
+            "reject",
+            ConfirmForm,
+            lambda row, _: approving.reject(row, by=by),
         )
 
 

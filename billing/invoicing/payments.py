@@ -1,18 +1,20 @@
 """Payments, and what they are for. By hand now, from a provider later: both call these.
 
-Locks are taken in one order: standings by number, then the payment.
+Each holds the tenant's cursor, then standings by number, then the payment (`locks.py`).
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from billing.invoicing.carrying import carry_over
 from billing.invoicing.errors import InvoicingError
-from billing.invoicing.locks import refuse_locked
+from billing.invoicing.locks import lock_cursor, refuse_locked
+from billing.invoicing.retrying import retried
 from billing.invoicing.standing import ZERO, added_up, lock_standing, restand, settled
 from billing.models import Invoice, InvoiceStanding, Payment, PaymentAllocation
 from billing.rating.money import render_amount
@@ -26,6 +28,8 @@ def remainder(payment: Payment) -> Decimal:
     return payment.amount - added_up(PaymentAllocation.objects.filter(payment=payment))
 
 
+@retried
+@transaction.atomic
 def record_payment(
     tenant: Tenant,
     amount: Decimal,
@@ -33,14 +37,17 @@ def record_payment(
     method: str,
     reference: str,
     received_at: datetime,
+    external_id: str = "",
     by: str = "",
     note: str = "",
     invoice: Invoice | None = None,
 ) -> Payment:
     """Money that came in; for `invoice`, as far as it is open, or for nothing yet.
 
-    A reference is recorded once: the same again answers the first, and allocates nothing. Raises
-    InvoicingError for another amount under it, LockedError for a date before the lock.
+    It is known by `external_id`, what the bank calls this transfer and no other, or else by its
+    reference. The very same again, of the same day, answers the first (`was_known`) and books
+    nothing. Raises InvoicingError for anything else under it, LockedError for a date before the
+    lock.
     """
     _whole_cents(amount)
     refuse_locked(received_at, "a payment")
@@ -50,33 +57,60 @@ def record_payment(
         raise InvoicingError("a payment needs a reference: what the bank or the chain calls it")
     if invoice is not None and invoice.tenant_id != tenant.pk:
         raise InvoicingError(f"{invoice} is not an invoice of {tenant}")
-    try:
-        with transaction.atomic():
-            payment = Payment.objects.create(
-                tenant=tenant,
-                amount=amount,
-                method=Payment.Method(method),
-                reference=reference.strip(),
-                received_at=received_at,
-                recorded_by=by,
-                note=note,
-            )
-            if invoice is not None:
-                open_amount = min(amount, lock_standing(invoice).balance)
-                if open_amount > 0:
-                    allocate(payment, invoice, open_amount, by=by)
-            return payment
-    except IntegrityError:
-        known = Payment.objects.filter(method=method, reference=reference.strip()).first()
-        if known is None:
-            raise
-        if (known.tenant_id, known.amount) != (tenant.pk, amount):
-            raise InvoicingError(
-                f"{method} {reference} is recorded already: {known.amount} of {known.tenant}"
-            ) from None
+    made = Payment(
+        tenant=tenant,
+        amount=amount,
+        method=Payment.Method(method),
+        reference=reference.strip(),
+        external_id=external_id.strip() or None,
+        received_at=received_at,
+        recorded_by=by,
+        note=note,
+    )
+    lock_cursor(tenant.pk)
+    known = _known(made)
+    if known is None:
+        try:
+            with transaction.atomic():
+                made.save()
+        except IntegrityError:  # of another tenant, at the same moment
+            known = _known(made)
+            if known is None:
+                raise
+    if known is not None:
+        _refuse_other(made, known)
+        known.was_known = True
         return known
+    if invoice is not None:
+        open_amount = min(amount, lock_standing(invoice).balance)
+        if open_amount > 0:
+            allocate(made, invoice, open_amount, by=by)
+    return made
 
 
+def _known(made: Payment) -> Payment | None:
+    """The payment that is recorded under what this one is known by."""
+    identity = made.external_id or made.reference
+    return Payment.objects.filter(method=made.method, identity=identity).first()
+
+
+def _refuse_other(made: Payment, known: Payment) -> None:
+    """Raises InvoicingError where they are two."""
+
+    def said(payment: Payment) -> tuple[object, ...]:
+        names = (payment.tenant_id, payment.amount, payment.reference, payment.external_id)
+        return (*names, payment.received_at.astimezone(UTC).date())
+
+    if said(made) != said(known):
+        raise InvoicingError(
+            f"{known.method} {known.external_id or known.reference} is recorded already, as "
+            f"{render_amount(known.amount)} of {known.tenant} received on "
+            f"{known.received_at:%Y-%m-%d}: if this is another transfer with the same reference, "
+            "give the bank's id of it as its external id"
+        )
+
+
+@retried
 @transaction.atomic
 def allocate(
     payment: Payment, invoice: Invoice, amount: Decimal | None = None, *, by: str = ""
@@ -108,6 +142,7 @@ def allocate(
     return row
 
 
+@retried
 @transaction.atomic
 def release(
     payment: Payment, invoice: Invoice, amount: Decimal, *, by: str = "", reason: str = ""
@@ -117,6 +152,7 @@ def release(
     standing, held = lock_standing(invoice), _lock_payment(payment)
     row = _release(held, standing, amount, by=by, reason=reason)
     restand(standing, by=by, reason=reason)
+    carry_over(held.tenant_id, by=by)
     return row
 
 
@@ -146,12 +182,14 @@ def take_back_loss(standing: InvoiceStanding, beyond: Decimal, *, by: str, reaso
     return max(part, ZERO)
 
 
+@retried
 @transaction.atomic
 def refund(
     payment: Payment, amount: Decimal, *, by: str = "", reason: str = ""
 ) -> PaymentAllocation:
     """Note that `amount` of a payment was sent back. Raises InvoicingError for more than is left of
     it: release or credit what it is allocated to first."""
+    lock_cursor(payment.tenant_id)
     held = _lock_payment(payment)
     _whole_cents(amount)
     if amount > (left := remainder(held)):
@@ -161,10 +199,12 @@ def refund(
     return _book(Kind.REFUND, amount, payment=held, by=by, reason=reason)
 
 
+@retried
 @transaction.atomic
 def charge_back(payment: Payment, *, by: str = "", reason: str = "") -> PaymentAllocation | None:
     """The bank or the card took a payment back: what it paid is open again. None where nothing of
     it is left to take."""
+    lock_cursor(payment.tenant_id)
     numbers = payment.allocations.filter(invoice__isnull=False).values_list("invoice", flat=True)
     standings = list(
         InvoiceStanding.objects.select_for_update()
@@ -178,11 +218,14 @@ def charge_back(payment: Payment, *, by: str = "", reason: str = "") -> PaymentA
             _release(held, standing, part, by=by, reason=reason)
             restand(standing, by=by, reason=reason or "charged back")
     left = remainder(held)
-    if left <= 0:
-        return None
-    return _book(Kind.CHARGEBACK, left, payment=held, by=by, reason=reason)
+    gone = None
+    if left > 0:
+        gone = _book(Kind.CHARGEBACK, left, payment=held, by=by, reason=reason)
+    carry_over(held.tenant_id, by=by)
+    return gone
 
 
+@retried
 @transaction.atomic
 def write_off(
     invoice: Invoice, amount: Decimal | None = None, *, by: str, reason: str

@@ -63,8 +63,9 @@ def send(
     return True
 
 
-def tell(invoice: Invoice, kind: str) -> None:
-    """Tell the tenant's webhooks, once; mail of invoices has them attached, and is ours."""
+def tell(invoice: Invoice, kind: str, *, again: int = 0) -> None:
+    """Tell the tenant's webhooks, once, and once more for each `again`; mail of invoices
+    has them attached, and is ours."""
     due = invoice.due_at
     notify(
         tenant=invoice.tenant,
@@ -76,7 +77,7 @@ def tell(invoice: Invoice, kind: str) -> None:
             "currency": invoice.currency,
             "due_on": f"{due:%Y-%m-%d}" if due is not None else "",
         },
-        dedupe=f"{kind}:{invoice.number}",
+        dedupe=f"{kind}:{invoice.number}" + (f":{again}" if again else ""),
         to=(),
     )
 

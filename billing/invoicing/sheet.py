@@ -70,7 +70,7 @@ def sheet_of(invoice: Invoice) -> Sheet:
     has_tax = any(line.tax_percent for line in lines)
     is_regular = invoice.kind == Invoice.Kind.REGULAR
     reference = f"Please quote {invoice.number} with your payment." if invoice.number else ""
-    pays = invoice.due > 0
+    pays = invoice.payable > 0
     return Sheet(
         title="Invoice" if invoice.is_finalized else "Draft invoice",
         number=invoice.number or "not numbered yet",
@@ -103,8 +103,8 @@ def sheet_of(invoice: Invoice) -> Sheet:
         rows=tuple(map(_row, lines)),
         totals=tuple(_totals(invoice, tax, lines)),
         due=(
-            "Amount due" if invoice.due >= 0 else "In your favour, settles the next invoice",
-            f"{money(abs(invoice.due))} {invoice.currency}",
+            "Amount due" if invoice.payable >= 0 else "In your favour, settles the next invoice",
+            f"{money(abs(invoice.payable))} {invoice.currency}",
         ),
         has_tax=has_tax,
         notes=tuple(filter(None, [tax.get("reverse_charge", "")])),
@@ -142,7 +142,7 @@ def _moment(text: str) -> str:
 def _facts(invoice: Invoice, is_regular: bool) -> Iterator[tuple[str, str]]:
     yield "Number", invoice.number or "not numbered yet"
     yield "Date", _day(invoice.finalized_at) or f"{_day(invoice.drafted_at)} (draft)"
-    if invoice.due_at is not None and invoice.due > 0:
+    if invoice.due_at is not None and invoice.payable > 0:
         yield "Due", _day(invoice.due_at)
     if is_regular:
         start, end = invoice.period_start.isoformat(), invoice.period_end.isoformat()
@@ -273,3 +273,6 @@ def _totals(
     yield "Total", money(invoice.total)
     if invoice.prepaid:
         yield "Paid from prepaid credit", money(-invoice.prepaid)
+    if invoice.carried:
+        text = "Settled by earlier credit" if invoice.carried > 0 else "Used for earlier invoices"
+        yield text, money(-invoice.carried)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from billing.invoicing.locks import lock_cursor
 from billing.models import Invoice, InvoiceEvent, InvoiceStanding, PaymentAllocation
 
 ZERO = Decimal("0.00")
@@ -55,7 +56,9 @@ def _stand(balance: Decimal, due: Decimal) -> Stand:
 
 
 def lock_standing(invoice: Invoice) -> InvoiceStanding:
-    """The standing, locked: whoever settles an invoice waits for each other."""
+    """The standing, locked, and the tenant's cursor before it: whoever moves money of a tenant
+    waits for the others, so no two of them wait for each other."""
+    lock_cursor(invoice.tenant_id)
     return InvoiceStanding.objects.select_for_update().get(invoice=invoice.pk)
 
 
@@ -75,15 +78,22 @@ _TOLD = {
 }
 
 
+_MOVED = ("state", "balance", "is_overdue", "dunning_round", "dunning_step", "reopened_at")
+
+
 def restand(
     standing: InvoiceStanding, *, by: str, reason: str, now: datetime | None = None
 ) -> InvoiceStanding:
     """Add up an invoice's allocations again, and note what it has become. Its standing is
     locked."""
-    before = standing.state
+    before, was_settled = standing.state, standing.balance <= 0
     standing.state, standing.balance = stand_of(standing.invoice)
     standing.is_overdue = standing.is_overdue and standing.balance > 0
-    standing.save()
+    if was_settled and standing.balance > 0:
+        # What was settled is to be paid anew: its dunning begins anew, whatever was told before.
+        standing.dunning_round += 1
+        standing.dunning_step, standing.reopened_at = 0, now or timezone.now()
+    standing.save(update_fields=_MOVED)
     if standing.state != before and standing.state in _TOLD:
         InvoiceEvent.objects.create(
             invoice=standing.invoice,
@@ -93,35 +103,3 @@ def restand(
             reason=reason[:300],
         )
     return standing
-
-
-def carry_over(invoice: Invoice, *, by: str = "") -> Decimal:
-    """Settle an open invoice with what earlier ones owe the tenant. Answers how much.
-
-    Inside a transaction that holds the tenant's cursor.
-    """
-    mine = lock_standing(invoice)
-    in_favour = (
-        InvoiceStanding.objects.select_for_update()
-        .filter(invoice__tenant=invoice.tenant_id, balance__lt=0)
-        .exclude(invoice=invoice)
-        .order_by("pk")
-    )
-    carried = ZERO
-    for theirs in in_favour:
-        part = min(mine.balance - carried, -theirs.balance)
-        if part <= 0:
-            break
-        for target, amount in ((theirs.invoice, -part), (invoice, part)):
-            PaymentAllocation.objects.create(
-                kind=PaymentAllocation.Kind.CARRY,
-                invoice=target,
-                amount=amount,
-                actor=by,
-                reason=f"{theirs.invoice} → {invoice}",
-            )
-        restand(theirs, by=by, reason=f"carried to {invoice}")
-        carried += part
-    if carried:
-        restand(mine, by=by, reason="settled by what was in the customer's favour")
-    return carried

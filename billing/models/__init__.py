@@ -18,6 +18,7 @@ from billing.models.catalogue import (
     WalletEntry,
 )
 from billing.models.coins import CoinHour, CoinRollup
+from billing.models.concessions import Concession
 from billing.models.corrections import Adjustment, CreditNote, CreditNoteLine, PeriodLock
 from billing.models.freezing import FrozenError
 from billing.models.invoices import (
@@ -68,6 +69,7 @@ __all__ = [
     "ChargeAttempt",
     "CoinHour",
     "CoinRollup",
+    "Concession",
     "CreditNote",
     "CreditNoteLine",
     "DailyRollup",

@@ -134,8 +134,9 @@ class Invoice(FreezingModel):
 
     Its usage is that of the hours `[usage_from, usage_until)`: the last hour of a period that ends
     within one belongs to it. `seller` and `buyer` are copies. `due` is `total` less what was
-    `prepaid`. `ledger_position` is the place in the tenant's usage account up to which it was
-    rated.
+    `prepaid`, and `carried` what of `due` was settled as it was finalized: by invoices in the
+    tenant's favour or, below 0, of open ones by this one. `ledger_position` is the place in the
+    tenant's usage account up to which it was rated.
     """
 
     class Kind(models.TextChoices):
@@ -172,6 +173,7 @@ class Invoice(FreezingModel):
     total = amount_field()
     prepaid = amount_field()
     due = amount_field()
+    carried = amount_field()
     ledger_position = models.BigIntegerField(default=0)
     previous_position = models.BigIntegerField(default=0)
     drafted_at = models.DateTimeField(default=timezone.now)
@@ -214,6 +216,12 @@ class Invoice(FreezingModel):
                 name="invoice_adds_up",
             ),
             models.CheckConstraint(
+                condition=Q(carried=0)
+                | Q(carried__gt=0, carried__lte=F("due"))
+                | Q(carried__lt=0, carried__gte=F("due")),
+                name="invoice_carried_of_due",
+            ),
+            models.CheckConstraint(
                 condition=Q(period_end__gte=F("period_start")), name="invoice_period_not_reversed"
             ),
         ]
@@ -229,6 +237,11 @@ class Invoice(FreezingModel):
     def is_finalized(self) -> bool:
         """Whether it has a number, and can no longer change."""
         return self.state == self.State.FINALIZED
+
+    @property
+    def payable(self) -> Decimal:
+        """What it asks for: `due` less what was `carried`."""
+        return self.due - self.carried
 
 
 class InvoiceLine(FreezingModel):
@@ -308,6 +321,9 @@ class InvoiceEvent(AppendOnlyModel):
 class InvoiceStanding(models.Model):
     """Where a finalized invoice stands: the sum of its allocations and events, beside it because it
     itself cannot change. `balance` is what is still to pay; below 0 it is in the tenant's favour.
+
+    Each time that what was settled is open again is a round of dunning of its own, which begins at
+    `reopened_at` with the first step.
     """
 
     class State(models.TextChoices):
@@ -328,6 +344,10 @@ class InvoiceStanding(models.Model):
     dunning_step = models.PositiveSmallIntegerField(
         default=0, validators=[MinValueValidator(0)], help_text="Steps of the schedule taken."
     )
+    dunning_round = models.PositiveSmallIntegerField(
+        default=0, help_text="How often it was open again."
+    )
+    reopened_at = models.DateTimeField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
     sending_since = models.DateTimeField(null=True, blank=True)
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from billing.append_only import AppendOnlyModel, AppendOnlyQuerySet
@@ -21,8 +22,21 @@ class KeptRows(AppendOnlyQuerySet[_Row]):
     """Rows that are written once."""
 
 
+def identity_of_payment() -> models.GeneratedField:
+    """What tells a payment from others of its method: its id at the bank, or else its reference."""
+    text = models.CharField(max_length=120)
+    expression = Coalesce("external_id", "reference", output_field=text)
+    return models.GeneratedField(expression=expression, output_field=text, db_persist=True)
+
+
 class Payment(AppendOnlyModel):
-    """An amount received. What of it is allocated to nothing yet is `payments.remainder`."""
+    """An amount received. What of it is allocated to nothing yet is `payments.remainder`.
+
+    A bank's text may be that of many transfers: then `external_id` tells them apart.
+    """
+
+    #: Whether `record_payment` found it recorded already, the very same, and booked nothing.
+    was_known = False
 
     class Method(models.TextChoices):
         BANK_TRANSFER = "bank_transfer", "bank transfer"
@@ -35,6 +49,11 @@ class Payment(AppendOnlyModel):
     method = models.CharField(max_length=13, choices=Method.choices)
     received_at = models.DateTimeField()
     reference = models.CharField(max_length=120, help_text="Of the bank, the chain, the provider.")
+    # Without one the reference tells: NULL, because an empty text would be an id too.
+    external_id = models.CharField(  # noqa: DJ001
+        max_length=120, null=True, blank=True, help_text="Where one reference is of several."
+    )
+    identity = identity_of_payment()
     note = models.CharField(max_length=300, blank=True)
     recorded_at = models.DateTimeField(default=timezone.now)
     recorded_by = models.CharField(max_length=150, blank=True)
@@ -45,7 +64,11 @@ class Payment(AppendOnlyModel):
         ordering = ["-received_at", "-id"]
         constraints = [
             # The same transfer entered twice is one mistake.
-            models.UniqueConstraint(fields=["method", "reference"], name="payment_one_reference"),
+            models.UniqueConstraint(fields=["method", "identity"], name="payment_one_identity"),
+            models.CheckConstraint(
+                condition=Q(external_id__isnull=True) | ~Q(external_id=""),
+                name="payment_external_id_of_something",
+            ),
             models.CheckConstraint(condition=Q(amount__gt=0), name="payment_of_something"),
         ]
 

@@ -1,7 +1,7 @@
 """Attempts to charge an invoice, as rows: begun, claimed, and what became of them.
 
 No call to a provider in here, so that no lock is held while one answers. Locks are taken in one
-order: the invoice's standing, the attempt, the payment.
+order: the tenant's cursor, the invoice's standing, the attempt, the payment.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from django.utils import timezone
 from billing.invoicing import payments
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import locked_until
+from billing.invoicing.retrying import retried
 from billing.invoicing.standing import lock_standing, settled
 from billing.models import (
     ChargeAttempt,
@@ -79,6 +80,7 @@ def begin_open(customer: ProviderCustomer, *, by: str) -> int:
     return sum(attempt is not None for attempt in begun)
 
 
+@retried
 @transaction.atomic
 def begin(
     invoice: Invoice, provider: str, *, at: datetime | None = None, by: str = ""
@@ -121,6 +123,7 @@ def begin(
     return attempt
 
 
+@retried
 @transaction.atomic
 def claim(number: int, now: datetime) -> Claimed | None:
     """Take an attempt that is due; None: it is not, or somebody else's.
@@ -150,6 +153,7 @@ def claim(number: int, now: datetime) -> Claimed | None:
     return Claimed(attempt, standing.balance if is_payable else Decimal(0))
 
 
+@retried
 @transaction.atomic
 def ask_later(number: int, at: datetime, why: str) -> None:
     """Its outcome is not known: ask at `at`."""
@@ -159,6 +163,7 @@ def ask_later(number: int, at: datetime, why: str) -> None:
         attempt.save(update_fields=["next_at", "failure"])
 
 
+@retried
 @transaction.atomic
 def give_up(number: int) -> None:
     """Nothing was charged, and nothing is to be any more."""
@@ -167,6 +172,7 @@ def give_up(number: int) -> None:
         _close(attempt, State.CANCELLED)
 
 
+@retried
 @transaction.atomic
 def learn(number: int, charge: Charge, *, now: datetime | None = None) -> ChargeAttempt:
     """Write down what a provider says of an attempt. The answer to our request, a webhook and a
@@ -208,22 +214,25 @@ def _succeed(
     if took != (attempt.amount, attempt.currency, attempt.reference):
         _hold(attempt, f"the provider took {charge.amount} {charge.currency} by {charge.reference}")
         return
-    before = Payment.objects.filter(method=Payment.Method.CARD, reference=charge.reference).exists()
+    card = Payment.Method.CARD
+    before = Payment.objects.filter(method=card, identity=charge.reference).first()
     until, note = locked_until(), ""
     received = min(charge.at or at, timezone.now())
     if until is not None and received < until:
         received, note = timezone.now(), f"taken on {received:%Y-%m-%d}"
+    if before is not None:
+        received = before.received_at  # by hand, on whatever day: a charge has one id
     try:
         with transaction.atomic():
             payment = payments.record_payment(
                 invoice.tenant,
                 charge.amount,
-                method=Payment.Method.CARD,
+                method=card,
                 reference=charge.reference,
                 received_at=received,
                 note=note,
             )
-            if not before and standing.state != InvoiceStanding.State.VOIDED:
+            if before is None and standing.state != InvoiceStanding.State.VOIDED:
                 lost = settled(invoice, PaymentAllocation.Kind.WRITE_OFF)
                 part = min(charge.amount, standing.balance + lost)
                 if part > 0:
@@ -287,6 +296,7 @@ def _lock(number: int) -> ChargeAttempt:
     return ChargeAttempt.objects.select_for_update().get(pk=number)
 
 
+@retried
 @transaction.atomic
 def try_now(attempt: ChargeAttempt, *, by: str) -> str:
     """An operator has it made, or asked about, now: the attempt itself while it is open, else the
@@ -307,6 +317,7 @@ def try_now(attempt: ChargeAttempt, *, by: str) -> str:
     return f"{following} is made now"
 
 
+@retried
 @transaction.atomic
 def set_aside(attempt: ChargeAttempt, *, by: str) -> None:
     """An operator has settled by hand what an attempt was held for. Raises InvoicingError for

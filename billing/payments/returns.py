@@ -14,10 +14,11 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
-from billing.invoicing import payments
-from billing.invoicing.errors import InvoicingError
+from billing.invoicing import conceding, payments
+from billing.invoicing.errors import ApprovalError, InvoicingError
+from billing.invoicing.retrying import retried
 from billing.invoicing.standing import ZERO, added_up, lock_standing
-from billing.models import ChargeAttempt, Payment, PaymentAllocation, ProviderReturn
+from billing.models import ChargeAttempt, Concession, Payment, PaymentAllocation, ProviderReturn
 from billing.payments.provider import (
     OutcomeUnknownError,
     PaymentProvider,
@@ -40,8 +41,11 @@ def send_back(
 ) -> ProviderReturn:
     """Refund `amount` of a payment that a provider took, from what is left of it. Raises
     InvoicingError for more, and where the provider refuses; with no answer it is asked again by
-    its key, and never sent twice."""
+    its key, and never sent twice. Raises ApprovalError where somebody else has to approve it: it
+    waits, and is sent when that is done."""
     row = _ask_for(provider, payment, amount, by=by)
+    if isinstance(row, Concession):
+        raise ApprovalError(f"it waits. {conceding.told(row)}")
     return _send(provider, row)
 
 
@@ -55,10 +59,10 @@ def send_again(provider: PaymentProvider, limit: int = 100) -> None:
             log.warning("refund_refused", refund=row.pk, why=str(error))
     waiting = rows.filter(state=State.RETURNED, booked_at=None)
     for number in list(waiting.order_by("pk").values_list("pk", flat=True)[:limit]):
-        with transaction.atomic():
-            _book(number)
+        retried(transaction.atomic(_book))(number)
 
 
+@retried
 @transaction.atomic
 def learn(attempt: ChargeAttempt, returned: Returned) -> ProviderReturn:
     """Write down what a provider says went back of a charge, and book it: once, in any order."""
@@ -80,13 +84,24 @@ def learn(attempt: ChargeAttempt, returned: Returned) -> ProviderReturn:
     return row
 
 
+@retried
 @transaction.atomic
 def _ask_for(
     provider: PaymentProvider, payment: Payment, amount: Decimal, *, by: str
-) -> ProviderReturn:
-    attempt = ChargeAttempt.objects.filter(payment=payment, provider=provider.name).first()
-    if attempt is None:
+) -> ProviderReturn | Concession:
+    if not ChargeAttempt.objects.filter(payment=payment, provider=provider.name).exists():
         raise InvoicingError(f"{provider.name} did not take {payment}: send it back by hand")
+    given = conceding.refund_beyond(payment, amount, Concession.Kind.PROVIDER_REFUND, by=by)
+    if given is not None and given.state == Concession.State.WAITING:
+        return given
+    return begin(payment, amount, by=by)
+
+
+@transaction.atomic
+def begin(payment: Payment, amount: Decimal, *, by: str) -> ProviderReturn:
+    """Have a provider send back `amount` of what it took: the next turn of the task does. Raises
+    InvoicingError for more than is left."""
+    attempt = ChargeAttempt.objects.select_related("invoice").get(payment=payment)
     lock_standing(attempt.invoice)
     attempt = ChargeAttempt.objects.select_for_update().get(pk=attempt.pk)
     under_way = attempt.returns.filter(
@@ -97,7 +112,7 @@ def _ask_for(
         raise InvoicingError(f"{left} of the payment is left, not {amount}: credit the invoice")
     return ProviderReturn.objects.create(
         attempt=attempt,
-        provider=provider.name,
+        provider=attempt.provider,
         kind=ProviderReturn.Kind.REFUND,
         idempotency_key=f"refund-{payment.pk}-{uuid.uuid4().hex[:16]}",
         amount=amount,

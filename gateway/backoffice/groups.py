@@ -50,6 +50,7 @@ MAY: Mapping[str, Mapping[str, str]] = {
         "billing.walletentry": "add",
         "billing.invoice": "change",
         "billing.creditnote": "change",
+        "billing.concession": "change",
         "billing.payment": "change",
         "billing.adjustment": "add change",
         "billing.seller": "add change",

@@ -58,6 +58,7 @@ TASKS: dict[str, tuple[Item, ...]] = {
         Item("Credit notes", "undo", "billing.view_creditnote"),
         Item("Payments", "payments", "billing.view_payment"),
         Item("Adjustments", "edit_note", "billing.view_adjustment"),
+        Item("Concessions", "volunteer_activism", "billing.view_concession"),
         Item("Wallets", "account_balance_wallet", "billing.view_walletentry"),
         Item("Gross margin", "monitoring", "backoffice.view_costrate", "cockpit:margin"),
         Item("Cost rates", "price_change", "backoffice.view_costrate"),

@@ -39,6 +39,7 @@ ACTIONS = {
         {"finance"},
     ),
     "billing.CreditNote": ({"approve", "reject"}, {"finance"}),
+    "billing.Concession": ({"approve", "reject"}, {"finance"}),
     "billing.Payment": ({"allocate", "refund", "charge_back"}, {"finance"}),
     "billing.Adjustment": ({"approve", "reject", "bill_now"}, {"finance"}),
     "billing.ChargeAttempt": ({"try_now", "refund", "set_aside"}, {"finance"}),

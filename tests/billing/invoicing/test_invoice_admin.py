@@ -89,13 +89,13 @@ def test_an_action_asks_first_and_then_books(operator: Client, invoice: Invoice)
 def test_a_large_void_waits_and_says_so(operator: Client, invoice: Invoice, settings: Any) -> None:
     settings.RELAY_CREDIT_LIMIT = 40
     page = act(operator, "void", invoice, confirmed="yes", reason="wrong")
-    assert "waits until somebody else approves it" in page
+    assert "49.00 USD is above 40.00: somebody else than op with the right" in page
     assert invoice.standing.state == "open"
     note = invoice.credit_notes.get()
     url = "/admin/billing/creditnote/"
     row = {"action": "approve", "_selected_action": [note.pk], "confirmed": "yes"}
     assert (
-        "somebody else than op approves it" in operator.post(url, row, follow=True).content.decode()
+        "change credit notes approves it" in operator.post(url, row, follow=True).content.decode()
     )
     second = Client()
     second.force_login(User.objects.create_superuser("ben", password="not used"))
@@ -122,6 +122,25 @@ def test_payments_are_used_and_refunded(operator: Client, invoice: Invoice) -> N
     other = Invoice.objects.finalized().exclude(pk=invoice.pk).get()
     act(operator, "write_off", other, confirmed="yes", reason="insolvent")
     assert other.standing.state == "written_off"
+
+
+def test_the_form_says_that_nothing_was_booked(operator: Client, invoice: Invoice) -> None:
+    values = {
+        "amount": "20.00",
+        "method": "bank_transfer",
+        "reference": "fee",
+        "received_at_0": "2026-11-10",
+        "received_at_1": "09:00:00",
+        "confirmed": "yes",
+    }
+    assert "record payment: 1 done" in act(operator, "record_payment", invoice, **values).lower()
+    again = act(operator, "record_payment", invoice, **values)
+    assert "the very same: nothing was booked now" in again
+    other = act(operator, "record_payment", invoice, **{**values, "amount": "21.00"})
+    assert "is recorded already, as 20.00 of Acme" in other
+    own = {**values, "amount": "21.00", "external_id": "E2"}
+    assert "Record payment: 1 done" in act(operator, "record_payment", invoice, **own)
+    assert sorted(Payment.objects.values_list("amount", flat=True)) == [20, 21]
 
 
 def test_forged_posts_change_nothing(operator: Client, invoice: Invoice) -> None:
