@@ -19,16 +19,15 @@ from billing.models.catalogue import (
 )
 from billing.models.coins import CoinHour, CoinRollup
 from billing.models.corrections import Adjustment, CreditNote, CreditNoteLine, PeriodLock
+from billing.models.documents import CreditNoteMailing, InvoiceDocument
 from billing.models.freezing import FrozenError
 from billing.models.invoices import (
     Invoice,
     InvoiceCursor,
-    InvoiceDocument,
     InvoiceEvent,
     InvoiceLine,
     InvoiceStanding,
     NumberSeries,
-    Seller,
 )
 from billing.models.payments import Payment, PaymentAllocation
 from billing.models.providers import (
@@ -37,6 +36,7 @@ from billing.models.providers import (
     ProviderEvent,
     ProviderReturn,
 )
+from billing.models.sellers import BrandAsset, Seller
 from billing.models.usage import (
     NO_SEAL,
     OTHER_COINS,
@@ -65,11 +65,13 @@ __all__ = [
     "AppliedTerms",
     "BillingAnchor",
     "BillingChoice",
+    "BrandAsset",
     "ChargeAttempt",
     "CoinHour",
     "CoinRollup",
     "CreditNote",
     "CreditNoteLine",
+    "CreditNoteMailing",
     "DailyRollup",
     "DiscountGrant",
     "FrozenError",
