@@ -60,11 +60,10 @@ def summed(parts: Iterable[tuple[Decimal, Decimal]]) -> Sums:
 
 def less(net: Decimal, tax: Decimal, given: Iterable[tuple[Decimal, Decimal]]) -> Left:
     """What is left of a line after some credits; of a charge never below 0."""
-    taken = summed(given)
-    rest = Sums(net, tax) - taken
-    if net > 0:
+    rest = Sums(net, tax) - summed(given)
+    if net >= 0:
         # Credits of before were of amounts without discounts, and may have been more.
-        rest = Sums(max(rest.net, ZERO), max(rest.tax, ZERO))
+        rest = Sums(min(max(rest.net, ZERO), net), min(max(rest.tax, ZERO), tax))
     return Left(net, tax, rest.net, rest.tax)
 
 

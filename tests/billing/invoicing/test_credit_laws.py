@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from billing.invoicing import adjusting, crediting, parties
 from billing.invoicing.closing import close_due_periods, finalize_due
+from billing.invoicing.creditable import less, summed, within
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.frozen import is_credit_hash_of
 from billing.models import CreditNote, CreditNoteLine, Invoice
@@ -215,3 +216,31 @@ def test_what_was_paid_is_found_again_for_invoices_of_before(
         for net, line in zip(found, lines, strict=True):
             assert rounded(net * line.tax_percent / 100) == line.tax
         transaction.set_rollback(True)
+
+
+AMOUNTS = st.integers(0, 10_000).map(lambda n: Decimal(n) / 100)
+
+
+@given(
+    lines=st.lists(st.tuples(AMOUNTS, AMOUNTS, AMOUNTS), min_size=1, max_size=5),
+    percent=st.sampled_from(["0", "19"]),
+)
+def test_credits_of_before_leave_no_more_than_the_rest(
+    lines: list[tuple[Decimal, Decimal, Decimal]], percent: str
+) -> None:
+    """They were of amounts without discounts, so perhaps beyond the net of a line: what is left of
+    all lines is what is left of the invoice all the same."""
+    nets = [min(amount, net) for amount, net, _ in lines]
+    taxes = [rounded(net * Decimal(percent) / 100) for net in nets]
+    given = [
+        (part, min(rounded(part * Decimal(percent) / 100), tax))
+        for (amount, _, wanted), tax in zip(lines, taxes, strict=True)
+        for part in [min(amount, wanted)]
+    ]
+    whole = summed(zip(nets, taxes, strict=True)) - summed(given)
+    if whole.net < 0 or whole.tax < 0:
+        return  # refused then: more than the invoice's total
+    rows = [less(net, tax, [part]) for net, tax, part in zip(nets, taxes, given, strict=True)]
+    left = within(rows, whole)
+    assert summed((row.net_left, row.tax_left) for row in left) == whole
+    assert all(row.net_left >= 0 and row.tax_left >= 0 for row in left)

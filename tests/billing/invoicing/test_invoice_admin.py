@@ -64,6 +64,15 @@ def test_the_list_asks_a_fixed_number_of_queries(
     assert queries() <= before
 
 
+def test_the_list_reads_no_large_columns(operator: Client, invoice: Invoice) -> None:
+    with CaptureQueriesContext(connection) as seen:
+        assert operator.get(BASE).status_code == 200
+    read = " ".join(query["sql"] for query in seen).replace("`", '"')
+    assert '"billing_invoice"."number"' in read
+    for column in ("seller", "buyer", "segments", "unmetered"):
+        assert f'"billing_invoice"."{column}"' not in read
+
+
 def test_an_action_asks_first_and_then_books(operator: Client, invoice: Invoice) -> None:
     draft = Invoice.objects.get(tenant=invoice.tenant, state="draft")
     assert "Finalize?" in act(operator, "finalize", draft)
