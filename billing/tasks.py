@@ -93,7 +93,7 @@ def _go_on(work: Callable[..., object], task: Any) -> None:
 
 @shared_task(acks_late=True, ignore_result=True)
 def send_invoices() -> None:
-    """Mail the invoices that were not sent yet."""
+    """Mail the invoices and credit notes that were not sent yet."""
     sending.send_due()
 
 

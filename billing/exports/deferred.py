@@ -54,9 +54,9 @@ def of_invoices(invoices: Iterable[int]) -> list[Deferred]:
         invoice__in=list(invoices),
         kind__in=FEES,
         window_end__gt=F("invoice__finalized_at"),
-        amount__gt=0,
+        net__gt=0,
     ).order_by("invoice__number", "place")
-    about = ("pk", "invoice__number", "place", "invoice__tenant__slug", "amount")
+    about = ("pk", "invoice__number", "place", "invoice__tenant__slug", "net")
     times = ("window_start", "window_end", "invoice__finalized_at")
     found = list(lines.values_list(*about, *times))
     credited: dict[int, list[tuple[datetime, Decimal, int]]] = defaultdict(list)

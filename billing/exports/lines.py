@@ -22,10 +22,11 @@ COLUMNS = (
     *text("unit"),
     *number("amount", "tax_percent", "tax"),
     *time("window_start", "window_end", "original_start", "original_end"),
+    *number("net"),
 )
 _READ = (
     *("place", "kind", "code", "name", "reason", "quantity", "unit", "amount", "tax_percent"),
-    *("tax", "window_start", "window_end", "original_start", "original_end"),
+    *("tax", "window_start", "window_end", "original_start", "original_end", "net"),
 )
 
 

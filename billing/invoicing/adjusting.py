@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from billing.invoicing import conceding
+from billing.invoicing import conceding, service_credits
 from billing.invoicing.errors import ApprovalError, InvoicingError
 from billing.invoicing.locks import lock_cursor
 from billing.invoicing.retrying import retried
+from billing.invoicing.sla import Window
 from billing.invoicing.terms_port import book
 from billing.models import Adjustment, Concession
-from billing.rating.money import quotient, rounded
-from billing.rating.periods import seconds_between
+from billing.rating.money import rounded
+from billing.rating.periods import Period
+from billing.rating.segments import Segment
 from tenants.models import Tenant
 
 State, Source = Adjustment.State, Adjustment.Source
@@ -34,6 +36,7 @@ def propose(
     origin: str | None = None,
     original: tuple[datetime, datetime] | None = None,
     is_taxable: bool = True,
+    windows: Sequence[Sequence[str]] = (),
 ) -> Adjustment:
     """A charge (above 0) or credit, to be decided. Of one `origin` there is one: the first is
     answered again. Raises InvoicingError for an amount that is 0 or not in whole cents."""
@@ -52,6 +55,7 @@ def propose(
                 is_taxable=is_taxable,
                 original_start=start,
                 original_end=end,
+                windows=list(windows),
                 reason=reason[:300],
                 proposed_by=by,
             )
@@ -62,57 +66,75 @@ def propose(
         return known
 
 
+@transaction.atomic
 def propose_sla_credit(
-    tenant: Tenant,
-    start: datetime,
-    end: datetime,
-    *,
-    reason: str,
-    origin: str,
-    what: str = "",
-) -> Adjustment | None:
-    """Propose a credit for `[start, end)`, in which the tenant was not served or served stale data:
-    the fee of that time, `RELAY_SLA_FACTOR` times, at most the fee of the period. None where it
-    comes to nothing: no terms, a trial, no fee.
+    tenant: Tenant, windows: Iterable[Window], *, reason: str, origin: str, what: str = ""
+) -> list[Adjustment]:
+    """Propose a credit for half-open `windows` in which the tenant was not served or served stale
+    data: the fee of that time, `RELAY_SLA_FACTOR` times. All credits of a period together come to
+    the fee of the period at most, and count no second twice; so one may come to nothing while
+    others wait, and to more when they are rejected.
 
-    Called by whoever reads the gap ledger; `origin` names what it found, so calling again is
-    harmless. `what` is printed where the time is not one stretch.
+    A credit for each billing period, mostly one; none where the time is worth nothing: no terms, a
+    trial, no fee. Called by whoever reads the gap ledger; `origin` names what it found, so calling
+    again is harmless. `what` is printed where the time is not one stretch.
     """
+    lock_cursor(tenant.pk)
     terms = book().load([tenant])
-    period = terms.period_of(tenant, start)
-    if period is None:
-        return None
-    segments = terms.segments_of(tenant, period)
-    held = next((s for s in segments if s.start <= start < s.end), None)
-    if held is None or held.is_trial:
-        return None
-    fee = held.plan.fee
-    share = fee * seconds_between(start, end) * settings.RELAY_SLA_FACTOR
-    amount = rounded(min(fee, quotient(share, period.full_s)))
-    if not amount:
-        return None
-    return propose(
-        tenant,
-        -amount,
-        code="sla-credit",
-        name=(
-            f"Service credit, {start:%Y-%m-%d %H:%M} UTC: {what}"
-            if what
-            else f"Service credit for {start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC"
-        ),
-        source=Source.SLA_GAP,
-        reason=reason,
-        origin=origin[:80],
-        original=(period.start, period.end),
-    )
+    found = []
+    for n, (period, parts) in enumerate(service_credits.by_period(tenant, windows, terms)):
+        segments = terms.segments_of(tenant, period)
+        amount = service_credits.value(parts, period, segments)
+        if not amount:
+            continue
+        start, end = parts[0][0], parts[-1][1]
+        proposed = propose(
+            tenant,
+            -amount,
+            code="sla-credit",
+            name=(
+                f"Service credit, {start:%Y-%m-%d %H:%M} UTC: {what}"
+                if what
+                else f"Service credit for {start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC"
+            ),
+            source=Source.SLA_GAP,
+            reason=reason,
+            origin=f"{origin[:70]}+{n}" if n else origin[:80],
+            original=(period.start, period.end),
+            windows=service_credits.kept(parts),
+        )
+        found.append(proposed)
+        if proposed.state == State.PROPOSED:
+            _reprice(tenant, period, segments, among=proposed)
+    return found
+
+
+def _reprice(
+    tenant: Tenant, period: Period, segments: Sequence[Segment], *, among: Adjustment
+) -> None:
+    """Price all service credits of a period, `among` them one in hand, whose state counts."""
+    rows = service_credits.lock_credits(tenant.pk, period.start)
+    before = {row.pk: row.amount for row in rows if row.pk != among.pk}
+    credits = [row for row in rows if row.pk in before]
+    if among.state != State.REJECTED:
+        credits.append(among)
+    service_credits.price(credits, period, segments)
+    if among.state == State.APPROVED and not among.amount:
+        raise InvoicingError(
+            f"{among.name}: other credits of the period cover its time or use up the fee: reject it"
+        )
+    for row in credits:
+        if row is among or row.amount != before[row.pk]:
+            row.save(update_fields=["amount"] if row is not among else None)
 
 
 @retried
 @transaction.atomic
 def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
     """Approve or reject. A credit with which its operator would give away more than
-    `RELAY_CREDIT_LIMIT` alone is approved by somebody else. Raises ApprovalError for it,
-    InvoicingError for one that is decided otherwise, or billed."""
+    `RELAY_CREDIT_LIMIT` alone is approved by somebody else. Service credits of the same period are
+    priced again. Raises ApprovalError for it, InvoicingError for one that is decided otherwise, or
+    billed, or comes to nothing."""
     lock_cursor(adjustment.tenant_id)
     locked = Adjustment.objects.select_for_update().get(pk=adjustment.pk)
     wanted = State.APPROVED if approve else State.REJECTED
@@ -120,6 +142,15 @@ def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
         return locked
     if locked.state == State.BILLED or (locked.state == State.REJECTED and approve):
         raise InvoicingError(f"{locked} is {locked.get_state_display()}")
+    was_approved = locked.state == State.APPROVED
+    locked.state, locked.decided_by, locked.decided_at = wanted, by, timezone.now()
+    if locked.windows and locked.original_start is not None:
+        terms = book().load([locked.tenant])
+        period = terms.period_of(locked.tenant, locked.original_start)
+        if period is not None:
+            segments = terms.segments_of(locked.tenant, period)
+            _reprice(locked.tenant, period, segments, among=locked)
+    # After it is priced: what is given is what it comes to.
     subject = f"adjustment {locked.pk}"
     if approve and locked.amount < 0:
         kind, proposed_by = Concession.Kind.ADJUSTMENT, locked.proposed_by
@@ -135,8 +166,7 @@ def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
             subject=subject,
             reason=locked.name,
         )
-    elif locked.state == State.APPROVED:
+    elif was_approved:
         conceding.take_back(Concession.Kind.ADJUSTMENT, subject)
-    locked.state, locked.decided_by, locked.decided_at = wanted, by, timezone.now()
     locked.save()
     return locked

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
@@ -19,7 +15,7 @@ from billing.exports import invoices as invoice_export
 from billing.exports.pages import ExportingAdmin, FinancePages
 from billing.invoicing import conceding, crediting, draft, finalize, payments, sending
 from billing.invoicing.asking import ask
-from billing.invoicing.documents import document, render_html, render_pdf
+from billing.invoicing.document_pages import DocumentPages
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.forms import ConfirmForm, CreditForm, PaymentForm, ReasonForm
 from billing.invoicing.sheet import money
@@ -103,7 +99,7 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 @admin.register(Invoice)
-class InvoiceAdmin(ExportingAdmin, FinancePages, ReadOnlyAdmin, LongListAdmin):
+class InvoiceAdmin(DocumentPages, ExportingAdmin, FinancePages, ReadOnlyAdmin, LongListAdmin):
     """Drafts and invoices. Who may "change" them may finalize, send, credit and record payments;
     their content nobody changes."""
 
@@ -125,6 +121,7 @@ class InvoiceAdmin(ExportingAdmin, FinancePages, ReadOnlyAdmin, LongListAdmin):
     export_name, export_columns = "invoices", invoice_export.COLUMNS
     export_rows = staticmethod(invoice_export.rows_of)
     readonly_fields = ("documents_shown",)
+    deferred = ("seller", "buyer", "tax", "segments", "unmetered")
     fieldsets = (
         (None, {"fields": ("number", "tenant", "kind", "state", "documents_shown")}),
         ("When", {"fields": ("period_start", "period_end", "finalized_at", "due_at")}),
@@ -166,48 +163,6 @@ class InvoiceAdmin(ExportingAdmin, FinancePages, ReadOnlyAdmin, LongListAdmin):
         is_late = standing.balance > 0 and standing.due_at < timezone.now()
         is_closed = standing.state == InvoiceStanding.State.VOIDED
         return "overdue" if is_late and not is_closed else standing.get_state_display()
-
-    @display(description="documents")
-    def documents_shown(self, invoice: Invoice) -> SafeString:
-        urls = [
-            reverse("admin:billing_invoice_document", args=[invoice.pk, name])
-            for name in ("pdf", "html")
-        ]
-        return format_html(
-            '<a class="text-primary-600" href="{}">PDF</a> · '
-            '<a class="text-primary-600" href="{}">HTML</a>',
-            *urls,
-        )
-
-    def get_urls(self) -> list[URLPattern]:
-        own = path(
-            "<int:pk>/document/<str:format>/",
-            self.admin_site.admin_view(self.document_view),
-            name="billing_invoice_document",
-        )
-        return [own, *super().get_urls()]
-
-    def document_view(self, request: HttpRequest, pk: int, format: str) -> HttpResponse:
-        """The invoice as it was or would be sent."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        invoice = self.get_object(request, str(pk))
-        if invoice is None or format not in {"pdf", "html"}:
-            raise Http404
-        if invoice.is_finalized:
-            body = bytes(document(invoice, "pdf" if format == "pdf" else "html").body)
-        else:
-            body = render_pdf(invoice) if format == "pdf" else render_html(invoice).encode()
-        response = HttpResponse(
-            body, content_type="application/pdf" if format == "pdf" else "text/html"
-        )
-        response["Content-Disposition"] = f'inline; filename="{invoice.number or "draft"}.{format}"'
-        response["Cache-Control"] = "no-store"
-        # Names and addresses are escaped; nothing in the page may run all the same.
-        response["Content-Security-Policy"] = (
-            "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
-        )
-        return response
 
     # --- what is done: asked for on the list, done when confirmed ---------------------------------
 

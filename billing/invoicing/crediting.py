@@ -1,5 +1,8 @@
 """Credit notes: how a finalized invoice is taken back, in part or whole.
 
+**What of it.** Parts of what was paid for a line: its net, after discounts, and the tax on that in
+proportion (`creditable`). All parts together are the invoice, to the cent.
+
 **What a credit does.** It settles what is open first. What is beyond was paid already: so much of
 the payments is released, to be sent back (`refund`) or used for another invoice. What was prepaid
 goes back to the wallet.
@@ -10,6 +13,7 @@ stays, and the books show both. One that was paid cannot be as if it had never b
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -17,26 +21,28 @@ from decimal import Decimal
 from django.db import transaction
 from django.utils import timezone
 
-from billing.invoicing import conceding, frozen
+from billing.invoicing import conceding, frozen, parties
 from billing.invoicing.carrying import carry_over
+from billing.invoicing.creditable import Left, Sums, can_follow, less, summed, within
 from billing.invoicing.errors import ApprovalError, InvoicingError
 from billing.invoicing.locks import refuse_locked
 from billing.invoicing.numbering import CREDIT_NOTES, take_number
 from billing.invoicing.payments import release_beyond, take_back_loss
 from billing.invoicing.retrying import retried
-from billing.invoicing.standing import ZERO, added_up, lock_standing, restand, settled
+from billing.invoicing.standing import ZERO, lock_standing, restand, settled
 from billing.invoicing.terms_port import book
 from billing.models import (
     Concession,
     CreditNote,
     CreditNoteLine,
+    CreditNoteMailing,
     Invoice,
     InvoiceEvent,
     InvoiceLine,
     InvoiceStanding,
     PaymentAllocation,
 )
-from billing.rating.money import render_amount, rounded
+from billing.rating.money import render_amount
 
 _LIVE = [CreditNote.State.DRAFT, CreditNote.State.ISSUED]
 
@@ -52,7 +58,8 @@ def credit(
     voids: bool = False,
     now: datetime | None = None,
 ) -> CreditNote:
-    """Credit `amounts` (without tax) of lines by their id; without any, all that is left.
+    """Credit `amounts` (of what was paid for lines: after discounts, without tax) by the lines'
+    ids; without any, all that is left.
 
     It waits for `approve_credit` where its operator would give away too much alone
     (`conceding.py`). Raises InvoicingError for more than is left, and for a draft.
@@ -65,21 +72,14 @@ def credit(
     if standing.state == InvoiceStanding.State.VOIDED:
         raise InvoicingError(f"{invoice} is void already")
     parts = _parts(invoice, amounts)
-    subtotal = sum((amount for _, amount, _ in parts), start=ZERO)
-    tax_total = sum((tax for *_, tax in parts), start=ZERO)
-    left = invoice.total - _credited(invoice)
-    if subtotal + tax_total > left or subtotal + tax_total <= 0:
-        raise InvoicingError(
-            f"{render_amount(max(left, ZERO))} of {invoice} can be credited with tax, "
-            f"not {render_amount(subtotal + tax_total)}"
-        )
+    sums = summed((amount, tax) for _, amount, tax in parts)
     note = CreditNote.objects.create(
         invoice=invoice,
         reason=reason.strip()[:300],
         voids=voids,
-        subtotal=subtotal,
-        tax_total=tax_total,
-        total=subtotal + tax_total,
+        subtotal=sums.net,
+        tax_total=sums.tax,
+        total=sums.total,
         requested_by=by,
     )
     CreditNoteLine.objects.bulk_create(
@@ -107,30 +107,74 @@ def waits_for(note: CreditNote) -> str:
 def _parts(
     invoice: Invoice, amounts: Mapping[int, Decimal] | None
 ) -> list[tuple[InvoiceLine, Decimal, Decimal]]:
-    """Line, amount and tax of what is credited. The last of a line takes the rest of its tax."""
-    lines = {line.pk: line for line in invoice.lines.order_by("place")}
-    left = {number: (line.amount, line.tax) for number, line in lines.items()}
-    rows = CreditNoteLine.objects.filter(line__in=lines, credit_note__state__in=_LIVE)
-    for number, amount, tax in rows.values_list("line", "amount", "tax"):
-        left[number] = (left[number][0] - amount, left[number][1] - tax)
+    """Line, net and tax of what is credited. Raises InvoicingError for what is not left."""
+    lines = {line.pk: line for line in invoice.lines.order_by("place") if line.net or line.tax}
+    whole, left = _left(invoice, lines)
     if amounts is None:
-        return [(lines[number], *rest) for number, rest in left.items() if any(rest)]
-    if unknown := amounts.keys() - lines.keys():
-        raise InvoicingError(f"{invoice} has no line {min(unknown)}")
-    found = []
-    for number, amount in amounts.items():
-        line, (rest, rest_tax) = lines[number], left[number]
-        if amount <= 0 or amount != round(amount, 2) or amount > rest:
-            raise InvoicingError(
-                f"{line.name}: {render_amount(rest)} can be credited, not {amount}"
-            )
-        tax = rest_tax if amount == rest else rounded(amount * line.tax_percent / 100)
-        found.append((line, amount, min(tax, rest_tax)))
-    return found
+        parts = [
+            (lines[pk], one.net_left, one.tax_left)
+            for pk, one in left.items()
+            if one.net_left or one.tax_left
+        ]
+    else:
+        parts = [_part(invoice, lines, left, *asked) for asked in amounts.items()]
+    sums = summed((amount, tax) for _, amount, tax in parts)
+    if sums.total > whole.total or sums.total <= 0:
+        raise InvoicingError(
+            f"{render_amount(max(whole.total, ZERO))} of {invoice} can be credited with tax, "
+            f"not {render_amount(sums.total)}"
+        )
+    taken = {line.pk: (amount, tax) for line, amount, tax in parts}
+    is_last = all(
+        (one.net_left, one.tax_left) == taken.get(pk, (ZERO, ZERO)) for pk, one in left.items()
+    )
+    rest = whole - sums
+    if not is_last and not can_follow(rest, whole):
+        raise InvoicingError(
+            f"{render_amount(rest.net)} and tax of {render_amount(rest.tax)} would be left of "
+            f"{invoice}, which has credits on it: credit less of the line, or all that is left"
+        )
+    return parts
 
 
-def _credited(invoice: Invoice) -> Decimal:
-    return added_up(CreditNote.objects.filter(invoice=invoice, state__in=_LIVE), "total")
+def _part(
+    invoice: Invoice,
+    lines: Mapping[int, InvoiceLine],
+    left: Mapping[int, Left],
+    pk: int,
+    amount: Decimal,
+) -> tuple[InvoiceLine, Decimal, Decimal]:
+    if pk not in lines:
+        line = invoice.lines.filter(pk=pk).first()
+        if line is None:
+            raise InvoicingError(f"{invoice} has no line {pk}")
+        raise InvoicingError(f"{line.name}: 0.00 can be credited, nothing was paid for it")
+    line, rest = lines[pk], left[pk]
+    if (
+        not amount.is_finite()
+        or amount <= 0
+        or amount != round(amount, 2)
+        or amount > rest.net_left
+    ):
+        raise InvoicingError(
+            f"{line.name}: {render_amount(max(rest.net_left, ZERO))} can be credited, after "
+            f"discounts and without tax, not {amount}"
+        )
+    return line, amount, rest.tax_with(amount)
+
+
+def _left(invoice: Invoice, lines: Mapping[int, InvoiceLine]) -> tuple[Sums, dict[int, Left]]:
+    """What is not credited yet: of the whole, and of each line."""
+    given: dict[int, list[tuple[Decimal, Decimal]]] = defaultdict(list)
+    rows = CreditNoteLine.objects.filter(line__in=lines, credit_note__state__in=_LIVE)
+    for pk, amount, tax in rows.values_list("line", "amount", "tax"):
+        given[pk].append((amount, tax))
+    notes = CreditNote.objects.filter(invoice=invoice, state__in=_LIVE)
+    whole = Sums(invoice.subtotal, invoice.tax_total) - summed(
+        notes.order_by().values_list("subtotal", "tax_total")
+    )
+    left = [less(line.net, line.tax, given[pk]) for pk, line in lines.items()]
+    return whole, dict(zip(lines, within(left, whole), strict=True))
 
 
 @retried
@@ -227,10 +271,14 @@ def _issue(
         beyond -= release_beyond(standing, beyond, by=by, reason=note.reason)
         _refill(note, invoice, min(beyond, _prepaid(invoice)), by=by)
     note.issued_at = at.replace(microsecond=0)
+    # The seller as of today, who it is from; and whom the invoice named, who it is for.
+    note.seller = parties.seller_copy(parties.seller())
+    note.buyer, note.tax = invoice.buyer, invoice.tax
     note.number = take_number(CREDIT_NOTES, at)
     note.content_sha256 = frozen.credit_hash(note)
     note.state = CreditNote.State.ISSUED
     note.save()
+    CreditNoteMailing.objects.create(credit_note=note)
     conceding.note_given(
         invoice.tenant_id,
         Concession.Kind.CREDIT,
@@ -248,3 +296,11 @@ def _issue(
     restand(standing, by=by, reason=str(note.number), now=at)
     carry_over(invoice.tenant_id, by=by)
     return note
+
+
+def adds_up(note: CreditNote) -> bool:
+    """Whether an issued credit note's totals are the sums of its lines, and its hash is that of
+    its content."""
+    sums = summed(note.lines.order_by().values_list("amount", "tax"))
+    told = (note.subtotal, note.tax_total, note.total)
+    return told == (sums.net, sums.tax, sums.total) and frozen.is_credit_hash_of(note)

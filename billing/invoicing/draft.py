@@ -236,6 +236,7 @@ def _lines(invoice: Invoice, content: Content) -> Iterable[InvoiceLine]:
             quantity=line.quantity,
             unit=str(line.unit),
             amount=line.amount,
+            net=line.net,
             tax_percent=line.tax_percent,
             tax=line.tax,
             parts=frozen.parts_of(line),

@@ -149,5 +149,5 @@ def adds_up(invoice: Invoice, lines: Sequence[InvoiceLine]) -> bool:
     return (
         (amounts, taxes) == (invoice.subtotal, invoice.tax_total)
         and amounts + taxes == invoice.total == invoice.due + invoice.prepaid
-        and frozen.content_hash(invoice, lines) == invoice.content_sha256
+        and frozen.is_hash_of(invoice, lines)
     )

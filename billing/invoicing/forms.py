@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from decimal import Decimal
 from typing import Any
 
@@ -16,10 +14,8 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from billing.invoicing.brand import MAX_LOGO_BYTES, LogoError, keep, read_logo, refuse_large
 from billing.models import Payment, Seller
-
-MAX_LOGO_BYTES = 200_000
-MAX_LOGO_SIDE = 2_000
 
 
 class ConfirmForm(forms.Form):
@@ -44,7 +40,7 @@ class CreditForm(ReasonForm):
         max_digits=20,
         decimal_places=2,
         widget=UnfoldAdminDecimalFieldWidget(),
-        help_text="Of that line, without tax.",
+        help_text="Of what was paid for that line: after discounts, without tax.",
     )
 
     def clean(self) -> dict[str, Any]:
@@ -123,31 +119,21 @@ class SellerForm(forms.ModelForm):
         model = Seller
         exclude = ("logo",)  # noqa: DJ006 - all but the one that is read from a file
 
-    def clean_logo_file(self) -> str:
-        """The image in base64, drawn anew as PNG, so that nothing but pixels is kept."""
+    def clean_logo_file(self) -> bytes:
+        """The picture as it is kept."""
         upload = self.cleaned_data.get("logo_file")
         if not upload:
-            return ""
-        if upload.size > MAX_LOGO_BYTES:
-            raise forms.ValidationError(
-                f"{upload.size:,} bytes; a logo is at most {MAX_LOGO_BYTES:,}."
-            )
-        from PIL import Image  # 60 ms, for those who upload
-
+            return b""
         try:
-            image = Image.open(io.BytesIO(upload.read()), formats=("PNG", "JPEG"))
-            if max(image.size) > MAX_LOGO_SIDE:
-                raise forms.ValidationError(f"A side is at most {MAX_LOGO_SIDE:,} pixels.")
-            drawn = io.BytesIO()
-            image.convert("RGBA").save(drawn, "PNG")
-        except (OSError, ValueError, Image.DecompressionBombError):
-            raise forms.ValidationError("This is no PNG or JPEG.") from None
-        return base64.b64encode(drawn.getvalue()).decode("ascii")
+            refuse_large(upload.size)
+            return read_logo(upload.read())
+        except LogoError as error:
+            raise forms.ValidationError(str(error)) from None
 
     def save(self, commit: bool = True) -> Any:
         """Take the logo along."""
         if self.cleaned_data.get("without_logo"):
-            self.instance.logo = ""
-        elif self.cleaned_data.get("logo_file"):
-            self.instance.logo = self.cleaned_data["logo_file"]
+            self.instance.logo = None
+        elif body := self.cleaned_data.get("logo_file"):
+            self.instance.logo = keep(body)
         return super().save(commit)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+from billing.invoicing.brand import inlined
 from billing.models import CreditNote, Invoice, InvoiceLine
 from billing.rating.invoice import Line, UsageSource
 from billing.rating.money import render, render_amount
@@ -30,8 +31,9 @@ _INVOICE = (
 _LINE = (
     *("place", "kind", "code", "name", "reason", "quantity", "unit", "amount", "tax_percent"),
     *("tax", "parts", "sources", "window_start", "window_end", "original_start"),
-    "original_end",
+    *("original_end", "net"),
 )
+_LINE_V1 = tuple(name for name in _LINE if name != "net")
 
 
 def plain(value: Any) -> Any:
@@ -81,21 +83,55 @@ def segment_of(segment: Segment) -> dict[str, Any]:
 
 def content_hash(invoice: Invoice, lines: Iterable[InvoiceLine]) -> str:
     """SHA-256, in hex, of all that a finalized invoice says."""
+    return _content_hash(invoice, lines, _LINE)
+
+
+def is_hash_of(invoice: Invoice, lines: Sequence[InvoiceLine]) -> bool:
+    """Whether an invoice's hash is that of its content: as it is made now, or as it was made (v1)
+    while the logo was in the copy of the seller and `net` in no line."""
+    if content_hash(invoice, lines) == invoice.content_sha256:
+        return True
+    seller = {"seller": inlined(invoice.seller)}
+    return _content_hash(invoice, lines, _LINE_V1, seller) == invoice.content_sha256
+
+
+def _content_hash(
+    invoice: Invoice, lines: Iterable[InvoiceLine], of_line: Sequence[str], instead: Any = None
+) -> str:
     # Not where it is 0: invoices from before there was such a thing keep their hash.
     carried = {"carried": plain(invoice.carried)} if invoice.carried else {}
     return _digest(
         {name: plain(getattr(invoice, name)) for name in _INVOICE}
         | carried
-        | {"lines": [{name: plain(getattr(line, name)) for name in _LINE} for line in lines]}
+        | (instead or {})
+        | {"lines": [{name: plain(getattr(line, name)) for name in of_line} for line in lines]}
     )
 
 
 def credit_hash(note: CreditNote) -> str:
     """The same of a credit note."""
-    names = ("number", "invoice_id", "reason", "voids", "subtotal", "tax_total", "total")
-    lines = note.lines.order_by("pk").values_list("line_id", "name", "amount", "tax")
+    return _credit_hash(
+        note, (*_NOTE_V1, "seller", "buyer", "tax"), (*_NOTE_LINE_V1, "tax_percent")
+    )
+
+
+def is_credit_hash_of(note: CreditNote) -> bool:
+    """Whether a credit note's hash is that of its content: as it is made now, or as it was (v1)
+    while credit notes had no parties."""
+    return note.content_sha256 in {credit_hash(note), _credit_hash(note, _NOTE_V1, _NOTE_LINE_V1)}
+
+
+_NOTE_V1 = (
+    *("number", "invoice_id", "reason", "voids", "subtotal", "tax_total", "total"),
+    "issued_at",
+)
+_NOTE_LINE_V1 = ("line_id", "name", "amount", "tax")
+
+
+def _credit_hash(note: CreditNote, names: Sequence[str], of_line: Sequence[str]) -> str:
+    lines = note.lines.order_by("pk").values_list(*of_line)
     return _digest(
-        {name: plain(getattr(note, name)) for name in (*names, "issued_at")}
+        {name: plain(getattr(note, name)) for name in names}
         | {"lines": [[plain(value) for value in line] for line in lines]}
     )
 

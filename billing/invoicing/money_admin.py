@@ -14,9 +14,19 @@ from unfold.decorators import display
 from billing.exports import credit_notes as credit_export
 from billing.exports import payments as payment_export
 from billing.exports.pages import ExportingAdmin
-from billing.invoicing import adjusting, approving, conceding, crediting, draft, locks, payments
+from billing.invoicing import (
+    adjusting,
+    approving,
+    conceding,
+    crediting,
+    draft,
+    locks,
+    payments,
+    sending,
+)
 from billing.invoicing.admin import AllocationInline, ReadOnlyInline
 from billing.invoicing.asking import ask
+from billing.invoicing.document_pages import DocumentPages
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.forms import AllocateForm, ConfirmForm, RefundForm, SellerForm
 from billing.invoicing.sheet import money
@@ -25,6 +35,7 @@ from billing.models import (
     Concession,
     CreditNote,
     CreditNoteLine,
+    CreditNoteMailing,
     Invoice,
     NumberSeries,
     Payment,
@@ -42,7 +53,7 @@ class CreditNoteLineInline(ReadOnlyInline):
 
 
 @admin.register(CreditNote)
-class CreditNoteAdmin(ExportingAdmin, ReadOnlyAdmin):
+class CreditNoteAdmin(DocumentPages, ExportingAdmin, ReadOnlyAdmin):
     """Credit notes; those that wait are approved here, by somebody else than who asked."""
 
     list_display = ("number", "invoice", "state", "total", "reason", "requested_by", "approved_by")
@@ -50,13 +61,32 @@ class CreditNoteAdmin(ExportingAdmin, ReadOnlyAdmin):
     list_select_related = ("invoice",)
     search_fields = ("number", "invoice__number", "invoice__tenant__name")
     inlines = (CreditNoteLineInline,)
-    actions = ("approve", "reject", "export")
+    actions = ("approve", "reject", "send", "export")
+    readonly_fields = ("documents_shown", "mailed")
+    deferred = ("seller", "buyer", "tax")
     export_name, export_columns = "credit_notes", credit_export.COLUMNS
     export_rows = staticmethod(credit_export.rows_of)
 
     def has_book_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Who may change credit notes may approve them."""
         return bool(request.user.has_perm("billing.change_creditnote"))
+
+    @display(description="mailed")
+    def mailed(self, note: CreditNote) -> str:
+        mailing = CreditNoteMailing.objects.filter(credit_note=note).first()
+        return "not sent" if mailing is None else str(mailing)
+
+    @admin.action(description="Send, or send again", permissions=["book"])
+    def send(self, request: HttpRequest, queryset: QuerySet[CreditNote]) -> HttpResponse | None:
+        by = request.user.get_username()
+        return ask(
+            self,
+            request,
+            queryset,
+            "send",
+            ConfirmForm,
+            lambda row, _: sending.send(row, by=by, again=True),
+        )
 
     @admin.action(description="Approve", permissions=["book"])
     def approve(self, request: HttpRequest, queryset: QuerySet[CreditNote]) -> HttpResponse | None:

@@ -12,18 +12,18 @@ from tenants.people.selectors import BillingIdentity
 
 _SELLER = (
     *("name", "address", "tax_id", "email", "website", "payment_instructions", "footer"),
-    *("color", "logo"),
+    "color",
 )
 
 
 def seller() -> Seller:
     """The one row; where there is none yet, what the settings say."""
-    return Seller.objects.first() or Seller(name=settings.RELAY_SELLER_NAME)
+    return Seller.objects.order_by().first() or Seller(name=settings.RELAY_SELLER_NAME)
 
 
 def seller_copy(row: Seller) -> dict[str, Any]:
-    """What an invoice keeps of it."""
-    return {name: getattr(row, name) for name in _SELLER}
+    """What an invoice keeps of it: of the logo its hash, under which it is kept (`brand`)."""
+    return {name: getattr(row, name) for name in _SELLER} | {"logo_sha256": row.logo_id or ""}
 
 
 def buyer_copy(identity: BillingIdentity) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet, Sum
 
+from billing.invoicing import crediting
 from billing.invoicing.draft import LATE_USAGE
 from billing.invoicing.finalize import adds_up
 from billing.invoicing.standing import Stand, stand_of
@@ -51,6 +52,9 @@ def reconcile_invoice(invoice: Invoice) -> Iterator[Difference]:
         yield from _usage(invoice, lines)
     yield from _late(invoice, lines)
     yield from _standing(invoice)
+    for note in invoice.credit_notes.filter(number__isnull=False):
+        if not crediting.adds_up(note):
+            yield Difference("credit note", str(note), "sums or hash are not those of its lines")
 
 
 def _told(lines: list[dict[str, Any]]) -> Counter[Place]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+from billing.invoicing.brand import logo_of
 from billing.models import Invoice, InvoiceLine
 from billing.rating.invoice import LineKind
 
@@ -27,6 +28,11 @@ class Detail:
     text: str
     amount: str = ""
 
+    @property
+    def line(self) -> str:
+        """Both: in the text, because a column of such amounts reads like one of lines."""
+        return f"{self.text} = {self.amount}" if self.amount else self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -42,7 +48,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A page to be drawn. `totals` and `facts` are pairs of a name and a text."""
+    """A page to be drawn. `totals` and `facts` are pairs of a name and a text; `notes` are what has
+    to be read, `remarks` what helps."""
 
     title: str
     number: str
@@ -61,6 +68,13 @@ class Sheet:
     footer: str
     color: str
     logo: str
+    buyer_heading: str = "Invoice to"
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def has_quantity(self) -> bool:
+        """Whether a row has one."""
+        return any(row.quantity for row in self.rows)
 
 
 def sheet_of(invoice: Invoice) -> Sheet:
@@ -76,34 +90,14 @@ def sheet_of(invoice: Invoice) -> Sheet:
         number=invoice.number or "not numbered yet",
         is_draft=not invoice.is_finalized,
         seller_name=seller.get("name", ""),
-        seller=tuple(
-            filter(
-                None,
-                [
-                    *seller.get("address", "").splitlines(),
-                    f"Tax id {seller['tax_id']}" if seller.get("tax_id") else "",
-                    seller.get("email", ""),
-                    seller.get("website", ""),
-                ],
-            )
-        ),
-        buyer=tuple(
-            filter(
-                None,
-                [
-                    buyer.get("name", ""),
-                    *buyer.get("address", "").splitlines(),
-                    buyer.get("country", ""),
-                    f"Tax id {buyer['tax_id']}" if buyer.get("tax_id") else "",
-                ],
-            )
-        ),
+        seller=seller_lines(seller),
+        buyer=buyer_lines(buyer),
         facts=tuple(_facts(invoice, is_regular)),
         segments=tuple(map(_segment, invoice.segments)) if len(invoice.segments) > 1 else (),
         rows=tuple(map(_row, lines)),
         totals=tuple(_totals(invoice, tax, lines)),
         due=(
-            "Amount due" if invoice.payable >= 0 else "In your favour, settles the next invoice",
+            "Amount due" if invoice.payable >= 0 else "In your favour",
             f"{money(abs(invoice.payable))} {invoice.currency}",
         ),
         has_tax=has_tax,
@@ -115,8 +109,38 @@ def sheet_of(invoice: Invoice) -> Sheet:
         ),
         footer=seller.get("footer", ""),
         color=seller.get("color") or "#1f3a5f",
-        logo=seller.get("logo", ""),
+        logo=logo_of(seller),
+        remarks=tuple(_remarks(invoice)),
     )
+
+
+def _remarks(invoice: Invoice) -> Iterator[str]:
+    if invoice.payable < 0:
+        yield "Nothing is to be paid. What is in your favour settles your next invoices."
+    elif invoice.payable == 0:
+        yield "Nothing is to be paid."
+
+
+def seller_lines(seller: dict[str, Any]) -> tuple[str, ...]:
+    """A copy of the seller below its name."""
+    told = (
+        *seller.get("address", "").splitlines(),
+        f"Tax id {seller['tax_id']}" if seller.get("tax_id") else "",
+        seller.get("email", ""),
+        seller.get("website", ""),
+    )
+    return tuple(filter(None, told))
+
+
+def buyer_lines(buyer: dict[str, Any]) -> tuple[str, ...]:
+    """A copy of a buyer: its name, and what is below it."""
+    told = (
+        buyer.get("name", ""),
+        *buyer.get("address", "").splitlines(),
+        buyer.get("country", ""),
+        f"Tax id {buyer['tax_id']}" if buyer.get("tax_id") else "",
+    )
+    return tuple(filter(None, told))
 
 
 def money(amount: Decimal) -> str:
@@ -130,7 +154,8 @@ def number(value: Decimal | str) -> str:
     return f"{whole}.{rest}".rstrip("0").rstrip(".") if rest else whole
 
 
-def _day(at: datetime | None) -> str:
+def day(at: datetime | None) -> str:
+    """`3 November 2026`."""
     return "" if at is None else f"{at:%-d %B %Y}"
 
 
@@ -139,14 +164,19 @@ def _moment(text: str) -> str:
     return f"{at:%-d %b %Y}" + ("" if (at.hour, at.minute, at.second) == (0, 0, 0) else f" {at:%X}")
 
 
+def _span(start: datetime, end: datetime) -> str:
+    """A half-open stretch as people say it: of whole days, with the last of them."""
+    last = end - timedelta(days=1) if end.astimezone(UTC).time() == time() else end
+    return f"{_moment(start.isoformat())} to {_moment(max(start, last).isoformat())}"
+
+
 def _facts(invoice: Invoice, is_regular: bool) -> Iterator[tuple[str, str]]:
     yield "Number", invoice.number or "not numbered yet"
-    yield "Date", _day(invoice.finalized_at) or f"{_day(invoice.drafted_at)} (draft)"
+    yield "Date", day(invoice.finalized_at) or f"{day(invoice.drafted_at)} (draft)"
     if invoice.due_at is not None and invoice.payable > 0:
-        yield "Due", _day(invoice.due_at)
+        yield "Due", day(invoice.due_at)
     if is_regular:
-        start, end = invoice.period_start.isoformat(), invoice.period_end.isoformat()
-        yield "Period (UTC)", f"{_moment(start)} to {_moment(end)}, end not included"
+        yield "Period (UTC)", _span(invoice.period_start, invoice.period_end)
 
 
 def _segment(segment: dict[str, Any]) -> str:
@@ -158,7 +188,22 @@ def _segment(segment: dict[str, Any]) -> str:
     )
 
 
-_GROUPS = {
+def taxes(
+    tax: dict[str, str], rows: Iterable[tuple[Decimal, Decimal, Decimal]]
+) -> Iterator[tuple[str, str]]:
+    """Of each rate what it is on, and its sum; `rows` are percent, amount and tax of lines."""
+    sums: dict[Decimal, list[Decimal]] = {}
+    for percent, amount, part in rows:
+        of_rate = sums.setdefault(percent, [Decimal(0), Decimal(0)])
+        of_rate[0] += amount
+        of_rate[1] += part
+    for percent in sorted(sums):
+        if percent:
+            base, due = sums[percent]
+            yield f"{tax.get('name') or 'Tax'} {number(percent)} % on {money(base)}", money(due)
+
+
+GROUPS = {
     LineKind.PLAN_FEE: "Plan",
     LineKind.ADD_ON_FEE: "Add-ons",
     LineKind.USAGE: "Usage",
@@ -178,7 +223,7 @@ def _row(line: InvoiceLine) -> Row:
     elif kind is LineKind.ADD_ON_FEE:
         shown = quantity
     return Row(
-        group=_GROUPS[kind],
+        group=GROUPS[kind],
         name=f"{line.name}: {line.reason}" if line.reason else line.name,
         quantity=shown,
         amount=money(line.amount),
@@ -196,8 +241,7 @@ def _details(line: InvoiceLine, unit: str) -> Iterator[Detail]:
                 f"of {source['channel']}" + (f" ({source['reason']})" if source["reason"] else "")
             )
         if line.original_start is not None and line.original_end is not None and not line.sources:
-            start, end = line.original_start.isoformat(), line.original_end.isoformat()
-            yield Detail(f"for the period {_moment(start)} to {_moment(end)}")
+            yield Detail(f"for the period {_span(line.original_start, line.original_end)}")
         return
     for part in parts:
         match part["part"]:
@@ -214,24 +258,34 @@ def _details(line: InvoiceLine, unit: str) -> Iterator[Detail]:
 def _fee(part: dict[str, Any]) -> Detail:
     window = f"{_moment(part['start'])} to {_moment(part['end'])}"
     if part["is_trial"]:
-        return Detail(f"{window}: trial", "0.00")
+        return Detail(f"{window}: trial, free of charge")
     times = f"{part['quantity']} × " if part["quantity"] != 1 else ""
     return Detail(
-        f"{window}: {part['seconds']:,} of {part['full_s']:,} s of "
+        f"{window}: {_share(part['seconds'], part['full_s'])} of "
         f"{times}{money(Decimal(part['price']))}",
         money(Decimal(part["amount"])),
     )
+
+
+def _share(seconds: int, full_s: int) -> str:
+    """`20.5 of 31 days`; in seconds where days would not be exact."""
+    hundredth = 864  # seconds of a day
+    if seconds % hundredth or full_s % hundredth:
+        return f"{seconds:,} of {full_s:,} s"
+    days, full = (number(Decimal(s) / 86_400) for s in (seconds, full_s))
+    return f"{days} of {full} days"
 
 
 def _tier(part: dict[str, Any], unit: str) -> Detail:
     quantity = number(part["quantity"])
     match part["share"]:
         case "included":
-            return Detail(f"{quantity} of {number(part['up_to'])} included", "0.00")
+            return Detail(f"{quantity} of {number(part['up_to'])} included")
         case "refused":
-            return Detail(f"{quantity} beyond what the plan admits", "0.00")
+            return Detail(f"{quantity} beyond what the plan admits, free of charge")
         case "cap":
-            return Detail(f"no more than {money(Decimal(part['price']))} a period", _exact(part))
+            most = money(Decimal(part["price"]))
+            return Detail(f"no more than {most} a period: {_exact(part)}")
     price = f"{number(part['price'])} USD"
     if part["packages"] is not None:
         return Detail(
@@ -256,7 +310,7 @@ def _discount(part: dict[str, Any]) -> Detail:
     else:
         said = f"{money(Decimal(part['price']))} off {base}"
     if part["seconds"] != part["full_s"]:
-        said += f", for {part['seconds']:,} of {part['full_s']:,} s"
+        said += f", for {_share(part['seconds'], part['full_s'])}"
     return Detail(said)
 
 
@@ -264,12 +318,7 @@ def _totals(
     invoice: Invoice, tax: dict[str, str], lines: list[InvoiceLine]
 ) -> Iterator[tuple[str, str]]:
     yield "Subtotal", money(invoice.subtotal)
-    rates = sorted({line.tax_percent for line in lines if line.tax_percent})
-    for rate in rates:
-        of_rate = [line for line in lines if line.tax_percent == rate]
-        base = sum((line.amount for line in of_rate), start=Decimal(0))
-        sum_ = sum((line.tax for line in of_rate), start=Decimal(0))
-        yield f"{tax.get('name') or 'Tax'} {number(rate)} % on {money(base)}", money(sum_)
+    yield from taxes(tax, ((line.tax_percent, line.amount, line.tax) for line in lines))
     yield "Total", money(invoice.total)
     if invoice.prepaid:
         yield "Paid from prepaid credit", money(-invoice.prepaid)

@@ -20,16 +20,15 @@ from billing.models.catalogue import (
 from billing.models.coins import CoinHour, CoinRollup
 from billing.models.concessions import Concession
 from billing.models.corrections import Adjustment, CreditNote, CreditNoteLine, PeriodLock
+from billing.models.documents import CreditNoteMailing, InvoiceDocument
 from billing.models.freezing import FrozenError
 from billing.models.invoices import (
     Invoice,
     InvoiceCursor,
-    InvoiceDocument,
     InvoiceEvent,
     InvoiceLine,
     InvoiceStanding,
     NumberSeries,
-    Seller,
 )
 from billing.models.payments import Payment, PaymentAllocation
 from billing.models.providers import (
@@ -38,6 +37,7 @@ from billing.models.providers import (
     ProviderEvent,
     ProviderReturn,
 )
+from billing.models.sellers import BrandAsset, Seller
 from billing.models.usage import (
     NO_SEAL,
     OTHER_COINS,
@@ -66,12 +66,14 @@ __all__ = [
     "AppliedTerms",
     "BillingAnchor",
     "BillingChoice",
+    "BrandAsset",
     "ChargeAttempt",
     "CoinHour",
     "CoinRollup",
     "Concession",
     "CreditNote",
     "CreditNoteLine",
+    "CreditNoteMailing",
     "DailyRollup",
     "DiscountGrant",
     "FrozenError",

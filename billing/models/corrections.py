@@ -30,7 +30,9 @@ class Adjustment(models.Model):
     """A charge (above 0) or a credit that goes on the tenant's next invoice, once.
 
     Late usage is none: it is computed from the ledger whenever an invoice is rated. `origin` names
-    what it is for (a gap, a ticket), so that proposing it twice is proposing it once.
+    what it is for (a gap, a ticket), so that proposing it twice is proposing it once. `windows` are
+    the times `[start, end)` that a service credit is for, as texts; it comes to 0 while others
+    cover all of them, or the fee is used up.
     """
 
     class Source(models.TextChoices):
@@ -54,6 +56,7 @@ class Adjustment(models.Model):
     is_taxable = models.BooleanField(default=True)
     original_start = models.DateTimeField(null=True, blank=True)
     original_end = models.DateTimeField(null=True, blank=True)
+    windows = models.JSONField(default=list, editable=False)
     state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
     reason = models.CharField(max_length=300, blank=True)
     proposed_by = models.CharField(max_length=150, blank=True)
@@ -70,7 +73,10 @@ class Adjustment(models.Model):
             models.UniqueConstraint(
                 fields=["tenant", "origin"], name="adjustment_one_of_an_origin"
             ),
-            models.CheckConstraint(condition=~Q(amount=0), name="adjustment_of_something"),
+            models.CheckConstraint(
+                condition=~Q(amount=0) | Q(source="sla_gap", state__in=["proposed", "rejected"]),
+                name="adjustment_of_something",
+            ),
             models.CheckConstraint(
                 condition=Q(state__in=["proposed", "approved", "rejected"], billed_on__isnull=True)
                 | Q(state="billed", billed_on__isnull=False),
@@ -87,6 +93,8 @@ class CreditNote(FreezingModel):
     """Takes back all or a part of a finalized invoice, under a number of its own series.
 
     Above a limit it waits as a draft until somebody else than `requested_by` has approved it.
+    `seller`, `buyer` and `tax` are copied when it is issued: whom the invoice named, and the seller
+    of that day.
     """
 
     class State(models.TextChoices):
@@ -98,6 +106,9 @@ class CreditNote(FreezingModel):
     state = models.CharField(max_length=8, choices=State.choices, default=State.DRAFT)
     number = models.CharField(max_length=32, null=True, blank=True, unique=True)
     reason = models.CharField(max_length=300)
+    seller = models.JSONField(default=dict)
+    buyer = models.JSONField(default=dict)
+    tax = models.JSONField(default=dict)
     voids = models.BooleanField(default=False, help_text="The whole invoice, as if never issued.")
     subtotal = amount_field()
     tax_total = amount_field()
@@ -130,7 +141,8 @@ class CreditNote(FreezingModel):
 
 
 class CreditNoteLine(FreezingModel):
-    """What is taken back of one line: positive amounts."""
+    """What is taken back of one line: of what the customer paid for it after discounts (`amount`),
+    and of its tax. Above 0 but where the line was a credit itself."""
 
     credit_note = models.ForeignKey(CreditNote, on_delete=models.CASCADE, related_name="lines")
     line = models.ForeignKey(InvoiceLine, on_delete=models.PROTECT, related_name="credited")

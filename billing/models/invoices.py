@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -40,40 +40,6 @@ class FrozenRows(FreezingQuerySet[_Row]):
 
 class KeptRows(AppendOnlyQuerySet[_Row]):
     """Rows that are written once."""
-
-
-class Seller(models.Model):
-    """Who issues the invoices: one row, that a finalized invoice has copied."""
-
-    # There is one row, number 1.
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
-    name = models.CharField("legal name", max_length=200)
-    address = models.TextField(max_length=500, blank=True, help_text="As printed, line by line.")
-    tax_id = models.CharField("tax id", max_length=40, blank=True)
-    email = models.EmailField("e-mail", blank=True, help_text="Whom to ask about an invoice.")
-    website = models.CharField(max_length=200, blank=True)
-    payment_instructions = models.TextField(
-        max_length=2_000, blank=True, help_text="Bank account, USDC address: how to pay."
-    )
-    footer = models.CharField(max_length=300, blank=True)
-    color = models.CharField(
-        max_length=7,
-        default="#1f3a5f",
-        validators=[RegexValidator(r"\A#[0-9a-fA-F]{6}\Z", "A colour like #1f3a5f.")],
-        help_text="Of headings and rules: #rrggbb.",
-    )
-    logo = models.TextField(blank=True, editable=False, help_text="PNG or JPEG, in base64.")
-    net_days = models.PositiveSmallIntegerField(
-        "days to pay", default=14, validators=[MaxValueValidator(365)]
-    )
-    updated_at = models.DateTimeField(auto_now=True)
-
-    class Meta:
-        verbose_name_plural = "seller"
-        constraints = [models.CheckConstraint(condition=Q(id=1), name="seller_one_row")]
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class NumberSeries(models.Model):
@@ -245,7 +211,9 @@ class Invoice(FreezingModel):
 
 
 class InvoiceLine(FreezingModel):
-    """A line. `sources` are the usage it was made of, `parts` how its amount came about;
+    """A line. `net` is what discounts leave of `amount`, and what is taxed: the customer paid `net`
+    and `tax` for it, and a discount's own `net` is 0. `sources` are the usage it was made of,
+    `parts` how its amount came about;
     `[window_start, window_end)` the segment it is for, `[original_start, original_end)` the earlier
     period that late usage or a correction belongs to."""
 
@@ -258,6 +226,7 @@ class InvoiceLine(FreezingModel):
     quantity = models.DecimalField(max_digits=34, decimal_places=4)
     unit = models.CharField(max_length=16, blank=True)
     amount = amount_field()
+    net = amount_field()
     tax_percent = models.DecimalField(max_digits=7, decimal_places=4, default=Decimal(0))
     tax = amount_field()
     parts = models.JSONField(default=list)
@@ -292,6 +261,7 @@ class InvoiceEvent(AppendOnlyModel):
         PAID = "paid", "paid"
         REOPENED = "reopened", "open again"
         CREDITED = "credited", "credited"
+        CREDIT_SENT = "credit_sent", "credit note sent"
         OVERDUE = "overdue", "overdue"
         REMINDED = "reminded", "reminded"
         SUSPENDED = "suspended", "tenant suspended"
@@ -360,27 +330,3 @@ class InvoiceStanding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.state}, {self.balance}"
-
-
-class InvoiceDocument(AppendOnlyModel):
-    """A finalized invoice or credit note as it was sent: the bytes and their SHA-256. Kept, because
-    another version of the library or a font would draw it otherwise."""
-
-    invoice = models.ForeignKey(
-        Invoice, on_delete=models.PROTECT, null=True, blank=True, related_name="documents"
-    )
-    format = models.CharField(max_length=4, choices=[("pdf", "PDF"), ("html", "HTML")])
-    sha256 = models.CharField(max_length=64)
-    body = models.BinaryField()
-    made_at = models.DateTimeField(default=timezone.now)
-
-    objects = KeptRows["InvoiceDocument"].as_manager()
-
-    class Meta:
-        ordering = ["invoice", "format"]
-        constraints = [
-            models.UniqueConstraint(fields=["invoice", "format"], name="invoice_document_once")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.format} {self.sha256[:12]}"

@@ -61,8 +61,8 @@ def _credit_hour(hour: datetime) -> int:
         coins = ", ".join(sorted({gap.coin for gap in gaps})[:5])
         reason = f"{minutes} minutes with gaps ({coins})"
         origin = f"gaps:{hour:%Y-%m-%dT%H}"
-        end = hour + minutes * MINUTE
-        propose_sla_credit(tenant, hour, end, reason=reason, origin=origin, what=reason)
+        windows = windows_of(hour, found[tenant.pk])
+        propose_sla_credit(tenant, windows, reason=reason, origin=origin, what=reason)
         notify(
             tenant=tenant,
             kind="gap.recorded",
@@ -94,6 +94,11 @@ def minutes_between(hour: datetime, start: datetime, end: datetime) -> int:
     first = max(0, (start - hour) // MINUTE)
     last = min(59, (end - hour) // MINUTE)
     return 0 if last < first else (1 << (last + 1)) - (1 << first)
+
+
+def windows_of(hour: datetime, minutes: int) -> list[tuple[datetime, datetime]]:
+    """The minutes of an hour that a mask has, as half-open windows."""
+    return [(hour + n * MINUTE, hour + (n + 1) * MINUTE) for n in range(60) if minutes >> n & 1]
 
 
 def short_minutes(hour: datetime, gaps: Iterable[Gap]) -> dict[int, int]:

@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "quota.reached": ("allowance", "used", "limit", "percent", "resets_at"),
     "invoice.sent": ("number", "total", "currency", "due_on"),
     "invoice.overdue": ("number", "total", "currency", "due_on"),
+    "credit_note.sent": ("number", "invoice", "total", "currency"),
     "payment.failed": ("number", "amount", "currency", "reason", "next_attempt_at"),
     "key.rotated": ("prefix", "ends_at"),
     "gap.recorded": ("stream", "from", "to", "reason"),

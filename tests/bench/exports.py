@@ -73,7 +73,7 @@ def prepare(invoices: int, lines: int) -> None:
         InvoiceLine(
             **{"invoice": first, "place": place, "kind": "usage", "code": "messages"},
             **{"name": f"Messages, part {place}", "quantity": Decimal("1234567.5000")},
-            **{"unit": "messages", "amount": amount},
+            **{"unit": "messages", "amount": amount, "net": amount},
             sources=[{"metric": "messages", "channel": "bbo", "units": 1234567}],
         )
         for place in range(1, lines + 1)

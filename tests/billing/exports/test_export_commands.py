@@ -187,7 +187,7 @@ def test_a_year_invoiced_ahead_is_earned_month_by_month(cast: Cast) -> None:
     line = InvoiceLine.objects.create(
         invoice=invoice,
         **{"place": 1, "kind": "plan_fee", "code": "year", "name": "Year", "quantity": 1},
-        **{"amount": amount, "window_start": start, "window_end": end},
+        **{"amount": amount, "net": amount, "window_start": start, "window_end": end},
     )
     invoice.state, invoice.number, invoice.content_sha256 = "finalized", "INV-2025-000001", "0" * 64
     invoice.finalized_at = invoice.due_at = start + timedelta(hours=1)

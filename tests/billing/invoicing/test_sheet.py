@@ -13,7 +13,7 @@ from fpdf import FPDF
 
 from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.invoicing.documents import render_html, render_pdf
-from billing.invoicing.pdf import MISSING, draw
+from billing.invoicing.pdf import FONTS, MISSING, draw
 from billing.invoicing.sheet import Row, Sheet, money, number, sheet_of
 from billing.models import Invoice, Seller
 from billing.rating.prices import Graduated, Tier
@@ -65,7 +65,7 @@ def test_what_it_says(invoice: Invoice) -> None:
     )
     assert len(sheet.segments) == 2
     assert row(sheet, "Scale").details[0].text == (
-        "11 Oct 2026 12:00:00 to 1 Nov 2026: 1,771,200 of 2,678,400 s of 310.00"
+        "11 Oct 2026 12:00:00 to 1 Nov 2026: 20.5 of 31 days of 310.00"
     )
     assert row(sheet, "Scale").amount == "205.00"
     usage = row(sheet, "Messages")
@@ -123,3 +123,72 @@ def test_numbers_are_written_out() -> None:
         *("1,000,000.5", "100"),
         "0.000005",
     )
+
+
+def test_what_is_in_favour_is_said_in_full(
+    invoice: Invoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A label as long as its cell, and no longer: fpdf would cut it at the amount."""
+    for due, label, remark in (
+        (Decimal("-12300000"), "In your favour", "settles your next invoices"),
+        (Decimal(0), "Amount due", "Nothing is to be paid."),
+    ):
+        invoice.due = due
+        sheet = sheet_of(invoice)
+        assert sheet.due[0] == label
+        assert remark in sheet.remarks[0]
+        assert sheet.payment == ()
+        page = FPDF()
+        page.set_font("Helvetica", "B", 11)
+        # Of DejaVu, which is wider, with the cell's padding.
+        assert page.get_string_width(label) * 1.25 + 2 < 170 * 0.4
+
+
+def pages(body: bytes) -> list[str]:
+    """The text operators of each page of a PDF that is not compressed."""
+    return [part.decode("latin-1") for part in re.findall(rb"stream\n(.*?)endstream", body, re.S)]
+
+
+def test_long_invoices_keep_together_what_belongs_together(
+    invoice: Invoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FPDF, "output", _uncompressed(FPDF.output))
+    sheet = sheet_of(invoice)
+    plain = replace(sheet.rows[0], name="Work", details=())
+    for count in range(24, 64):
+        rows = tuple(replace(plain, name=f"Work no. {n}") for n in range(1, count + 1))
+        drawn = pages(draw(replace(sheet, rows=rows), dated=AT, fonts=()))
+        found = [page for page in drawn if "Work no." in page]
+        assert all("(Description)" in page for page in found)
+        last = found[-1]
+        # The totals and how to pay are never without the last line.
+        assert f"Work no. {count})" in last
+        assert "(Amount due)" in last
+        assert "(How to pay)" in last
+        for place, page in enumerate(found, start=1):
+            assert f"page {place} of" in page
+            assert ("Plan, continued" in page) == (place > 1)
+
+
+def test_a_long_name_is_within_its_page(invoice: Invoice) -> None:
+    name = "Société " * 40
+    sheet = replace(sheet_of(invoice), seller_name=name, footer="HRB 1", buyer=(name, "x" * 300))
+    assert draw(sheet, dated=AT).startswith(b"%PDF")
+
+
+def test_fonts_are_read_only_for_letters_that_need_them(
+    invoice: Invoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    kept = FPDF.add_font
+
+    def note(page: FPDF, family: str, style: str, path: str) -> None:
+        read.append(path)
+        kept(page, family, style, path)
+
+    monkeypatch.setattr(FPDF, "add_font", note)
+    fonts = (FONTS[0], FONTS[0])
+    draw(sheet_of(invoice), dated=AT, fonts=fonts)
+    assert len(read) == 2
+    draw(replace(sheet_of(invoice), buyer=("東京",)), dated=AT, fonts=fonts)
+    assert len(read) == 6

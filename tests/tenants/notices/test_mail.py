@@ -22,7 +22,7 @@ PAYLOAD = {
     "number": "INV-7", "total": "12.50", "currency": "USD", "due_on": "2026-11-30",
     "prefix": "hlr_live_ab12", "ends_at": "2026-12-01T00:00:00Z", "stream": "trades",
     "from": 7, "to": 9, "reason": "both nodes were gone", "endpoint": "3f0e1c52",
-    "amount": "12.50", "next_attempt_at": "2026-12-02 00:00",
+    "amount": "12.50", "invoice": "INV-6", "next_attempt_at": "2026-12-02 00:00",
 }  # fmt: skip
 
 

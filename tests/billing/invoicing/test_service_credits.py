@@ -1,0 +1,174 @@
+"""Service credits: overlaps count once, and all of a period are capped together, in any order."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from billing.invoicing.adjusting import decide, propose_sla_credit
+from billing.invoicing.closing import close_due_periods, finalize_due
+from billing.invoicing.errors import InvoicingError
+from billing.invoicing.service_credits import value, windows_of
+from billing.invoicing.sla import Window, union, worth
+from billing.models import Adjustment, Invoice
+from billing.rating.rate import rate
+from billing.rating.segments import PlanSpan, segments
+from tests.billing.invoicing.books import DECEMBER, NOVEMBER, OCTOBER, PlainBook, growth
+from tests.tenants.cast import Cast
+
+CHANGED = datetime.fromisoformat("2026-10-11T12:00:00+00:00")
+HOUR = timedelta(hours=1)
+#: Within October, in steps of 20 minutes, so that windows touch and overlap.
+STEPS = 31 * 24 * 3
+WINDOWS = st.lists(
+    st.tuples(st.integers(0, STEPS), st.integers(1, 200)).map(
+        lambda pair: (
+            OCTOBER + pair[0] * HOUR / 3,
+            min(NOVEMBER, OCTOBER + (pair[0] + pair[1]) * HOUR / 3),
+        )
+    ),
+    max_size=4,
+)
+
+
+@pytest.fixture
+def upgraded(book: PlainBook) -> PlainBook:
+    """On 49.00 a month until the 11th, on 310.00 then."""
+    book.plans = [PlanSpan(growth(), OCTOBER, CHANGED), PlanSpan(growth("310"), CHANGED)]
+    return book
+
+
+def most(book: PlainBook, tenant: Any) -> Decimal:
+    """The fees that October's invoice has."""
+    period = book.period_of(tenant, OCTOBER)
+    assert period is not None
+    return rate(period, book.segments_of(tenant, period), []).subtotal
+
+
+@given(windows=WINDOWS, more=WINDOWS, factor=st.integers(1, 200))
+def test_time_counts_once_and_never_beyond_the_fees(
+    windows: list[Window], more: list[Window], factor: int
+) -> None:
+    plain = PlainBook([PlanSpan(growth(), OCTOBER, CHANGED), PlanSpan(growth("310"), CHANGED)])
+    period = plain.period_of(None, OCTOBER)  # type: ignore[arg-type]
+    assert period is not None
+    of_period = segments(period, plain.plans)
+    one = worth(windows, period, of_period, factor=factor)
+    assert one == worth([*windows, *windows], period, of_period, factor=factor)
+    assert one == worth(union(windows), period, of_period, factor=factor)
+    both = worth([*windows, *more], period, of_period, factor=factor)
+    assert one <= both <= rate(period, of_period, []).subtotal
+    assert both <= one + worth(more, period, of_period, factor=factor) + Decimal("0.02")
+    covered = {
+        OCTOBER + n * HOUR / 3
+        for n in range(STEPS)
+        if any(start <= OCTOBER + n * HOUR / 3 < end for start, end in windows)
+    }
+    assert sum((end - start for start, end in union(windows)), start=timedelta(0)) == (
+        len(covered) * HOUR / 3
+    )
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+)
+@given(
+    gaps=st.lists(WINDOWS, min_size=1, max_size=6),
+    decisions=st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=12),
+    factor=st.sampled_from([1, 10, 100]),
+    early=st.integers(0, 6),
+)
+def test_what_is_approved_is_the_worth_of_all_of_it(
+    cast: Cast,
+    upgraded: PlainBook,
+    settings: Any,
+    gaps: list[list[Window]],
+    decisions: list[tuple[int, bool]],
+    factor: int,
+    early: int,
+) -> None:
+    """Also where some are decided before others are proposed, and approved ones rejected after
+    all."""
+    settings.RELAY_SLA_FACTOR = factor
+    with transaction.atomic():
+        todo = list(decisions)
+        for n, windows in enumerate(gaps):
+            propose_sla_credit(cast.acme, windows, reason="x", origin=f"gap:{n}")
+            if n < early and todo:
+                settle(*todo.pop())
+        for decision in todo:
+            settle(*decision)
+        rows = list(Adjustment.objects.all())
+        approved = [row for row in rows if row.state == "approved"]
+        period = upgraded.period_of(cast.acme, OCTOBER)
+        assert period is not None
+        of_period = upgraded.segments_of(cast.acme, period)
+
+        def told(credits: list[Adjustment]) -> bool:
+            windows = [window for row in credits for window in windows_of(row)]
+            return -sum(row.amount for row in credits) == value(windows, period, of_period)
+
+        assert told(approved)
+        assert told([row for row in rows if row.state != "rejected"])
+        assert all(row.amount < 0 for row in approved)
+        assert -sum(row.amount for row in approved) <= most(upgraded, cast.acme)
+        transaction.set_rollback(True)
+
+
+def settle(which: int, approve: bool) -> None:
+    rows = list(Adjustment.objects.order_by("pk"))
+    if rows:
+        try:
+            decide(rows[which % len(rows)], approve=approve, by="ben")
+        except InvoicingError:
+            return
+
+
+def test_a_month_of_small_gaps_costs_no_more_than_the_fee(cast: Cast, book: PlainBook) -> None:
+    for n in range(90):
+        window = (OCTOBER + n * HOUR, OCTOBER + (n + 1) * HOUR)
+        propose_sla_credit(cast.acme, [window], reason="x", origin=f"gap:{n}")
+    rows = list(Adjustment.objects.order_by("-pk"))
+    assert -sum(row.amount for row in rows) == 49
+    assert rows[0].amount == 0
+    for row in rows[:75]:
+        decide(row, approve=True, by="ben")
+    with pytest.raises(InvoicingError, match="use up the fee: reject it"):
+        decide(rows[75], approve=True, by="ben")
+    close_due_periods(NOVEMBER)
+    finalize_due(NOVEMBER + timedelta(hours=72))
+    assert Invoice.objects.get(tenant=cast.acme).due == 0
+
+
+def test_what_another_covered_comes_back_when_that_is_rejected(cast: Cast, book: PlainBook) -> None:
+    (one,) = propose_sla_credit(
+        cast.acme, [(OCTOBER, OCTOBER + 2 * HOUR)], reason="x", origin="gap:1"
+    )
+    alone = one.amount
+    (same,) = propose_sla_credit(
+        cast.acme, [(OCTOBER, OCTOBER + 2 * HOUR)], reason="x", origin="gap:2"
+    )
+    assert same.amount == 0
+    decide(one, approve=True, by="ben")
+    with pytest.raises(InvoicingError, match="other credits of the period cover its time"):
+        decide(same, approve=True, by="ben")
+    decide(one, approve=False, by="ben")
+    assert decide(same, approve=True, by="ben").amount == alone
+
+
+def test_a_window_over_the_end_of_a_period_is_one_of_each(cast: Cast, book: PlainBook) -> None:
+    window = (NOVEMBER - HOUR, NOVEMBER + HOUR)
+    first, second = propose_sla_credit(cast.acme, [window], reason="x", origin="gap:1")
+    assert (first.original_start, second.original_start) == (OCTOBER, NOVEMBER)
+    assert (first.original_end, second.original_end) == (NOVEMBER, DECEMBER)
+    again = propose_sla_credit(cast.acme, [window], reason="x", origin="gap:1")
+    assert again == [first, second]
