@@ -11,7 +11,7 @@ from decimal import Decimal
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from billing.invoicing.errors import InvoicingError
+from billing.invoicing.errors import InvoicingError, NotYetError
 from billing.invoicing.locks import refuse_locked
 from billing.invoicing.standing import ZERO, added_up, lock_standing, restand, settled
 from billing.models import Invoice, InvoiceStanding, Payment, PaymentAllocation
@@ -165,13 +165,15 @@ def refund(
 def charge_back(payment: Payment, *, by: str = "", reason: str = "") -> PaymentAllocation | None:
     """The bank or the card took a payment back: what it paid is open again. None where nothing of
     it is left to take."""
-    numbers = payment.allocations.filter(invoice__isnull=False).values_list("invoice", flat=True)
+    # All that it may be used for, because what it is used for is known only under its own lock,
+    # which comes after these.
+    invoices = list(Invoice.objects.filter(tenant=payment.tenant_id).values_list("pk", flat=True))
     standings = list(
-        InvoiceStanding.objects.select_for_update()
-        .filter(invoice__in=sorted(set(numbers)))
-        .order_by("pk")
+        InvoiceStanding.objects.select_for_update().filter(invoice__in=invoices).order_by("pk")
     )
     held = _lock_payment(payment)
+    if held.allocations.filter(invoice__isnull=False).exclude(invoice__in=invoices).exists():
+        raise NotYetError("the payment was used for a new invoice meanwhile: try again")
     for standing in standings:
         part = _allocated(held, standing.invoice)
         if part > 0:
@@ -188,7 +190,9 @@ def write_off(
     invoice: Invoice, amount: Decimal | None = None, *, by: str, reason: str
 ) -> PaymentAllocation:
     """Give up `amount` of what is open, by default all. It stays on the invoice, as a loss. Raises
-    InvoicingError for more."""
+    InvoicingError for more, and for a draft."""
+    if not invoice.is_finalized:
+        raise InvoicingError(f"{invoice} is not finalized: nothing is owed on it yet")
     standing = lock_standing(invoice)
     amount = standing.balance if amount is None else amount
     _whole_cents(amount)

@@ -18,7 +18,13 @@ from billing.models.catalogue import (
     WalletEntry,
 )
 from billing.models.coins import CoinHour, CoinRollup
-from billing.models.corrections import Adjustment, CreditNote, CreditNoteLine, PeriodLock
+from billing.models.corrections import (
+    Adjustment,
+    CreditNote,
+    CreditNoteLine,
+    InvoiceReplacement,
+    PeriodLock,
+)
 from billing.models.freezing import FrozenError
 from billing.models.invoices import (
     Invoice,
@@ -30,6 +36,7 @@ from billing.models.invoices import (
     NumberSeries,
     Seller,
 )
+from billing.models.kinds import KindChange
 from billing.models.payments import Payment, PaymentAllocation
 from billing.models.providers import (
     ChargeAttempt,
@@ -78,7 +85,9 @@ __all__ = [
     "InvoiceDocument",
     "InvoiceEvent",
     "InvoiceLine",
+    "InvoiceReplacement",
     "InvoiceStanding",
+    "KindChange",
     "LedgerEntry",
     "LedgerSeal",
     "Metric",
