@@ -19,6 +19,7 @@ from billing.invoicing.errors import InvoicingError
 from billing.invoicing.finalize import discard, finalize
 from billing.invoicing.reconcile import reconcile_invoices
 from billing.models import Invoice, InvoiceCursor, KindChange
+from billing.rating.segments import PlanSpan
 from tenants import services
 from tenants.models import APIKey, Tenant
 from tests.billing.invoicing.books import (
@@ -28,6 +29,7 @@ from tests.billing.invoicing.books import (
     NOVEMBER,
     OCTOBER,
     PlainBook,
+    growth,
     line_amounts,
     units_billed,
     use,
@@ -233,3 +235,20 @@ def test_who_never_was_a_customer_has_no_one_off(cast: Cast, book: PlainBook) ->
     become(tenant, INTERNAL, NOVEMBER)
     with pytest.raises(InvoicingError, match="never invoiced"):
         draft.draft_one_off(tenant)
+
+
+def test_the_hour_in_which_a_period_ended_and_a_customer_began(cast: Cast, key: APIKey) -> None:
+    """The cursor was behind that hour already, at the period's close."""
+    begins = OCTOBER + 14 * HOUR + 30 * MINUTE
+    with terms_port.use(PlainBook(plans=[PlanSpan(growth(), begins)], begins=begins)):
+        Tenant.objects.filter(pk=cast.acme.pk).update(kind=DEMO)
+        ended = begins + 31 * DAY
+        use(key, ended - 30 * MINUTE, 1_000)
+        close_due_periods(ended + MINUTE)
+        become(cast.acme, EXTERNAL, ended + 20 * MINUTE)
+        use(key, ended - 30 * MINUTE, 107)
+        close(ended + 30 * DAY)
+    invoice = Invoice.objects.get(tenant=cast.acme)
+    assert units_billed(cast.acme) == 107
+    assert line_amounts(invoice)["messages"] == Decimal("0.07")
+    assert list(reconcile_invoices()) == []
