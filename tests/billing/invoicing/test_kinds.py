@@ -90,8 +90,9 @@ class Oracle:
         return sum(held, start=timedelta(0)) // timedelta(seconds=1)
 
 
+@pytest.mark.timeout(400)
 @settings(
-    max_examples=30,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],

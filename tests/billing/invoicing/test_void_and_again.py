@@ -149,6 +149,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.timeout(400)
 @settings(
     max_examples=10,
     deadline=None,
