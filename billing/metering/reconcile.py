@@ -140,9 +140,8 @@ def _batches(start: date, end: date) -> Iterator[Difference]:
 
 
 def _rollups(span: Span) -> Iterator[Difference]:
-    """The sums of the ledger and the rollups in one pile, the one counted up and the other down:
-    what is left over differs. Summed before they are piled, because a pile is written out, and a
-    month of entries is millions."""
+    """Ledger and rollups in one pile, the one counted up and the other down: what is left over
+    differs."""
     column = span.grain.column
     entries = span.entries.annotate(tenant_of=F("account__tenant")).values_list(
         "tenant_of", "key_id", "metric", "channel", "zero_rated", "hour", "units"
@@ -150,7 +149,7 @@ def _rollups(span: Span) -> Iterator[Difference]:
     sums = span.rollups.values_list(
         "tenant_id", "key_id", "metric", "channel", "zero_rated", column, "units"
     )
-    per_hour = ", since" if column == "hour" else ""
+    per_hour = ", start" if column == "hour" else ""
     (ledger_sql, ledger_of), (rollup_sql, rollup_of) = (
         query.order_by().query.sql_with_params() for query in (entries, sums)
     )
@@ -160,10 +159,9 @@ def _rollups(span: Span) -> Iterator[Difference]:
         cursor.execute(
             f"WITH ledger (tenant, key_id, metric, channel, zero_rated, start, units) AS "  # noqa: S608
             f"({ledger_sql}), sums (tenant, key_id, metric, channel, zero_rated, start, units) AS "
-            f"({rollup_sql}) SELECT {place}, MIN(since), SUM(posted), SUM(summed) FROM ("
-            f"SELECT {place}, MIN(start) AS since, SUM(units) AS posted, 0 AS summed FROM ledger "
-            f"GROUP BY {place}{', start' if per_hour else ''} UNION ALL "
-            f"SELECT {place}, start AS since, 0 AS posted, units AS summed FROM sums) AS pile "
+            f"({rollup_sql}) SELECT {place}, MIN(start), SUM(posted), SUM(summed) FROM ("
+            f"SELECT {place}, start, units AS posted, 0 AS summed FROM ledger UNION ALL "
+            f"SELECT {place}, start, 0 AS posted, units AS summed FROM sums) AS pile "
             f"GROUP BY {place}{per_hour} HAVING SUM(posted) <> SUM(summed)",
             [*ledger_of, *rollup_of],
         )
