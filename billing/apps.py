@@ -10,8 +10,11 @@ class BillingConfig(AppConfig):
     verbose_name = "Billing"
 
     def ready(self) -> None:
-        """Who signs up is on a plan as it is sold, from the first moment on."""
+        """Who signs up is on a plan as it is sold, from the first moment on; who becomes of another
+        kind is billed, or no longer, from that moment on."""
         from billing.catalogue.services import join
-        from tenants import joining
+        from billing.invoicing.kinds import become
+        from tenants import joining, kinds
 
         joining.plug(join)
+        kinds.plug(become)

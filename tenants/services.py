@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import slugify
 
-from tenants import selectors
+from tenants import kinds, selectors
 from tenants.admission import changes, keys
 from tenants.admission.principal import DEFAULT_SCOPES
 from tenants.models import (
@@ -192,12 +192,16 @@ def is_changed_since(opened_as: str, key: APIKey) -> bool:
 
 
 @transaction.atomic
-def update_tenant(tenant: Tenant) -> Tenant:
-    """Save a tenant's name, slug, kind or support contact. Raises ValidationError."""
+def update_tenant(tenant: Tenant, *, now: datetime | None = None) -> Tenant:
+    """Save a tenant's name, slug, kind or support contact. Of another kind it is from `now` on.
+    Raises ValidationError."""
     tenant.full_clean()
-    tenant.save(
-        update_fields=["name", "slug", "kind", "support_name", "support_email", "support_phone"]
-    )
+    fields = ["name", "slug", "support_name", "support_email", "support_phone"]
+    # Saved only where it changes, so that whoever changes something else changes it never.
+    if tenant.kind != Tenant.objects.values_list("kind", flat=True).get(pk=tenant.pk):
+        kinds.tell(tenant.pk, tenant.kind, now)
+        fields.append("kind")
+    tenant.save(update_fields=fields)
     announce_tenant(tenant)
     return tenant
 

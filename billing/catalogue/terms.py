@@ -19,7 +19,14 @@ from functools import lru_cache
 from django.conf import settings
 from django.db.models import Count, Max, Q, QuerySet
 
-from billing.catalogue.timeline import Choice, NoTerms, Timeline, carried_trial, span_of
+from billing.catalogue.timeline import (
+    Choice,
+    NoTerms,
+    Stretches,
+    Timeline,
+    carried_trial,
+    span_of,
+)
 from billing.models import (
     AddOnSubscription,
     AddOnVersion,
@@ -31,7 +38,7 @@ from billing.models import (
     PlanVersion,
 )
 from billing.rating.document import Catalogue
-from billing.rating.periods import Anchor, Period, usage_hours
+from billing.rating.periods import Anchor, Period
 from billing.rating.prices import (
     AddOnPrices,
     Discount,
@@ -162,14 +169,18 @@ class TermsBook:
     ) -> tuple[Period, ...]:
         return self.timeline(tenant).periods_between(start, end)
 
-    def segments_of(self, tenant: Tenant | int, period: Period) -> tuple[Segment, ...]:
-        return self.timeline(tenant).segments(period)
+    def segments_of(
+        self, tenant: Tenant | int, period: Period, within: Stretches | None = None
+    ) -> tuple[Segment, ...]:
+        return self.timeline(tenant).segments(period, within)
 
     def discounts_of(self, tenant: Tenant | int, period: Period) -> tuple[Discount, ...]:
         return self.timeline(tenant).discounts_in(period)
 
-    def usage_hours_of(self, tenant: Tenant | int, period: Period) -> tuple[datetime, datetime]:
-        return usage_hours(period, self.timeline(tenant).plans)
+    def usage_hours_of(
+        self, tenant: Tenant | int, period: Period, within: Stretches | None = None
+    ) -> tuple[datetime, datetime]:
+        return self.timeline(tenant).usage_hours(period, within)
 
     def entitlements_of(self, tenant: Tenant | int, at: datetime) -> Entitlements | None:
         return self.timeline(tenant).entitlements_at(at)

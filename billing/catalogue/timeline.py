@@ -18,11 +18,21 @@ from decimal import Decimal
 from itertools import pairwise, takewhile
 from typing import NamedTuple
 
-from billing.rating.periods import Anchor, Period, boundary, in_utc, period_at, periods
+from billing.rating.periods import (
+    Anchor,
+    Period,
+    boundary,
+    in_utc,
+    period_at,
+    periods,
+    usage_hours,
+)
 from billing.rating.prices import Discount, Entitlements, Interval, Override, PlanPrices, Unit
-from billing.rating.segments import AddOnSpan, PlanSpan, Segment, entitled, segments
+from billing.rating.segments import AddOnSpan, PlanSpan, Segment, clipped, entitled, segments
 
 CALENDAR_MONTH = Interval(Unit.MONTH, 1)
+#: Half-open and by time; None is without end.
+Stretches = Sequence[tuple[datetime, datetime | None]]
 
 
 class NoTerms(LookupError):
@@ -90,10 +100,19 @@ class Timeline:
         until = takewhile(lambda period: period.end <= end, found)
         return tuple(period for period in until if period.end > start)
 
-    def segments(self, period: Period) -> tuple[Segment, ...]:
-        """The segments of `period`, with overage only where it was chosen."""
-        found = segments(period, self.plans, self.add_ons, self.own_terms)
+    def segments(self, period: Period, within: Stretches | None = None) -> tuple[Segment, ...]:
+        """The segments of `period`, with overage only where it was chosen; of the time `within`,
+        without one of all."""
+        plans = self.plans if within is None else clipped(self.plans, within)
+        found = segments(period, plans, self.add_ons, self.own_terms)
         return _with_choices(found, self.choices)
+
+    def usage_hours(
+        self, period: Period, within: Stretches | None = None
+    ) -> tuple[datetime, datetime]:
+        """The half-open range of hours whose usage is of `period`."""
+        plans = self.plans if within is None else clipped(self.plans, within)
+        return usage_hours(period, plans)
 
     def segment_at(self, at: datetime) -> Segment | None:
         """The terms at one instant."""

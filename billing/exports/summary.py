@@ -9,10 +9,9 @@ from decimal import Decimal
 from billing.exports import balances, credit_notes, deferred, invoices, journal, lines, wallets
 from billing.exports.accounts import Account, Entry
 from billing.exports.csv import flag, number, text
-from billing.exports.scope import Row, Scope, paged
-from billing.invoicing.reconcile import reconcile_invoice
+from billing.exports.scope import Row, Scope
+from billing.invoicing.reconcile import reconcile_these
 from billing.metering.reconcile import reconcile
-from billing.models import Invoice
 
 ZERO = Decimal("0.00")
 COLUMNS = (
@@ -139,6 +138,4 @@ def _usage(scope: Scope) -> int:
     """How many differences there are between batches, ledger and rollups, and between the ledger
     and the invoices of the period."""
     found = sum(1 for _ in reconcile(*scope.months)) if scope.tenant is None else 0
-    for _, pk in paged(invoices.chosen(scope), ("number",), ("pk",)):
-        found += sum(1 for _ in reconcile_invoice(Invoice.objects.get(pk=pk)))
-    return found
+    return found + sum(1 for _ in reconcile_these(invoices.chosen(scope)))

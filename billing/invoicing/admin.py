@@ -14,6 +14,7 @@ from unfold.decorators import display
 from billing.exports import invoices as invoice_export
 from billing.exports.pages import ExportingAdmin, FinancePages
 from billing.invoicing import conceding, crediting, draft, finalize, payments, sending
+from billing.invoicing.again import draft_again
 from billing.invoicing.asking import ask
 from billing.invoicing.document_pages import DocumentPages
 from billing.invoicing.errors import InvoicingError
@@ -116,7 +117,7 @@ class InvoiceAdmin(DocumentPages, ExportingAdmin, FinancePages, ReadOnlyAdmin, L
     inlines = (LineInline, EventInline, AllocationInline, CreditNoteInline)
     actions = (
         *("refresh", "finalize", "send", "record_payment"),
-        *("credit", "void", "write_off", "discard", "export"),
+        *("credit", "void", "again", "write_off", "discard", "export"),
     )
     export_name, export_columns = "invoices", invoice_export.COLUMNS
     export_rows = staticmethod(invoice_export.rows_of)
@@ -213,6 +214,12 @@ class InvoiceAdmin(DocumentPages, ExportingAdmin, FinancePages, ReadOnlyAdmin, L
             lambda one, said: _told(crediting.void(one, reason=said["reason"], by=by)),
         )
 
+    @admin.action(description="Draft again what is void", permissions=["book"])
+    def again(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
+        return ask(
+            self, request, queryset, "draft again", ConfirmForm, lambda one, _: draft_again(one)
+        )
+
     @admin.action(description="Credit", permissions=["book"])
     def credit(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
         by = request.user.get_username()
@@ -256,10 +263,16 @@ class InvoiceAdmin(DocumentPages, ExportingAdmin, FinancePages, ReadOnlyAdmin, L
             ),
         )
 
-    @admin.action(description="Discard one-off drafts", permissions=["book"])
+    @admin.action(description="Discard drafts that need not be", permissions=["book"])
     def discard(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
+        by = request.user.get_username()
         return ask(
-            self, request, queryset, "discard", ConfirmForm, lambda one, _: finalize.discard(one)
+            self,
+            request,
+            queryset,
+            "discard",
+            ReasonForm,
+            lambda one, said: finalize.discard(one, by=by, reason=said["reason"]),
         )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from billing.invoicing import parties
+from billing.invoicing.kinds import ALWAYS, Custom
 from billing.invoicing.terms_port import Book
 from billing.invoicing.usage import Ranges, usage_of, usage_of_many
 from billing.models import Account, Adjustment, Seller
@@ -48,12 +49,15 @@ class Ahead:
         """Whether there may be something in its wallet."""
         return tenant_id not in self.tenants or tenant_id in self.prepaid
 
-    def usage_at(self, tenant_id: int, position: int, ranges: Ranges) -> list[Usage]:
-        """Its usage in `ranges`, when its account stands at `position`."""
-        is_known = self.positions.get(tenant_id, 0) == position
+    def usage_at(
+        self, tenant_id: int, position: int, ranges: Ranges, custom: Custom
+    ) -> list[Usage]:
+        """Its usage in `ranges`, when its account stands at `position`. Read ahead is that of those
+        who always were customers."""
+        is_known = self.positions.get(tenant_id, 0) == position and custom == ALWAYS
         if tenant_id in self.usage and is_known and self.ranges[tenant_id] == ranges:
             return self.usage[tenant_id]
-        return usage_of(tenant_id, ranges)
+        return usage_of(tenant_id, ranges, custom)
 
     def identity_of(self, tenant: Tenant) -> BillingIdentity:
         """Whom its invoice names."""

@@ -15,15 +15,17 @@ from typing import NamedTuple
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from billing.invoicing import draft, finalize
 from billing.invoicing.ahead import NOTHING, Ahead, read_ahead
 from billing.invoicing.errors import InvoicingError
-from billing.invoicing.locks import is_invoiced, lock_account, lock_cursor
+from billing.invoicing.kinds import custom_of
+from billing.invoicing.locks import lock_account, lock_cursor
 from billing.invoicing.retrying import retried
 from billing.invoicing.terms_port import Terms, book
-from billing.invoicing.usage import Ranges, stretches
+from billing.invoicing.usage import Ranges, period_of, stretches
 from billing.models import Invoice, InvoiceCursor
 from billing.rating.periods import Period
 from tenants.models import Tenant
@@ -94,13 +96,19 @@ def _read_ahead(
     drafts: Sequence[Invoice], cursors: Mapping[int, InvoiceCursor], terms: Terms
 ) -> Ahead:
     """What these drafts are made of. Not of a tenant with several: what is written for the first is
-    not yet there."""
+    not yet there; nor where the usage is of a part of the time, or as it once was."""
     number = Counter(invoice.tenant_id for invoice in drafts)
-    alone = [invoice for invoice in drafts if number[invoice.tenant_id] == 1]
+    alone = [
+        invoice
+        for invoice in drafts
+        if number[invoice.tenant_id] == 1
+        and invoice.sequence == 1
+        and not cursors[invoice.tenant_id].kind_changes
+    ]
     ranges: dict[int, Ranges] = {}
     for invoice in alone:
         try:
-            tenant, period = invoice.tenant, draft.period_of(invoice)
+            tenant, period = invoice.tenant, period_of(invoice)
             draft.set_hours(invoice, cursors[tenant.pk], terms)
             segments = terms.segments_of(tenant, period)
             ranges[tenant.pk] = stretches(invoice, period, segments)
@@ -135,10 +143,12 @@ def _close(tenant: Tenant, period: Period, terms: Terms, ahead: Ahead) -> bool:
     cursor = lock_cursor(tenant.pk)
     if cursor.closed_until is not None and period.end <= cursor.closed_until:
         return False  # another beat was here
-    if is_invoiced(tenant):
+    if not custom_of(tenant, cursor).is_never:
+        # Also who is a customer no longer: what it owes from then is invoiced in order, and of a
+        # period with nothing to say there is no invoice.
         draft.draft_invoice(tenant, period, terms=terms, ahead=ahead, cursor=cursor)
     else:
-        # Metered and never invoiced: should it become a customer, its invoices begin here.
+        # Metered and never invoiced, so nothing waits here.
         cursor.position = lock_account(tenant.pk).last_position
         cursor.finalized_until = period.end
         _, cursor.usage_until = terms.usage_hours_of(tenant, period)
@@ -149,14 +159,17 @@ def _close(tenant: Tenant, period: Period, terms: Terms, ahead: Ahead) -> bool:
 
 def finalize_due(now: datetime | None = None, *, limit_s: float | None = None) -> Closed:
     """Finalize each draft whose period ended `RELAY_INVOICE_GRACE_H` hours ago, the oldest of a
-    tenant first."""
+    tenant first. In place of a void invoice another has its grace from when it was drafted."""
     at = now or timezone.now()
     spent = _stopwatch(limit_s)
     done = failed = 0
     last = (_BEGINNING, 0)
     ended = at - timedelta(hours=settings.RELAY_INVOICE_GRACE_H)
     due = Invoice.objects.filter(
-        state=Invoice.State.DRAFT, kind=Invoice.Kind.REGULAR, period_end__lte=ended
+        Q(sequence=1) | Q(drafted_at__lte=ended),
+        state=Invoice.State.DRAFT,
+        kind=Invoice.Kind.REGULAR,
+        period_end__lte=ended,
     ).select_related("tenant__billing_profile")
     while not spent():
         chunk = [

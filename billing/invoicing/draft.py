@@ -3,48 +3,39 @@ beats, and made again as often as wanted."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from billing.invoicing import frozen, parties
 from billing.invoicing.ahead import NOTHING, Ahead
 from billing.invoicing.errors import InvoicingError, NotYetError
-from billing.invoicing.locks import is_invoiced, lock_cursor
+from billing.invoicing.kinds import ALWAYS, Custom, custom_of
+from billing.invoicing.late import LateLine, billed_by, late_lines
+from billing.invoicing.locks import lock_cursor
 from billing.invoicing.retrying import retried
 from billing.invoicing.terms_port import Book, Terms, book
-from billing.invoicing.usage import (
-    Late,
-    by_place,
-    hours_of,
-    late_usage,
-    less,
-    stretches,
-    usage_of,
+from billing.invoicing.usage import late_usage, period_of, stretches, usage_as_of
+from billing.models import (
+    Account,
+    Adjustment,
+    Invoice,
+    InvoiceCursor,
+    InvoiceLine,
+    InvoiceReplacement,
 )
-from billing.models import Account, Adjustment, Invoice, InvoiceCursor, InvoiceLine
 from billing.rating import invoice as rating
 from billing.rating.invoice import FeePart, Rated
 from billing.rating.money import CURRENCY, ZERO
 from billing.rating.periods import Period
-from billing.rating.prices import Interval, Unit
 from billing.rating.rate import rate
+from billing.rating.segments import Segment
 from tenants.models import Tenant
-
-LATE_USAGE = "late-usage"
-
-
-@dataclass(frozen=True, slots=True)
-class LateLine:
-    """Late usage of an earlier period: what it adds to that period's price."""
-
-    adjustment: rating.Adjustment
-    sources: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +58,23 @@ class Content:
         return not self.rated.lines
 
 
-def period_of(invoice: Invoice) -> Period:
-    """The period as rating knows it."""
-    interval = Interval(Unit(invoice.interval_unit or Unit.MONTH), invoice.interval_every)
-    return Period(
-        invoice.period_start,
-        invoice.period_end,
-        invoice.full_end,
-        interval,
-        is_first=invoice.is_first_period,
-    )
-
-
-def set_hours(invoice: Invoice, cursor: InvoiceCursor, terms: Terms) -> None:
+def set_hours(
+    invoice: Invoice, cursor: InvoiceCursor, terms: Terms, custom: Custom = ALWAYS
+) -> None:
     """Say which hours' usage a regular invoice is for: on those before it they follow without a
     hole, whatever became of the terms since."""
-    first, until = terms.usage_hours_of(invoice.tenant, period_of(invoice))
+    first, until = terms.usage_hours_of(invoice.tenant, period_of(invoice), custom.stretches)
     if cursor.usage_until is not None and cursor.finalized_until == invoice.period_start:
         first = cursor.usage_until
     invoice.usage_from, invoice.usage_until = first, max(first, until)
+
+
+def replaced_by(invoice: Invoice) -> Invoice | None:
+    """The void invoice that this one says again; None for all others."""
+    if invoice.pk is None or invoice.sequence == 1:
+        return None
+    found = InvoiceReplacement.objects.filter(pk=invoice.pk).select_related("replaces").first()
+    return found.replaces if found else None
 
 
 def gather(
@@ -100,19 +89,35 @@ def gather(
     """Rate an invoice on what the ledger holds up to `position`, at which the account stands or
     stood a moment ago."""
     tenant, period = invoice.tenant, period_of(invoice)
+    custom = custom_of(tenant, cursor)
     is_regular = invoice.kind == Invoice.Kind.REGULAR
-    if is_regular:
-        set_hours(invoice, cursor, terms)
+    is_again = replaced_by(invoice) is not None
+    after = cursor.position
+    if is_again:
+        # The same usage: what was posted since is, or will be, late on other invoices.
+        position, after = invoice.ledger_position, invoice.previous_position
+    elif is_regular:
+        set_hours(invoice, cursor, terms, custom)
     begins = invoice.usage_from if is_regular else cursor.usage_until
     late: list[LateLine] = []
     unbilled: list[dict[str, Any]] = []
-    if begins is not None and position > cursor.position:
-        found = late_usage(tenant.pk, after=cursor.position, upto=position, before=begins)
-        late, unbilled = _late_lines(tenant, found, terms)
-    segments = terms.segments_of(tenant, period) if is_regular else ()
+    if begins is not None and position > after:
+        found = late_usage(tenant.pk, after=after, upto=position, before=begins, custom=custom)
+        billed = billed_by(tenant, after, found)
+        upto = position if is_again else None
+        late, unbilled = late_lines(tenant, found, billed, terms, custom, upto)
+        if is_again and not is_regular:
+            unbilled = []  # of periods that were invoiced since
+    segments: Sequence[Segment] = ()
     usage = []
     if is_regular:
-        usage = ahead.usage_at(tenant.pk, position, stretches(invoice, period, segments))
+        segments = terms.segments_of(tenant, period, custom.stretches)
+        cut = stretches(invoice, period, segments)
+        usage = (
+            usage_as_of(tenant.pk, cut, position, custom)
+            if is_again
+            else ahead.usage_at(tenant.pk, position, cut, custom)
+        )
     identity = ahead.identity_of(tenant)
     waiting = Adjustment.objects.filter(tenant=tenant, state=Adjustment.State.APPROVED)
     rows = tuple(waiting.order_by("pk") if ahead.may_be_adjusted(tenant.pk) else ())
@@ -131,50 +136,9 @@ def gather(
         rows,
         unbilled,
         position,
-        cursor.position,
+        after,
         parties.buyer_copy(identity),
     )
-
-
-def _late_lines(
-    tenant: Tenant, found: Sequence[Late], terms: Terms
-) -> tuple[list[LateLine], list[dict[str, Any]]]:
-    """A line for each earlier period: the difference between its price now and its price without
-    what came late, both on the same terms."""
-    by_invoice: dict[Invoice, list[Late]] = defaultdict(list)
-    unbilled: list[Late] = []
-    billed = list(
-        Invoice.objects.finalized()
-        .filter(tenant=tenant, kind=Invoice.Kind.REGULAR, usage_until__gt=found[0].hour)
-        .order_by("period_start")
-        if found
-        else ()
-    )
-    ranges = [(hours_of(invoice), invoice) for invoice in billed]
-    for row in found:
-        owners = (invoice for (start, end), invoice in ranges if start <= row.hour < end)
-        owner = next(owners, None)
-        (unbilled if owner is None else by_invoice[owner]).append(row)
-    lines = []
-    for invoice, rows in by_invoice.items():
-        period = period_of(invoice)
-        segments = terms.segments_of(tenant, period)
-        discounts = terms.discounts_of(tenant, period)
-        cut = stretches(invoice, period, segments)
-        after = usage_of(tenant.pk, cut)
-        before = less(after, rows, cut)
-        prices = [
-            rate(period, segments, usage, discounts=discounts).subtotal for usage in (after, before)
-        ]
-        adjustment = rating.Adjustment(
-            code=LATE_USAGE,
-            name=f"Late usage of {period.start:%Y-%m-%d} to {period.end:%Y-%m-%d} "
-            f"(invoice {invoice.number})",
-            amount=prices[0] - prices[1],
-            original=(period.start, period.end),
-        )
-        lines.append(LateLine(adjustment, by_place(rows)))
-    return lines, by_place(unbilled)
 
 
 def _adjustment(row: Adjustment) -> rating.Adjustment:
@@ -254,6 +218,12 @@ def account_position(tenant_id: int) -> int:
     return found or 0
 
 
+def refuse_never(tenant: Tenant, cursor: InvoiceCursor) -> None:
+    """Raises InvoicingError for our own and demo tenants that never were customers."""
+    if custom_of(tenant, cursor).is_never:
+        raise InvoicingError(f"{tenant} is {tenant.get_kind_display()}: metered, never invoiced")
+
+
 @transaction.atomic
 def draft_invoice(
     tenant: Tenant,
@@ -264,23 +234,22 @@ def draft_invoice(
     cursor: InvoiceCursor | None = None,
 ) -> Invoice:
     """The draft of a tenant's period, as it would be now; that of before is made again. A finalized
-    invoice is answered as it is. `cursor` is the tenant's, where the caller has locked it.
+    invoice is answered as it is (`again.py` makes one in place of a void one). `cursor` is the
+    tenant's, where the caller has locked it.
 
-    Raises InvoicingError for our own and demo tenants.
+    Raises InvoicingError for who never was a customer.
     """
-    if not is_invoiced(tenant):
-        raise InvoicingError(f"{tenant} is {tenant.get_kind_display()}: metered, never invoiced")
     prices = book()
     cursor = cursor or lock_cursor(tenant.pk)
+    refuse_never(tenant, cursor)
     # Whoever makes an invoice of this tenant holds the cursor, so there is no other between these.
     found = Invoice.objects.select_for_update().filter(
         tenant=tenant,
         period_start=period.start,
         kind=Invoice.Kind.REGULAR,
-        sequence=1,
     )
-    invoice = next(iter(found.order_by()), None) or new_draft(tenant, period)
-    return _redraft(invoice, cursor, terms or prices.load([tenant]), prices, ahead)
+    invoice = found.order_by("-sequence").first() or new_draft(tenant, period)
+    return redraft(invoice, cursor, terms or prices.load([tenant]), prices, ahead)
 
 
 def new_draft(tenant: Tenant, period: Period) -> Invoice:
@@ -302,28 +271,31 @@ def draft_one_off(tenant: Tenant, *, now: datetime | None = None) -> Invoice:
     """A draft of what waits for the next invoice (approved adjustments, late usage), for when there
     is no next one, or it should not wait.
 
-    Raises NotYetError where nothing waits, InvoicingError for our own and demo tenants.
+    Raises NotYetError where nothing waits, InvoicingError for who never was a customer.
     """
-    if not is_invoiced(tenant):
-        raise InvoicingError(f"{tenant} is {tenant.get_kind_display()}: metered, never invoiced")
     prices = book()
     cursor = lock_cursor(tenant.pk)
-    at = (now or timezone.now()).replace(microsecond=0)
+    refuse_never(tenant, cursor)
     rows = Invoice.objects.filter(tenant=tenant, kind=Invoice.Kind.ONE_OFF)
-    invoice = rows.filter(state=Invoice.State.DRAFT).first()
+    invoice = rows.filter(state=Invoice.State.DRAFT, replacement_of=None).first()
     if invoice is None:
-        invoice = Invoice.objects.create(
-            tenant=tenant,
-            kind=Invoice.Kind.ONE_OFF,
-            sequence=rows.count() + 1,
-            period_start=at,
-            period_end=at,
-            full_end=at,
-        )
-    invoice = _redraft(invoice, cursor, prices.load([tenant]), prices)
+        invoice = Invoice(tenant=tenant, kind=Invoice.Kind.ONE_OFF, sequence=next_sequence(rows))
+    invoice = redraft(invoice, cursor, prices.load([tenant]), prices, now=now)
     if not invoice.lines.exists():
         raise NotYetError(f"nothing waits to be invoiced to {tenant}")
     return invoice
+
+
+def next_sequence(rows: QuerySet[Invoice]) -> int:
+    """The number of another invoice beside `rows`."""
+    return (rows.aggregate(last=Max("sequence"))["last"] or 0) + 1
+
+
+def date_one_off(invoice: Invoice, at: datetime) -> None:
+    """A one-off is of the moment in which it is made: what it corrects was invoiced before."""
+    if invoice.kind == Invoice.Kind.ONE_OFF:
+        at = at.replace(microsecond=0)
+        invoice.period_start = invoice.period_end = invoice.full_end = at
 
 
 @retried
@@ -335,18 +307,21 @@ def refresh(invoice: Invoice) -> Invoice:
     locked = Invoice.objects.select_for_update().get(pk=invoice.pk)
     if locked.is_finalized:
         raise InvoicingError(f"{locked} is finalized: credit it")
-    return _redraft(locked, cursor, prices.load([locked.tenant]), prices)
+    return redraft(locked, cursor, prices.load([locked.tenant]), prices)
 
 
-def _redraft(
+def redraft(
     invoice: Invoice,
     cursor: InvoiceCursor,
     terms: Terms,
     prices: Book,
     ahead: Ahead = NOTHING,
+    now: datetime | None = None,
 ) -> Invoice:
+    """Make a draft again, in a transaction that holds the cursor."""
     if invoice.is_finalized:
         return invoice
+    date_one_off(invoice, now or timezone.now())
     tenant_id = invoice.tenant_id
     is_read = tenant_id in ahead.tenants
     content = gather(

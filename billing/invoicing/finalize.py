@@ -14,7 +14,8 @@ from billing.invoicing import draft, frozen
 from billing.invoicing.ahead import NOTHING, Ahead
 from billing.invoicing.carrying import carry_over, to_carry
 from billing.invoicing.errors import InvoicingError, NotYetError
-from billing.invoicing.locks import is_invoiced, lock_account, lock_cursor, refuse_locked
+from billing.invoicing.kinds import custom_of
+from billing.invoicing.locks import lock_account, lock_cursor, refuse_locked
 from billing.invoicing.numbering import take_number
 from billing.invoicing.retrying import retried
 from billing.invoicing.standing import begin_standing
@@ -40,7 +41,7 @@ def finalize(
 
     The tenant's usage account is held meanwhile, so that what the invoice says is exactly what was
     posted up to `ledger_position`. Raises NotYetError while the period runs or an earlier one is a
-    draft, LockedError, InvoicingError for our own and demo tenants.
+    draft, LockedError, InvoicingError for who never was a customer.
     """
     at = now or timezone.now()
     cursor = lock_cursor(invoice.tenant_id)
@@ -52,7 +53,9 @@ def finalize(
         return locked
     if invoice.tenant_id in ahead.tenants:
         locked.tenant = invoice.tenant  # read with its billing profile a moment ago
-    _refuse(locked, cursor, at)
+    is_again = draft.replaced_by(locked) is not None
+    _refuse(locked, cursor, at, is_again=is_again)
+    draft.date_one_off(locked, at)
     prices = book()
     account = lock_account(locked.tenant_id)
     content = draft.gather(
@@ -65,7 +68,8 @@ def finalize(
     )
     if content.is_empty:
         locked.delete()
-        _advance(cursor, locked, account.last_position)
+        if not is_again:
+            _advance(cursor, locked, account.last_position)
         return None
     draft.fill(locked, content, ahead)
     lines = draft.write_lines(locked, content)
@@ -79,7 +83,8 @@ def finalize(
             raise NotYetError("an adjustment was decided otherwise meanwhile: try again")
     if locked.prepaid:
         prices.spend_wallet(locked.tenant, locked.prepaid, f"invoice #{locked.pk}")
-    _advance(cursor, locked, account.last_position)
+    if not is_again:
+        _advance(cursor, locked, account.last_position)
     # Cut as all databases keep it, so that the hash is of what is read back.
     locked.finalized_at = at.replace(microsecond=0)
     locked.due_at = locked.finalized_at + timedelta(days=ahead.seller().net_days)
@@ -101,28 +106,34 @@ def finalize(
     return locked
 
 
-def _refuse(invoice: Invoice, cursor: InvoiceCursor, at: datetime) -> None:
-    if not is_invoiced(invoice.tenant):
-        raise InvoicingError(f"{invoice.tenant} is not a customer any more: discard the draft")
+def _refuse(invoice: Invoice, cursor: InvoiceCursor, at: datetime, *, is_again: bool) -> None:
+    draft.refuse_never(invoice.tenant, cursor)
     refuse_locked(at, "an invoice")
-    if invoice.kind != Invoice.Kind.REGULAR:
+    if invoice.kind != Invoice.Kind.REGULAR or is_again:
         return
     if invoice.period_end > at:
         raise NotYetError(f"the period runs until {invoice.period_end:%Y-%m-%d %H:%M} UTC")
-    # In order: what an invoice finds late is what the ones before it did not bill.
-    earlier = Invoice.objects.filter(
-        tenant=invoice.tenant,
-        kind=Invoice.Kind.REGULAR,
-        state=Invoice.State.DRAFT,
-        period_start__lt=invoice.period_start,
-    ).first()
-    if earlier is not None:
-        raise NotYetError(f"finalize the draft of {earlier.period_start:%Y-%m-%d} first")
-    if cursor.finalized_until is not None and invoice.period_start < cursor.finalized_until:
+    if _is_passed(invoice, cursor):
         raise InvoicingError(
             f"the period begins before {cursor.finalized_until:%Y-%m-%d %H:%M}, until when "
             f"{invoice.tenant} is invoiced: discard the draft"
         )
+    # In order: what an invoice finds late is what the ones before it did not bill.
+    drafts = Invoice.objects.filter(
+        tenant=invoice.tenant,
+        kind=Invoice.Kind.REGULAR,
+        state=Invoice.State.DRAFT,
+        sequence=1,
+        period_start__lt=invoice.period_start,
+    )
+    for earlier in drafts.order_by("period_start"):
+        if not _is_passed(earlier, cursor):
+            raise NotYetError(f"finalize the draft of {earlier.period_start:%Y-%m-%d} first")
+
+
+def _is_passed(invoice: Invoice, cursor: InvoiceCursor) -> bool:
+    """Whether a draft can never be finalized any more, and so stands in nobody's way."""
+    return cursor.finalized_until is not None and invoice.period_start < cursor.finalized_until
 
 
 def _advance(cursor: InvoiceCursor, invoice: Invoice, position: int) -> None:
@@ -134,12 +145,23 @@ def _advance(cursor: InvoiceCursor, invoice: Invoice, position: int) -> None:
 
 
 @transaction.atomic
-def discard(invoice: Invoice) -> None:
-    """Delete a one-off draft; what it would have billed waits on. Raises InvoicingError for
-    another."""
+def discard(invoice: Invoice, *, by: str = "", reason: str = "") -> None:
+    """Delete a draft that need not be: a one-off, what it would have billed waits on; one in place
+    of a void invoice; one that can never be finalized. Raises InvoicingError for another."""
+    cursor = lock_cursor(invoice.tenant_id)
     locked = Invoice.objects.select_for_update().get(pk=invoice.pk)
-    if locked.is_finalized or (locked.kind == Invoice.Kind.REGULAR and is_invoiced(locked.tenant)):
-        raise InvoicingError(f"{locked} is no one-off draft: it cannot be discarded")
+    if locked.is_finalized:
+        raise InvoicingError(f"{locked} is finalized: credit it, or make it void")
+    is_needed = (
+        locked.kind == Invoice.Kind.REGULAR
+        and draft.replaced_by(locked) is None
+        and not _is_passed(locked, cursor)
+        and not custom_of(locked.tenant, cursor).is_never
+    )
+    if is_needed:
+        raise InvoicingError(f"{locked} is the draft of a period: it cannot be discarded")
+    period = locked.period_start.isoformat()
+    log.info("draft_discarded", tenant=locked.tenant_id, period=period, by=by, reason=reason)
     locked.delete()
 
 

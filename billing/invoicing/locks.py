@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from billing.invoicing.errors import InvoicingError, LockedError
 from billing.models import Account, InvoiceCursor, PeriodLock
-from tenants.models import Tenant
 
 
 def lock_cursor(tenant_id: int) -> InvoiceCursor:
@@ -76,8 +75,3 @@ def refuse_locked(at: datetime, what: str) -> None:
             f"{what} of {at:%Y-%m-%d} is before {until:%Y-%m-%d}, until when the books are locked: "
             "book it today and name the date in its note"
         )
-
-
-def is_invoiced(tenant: Tenant) -> bool:
-    """Whether a tenant gets invoices: our own and demos are metered only."""
-    return tenant.kind == Tenant.Kind.EXTERNAL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -10,48 +10,132 @@ from itertools import groupby
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Count, QuerySet
 
 from billing.invoicing import crediting
-from billing.invoicing.draft import LATE_USAGE
 from billing.invoicing.finalize import adds_up
-from billing.invoicing.standing import Stand, stand_of
-from billing.invoicing.usage import Place, hours_of
+from billing.invoicing.kinds import custom_from
+from billing.invoicing.late import LATE_USAGE
+from billing.invoicing.standing import stand_by, stand_of
+from billing.invoicing.usage import Place
+from billing.invoicing.walk import Found, Walk
 from billing.metering.reconcile import Difference
 from billing.models import (
     CreditNote,
     Invoice,
     InvoiceCursor,
+    InvoiceEvent,
     InvoiceLine,
+    InvoiceReplacement,
     InvoiceStanding,
-    LedgerEntry,
+    KindChange,
     NumberSeries,
+    PaymentAllocation,
 )
+
+#: Invoices looked at together, but that those of a tenant stay together.
+_PAGE = 300
 
 
 def reconcile_invoices(start: date = date.min, end: date = date.max) -> Iterator[Difference]:
     """All differences of invoices whose period ends within the UTC days `[start, end)`: their usage
     and the ledger, their sums and hashes, where they stand, and holes in the numbers."""
-    rows = Invoice.objects.finalized().order_by("tenant", "ledger_position", "pk")
+    rows = Invoice.objects.finalized()
     if start > date.min:
         rows = rows.filter(period_end__gte=datetime(start.year, start.month, start.day, tzinfo=UTC))
     if end < date.max:
         rows = rows.filter(period_end__lt=datetime(end.year, end.month, end.day, tzinfo=UTC))
-    for invoice in rows.iterator(chunk_size=500):
-        yield from reconcile_invoice(invoice)
-    yield from _positions()
+    yield from reconcile_these(rows)
     yield from _numbers()
 
 
-def reconcile_invoice(invoice: Invoice) -> Iterator[Difference]:
-    """The differences of one finalized invoice: its sums and hash, its usage, where it stands."""
-    lines = list(invoice.lines.order_by("place"))
+def reconcile_these(chosen: QuerySet[Invoice]) -> Iterator[Difference]:
+    """The differences of chosen invoices, all finalized: sums and hash, usage, where they stand;
+    and whether those of their tenants follow on each other. The invoices before them say what each
+    entry of the ledger is on, so they are read too; some hundreds at once."""
+    for tenants in _pages(chosen):
+        page = _Page(tenants)
+        reached: dict[int, int] = {}
+        wanted = set(chosen.filter(tenant__in=tenants).order_by().values_list("pk", flat=True))
+        for tenant, invoices in groupby(page.invoices, key=lambda invoice: invoice.tenant_id):
+            walk = Walk(tenant, page.customs[tenant])
+            upto = None
+            for invoice in invoices:
+                lines, is_again = page.lines[invoice.pk], invoice.pk in page.again
+                found = walk.next(invoice, is_again=is_again)
+                if invoice.pk in wanted:
+                    yield from _sums(invoice, lines)
+                    yield from _usage(invoice, lines, found)
+                    yield from page.standing_of(invoice)
+                if is_again:
+                    continue
+                previous, position = invoice.previous_position, invoice.ledger_position
+                # A period without an invoice moves the cursor too, so there may be a step, never
+                # back.
+                if previous > position or (upto is not None and previous < upto):
+                    where = f"{invoice} tenant {tenant}"
+                    yield Difference("positions", where, f"begins at {previous}, not {upto}")
+                upto = position
+            reached[tenant] = upto or 0
+        yield from _cursors(reached)
+
+
+def _pages(chosen: QuerySet[Invoice]) -> Iterator[list[int]]:
+    """Tenants of chosen invoices, as many as have a page of them."""
+    rows = Invoice.objects.finalized().filter(tenant__in=chosen.order_by().values("tenant"))
+    page: list[int] = []
+    held = 0
+    counts = rows.order_by("tenant").values_list("tenant").annotate(number=Count("pk"))
+    for tenant, number in list(counts):
+        if page and held + number > _PAGE:
+            yield page
+            page, held = [], 0
+        page.append(tenant)
+        held += number
+    if page:
+        yield page
+
+
+class _Page:
+    """All finalized invoices of some tenants, with what is beside them, in a few statements."""
+
+    def __init__(self, tenants: list[int]) -> None:
+        rows = Invoice.objects.finalized().filter(tenant__in=tenants)
+        self.invoices = list(rows.order_by("tenant", *Walk.ORDER))
+        ids = [invoice.pk for invoice in self.invoices]
+        self.lines: dict[int, list[InvoiceLine]] = defaultdict(list)
+        for line in InvoiceLine.objects.filter(invoice__in=ids).order_by("invoice", "place"):
+            self.lines[line.invoice_id].append(line)
+        again = InvoiceReplacement.objects.filter(pk__in=ids).order_by()
+        self.again = set(again.values_list("pk", flat=True))
+        changes: dict[int, list[KindChange]] = defaultdict(list)
+        for change in KindChange.objects.filter(tenant__in=tenants).order_by("tenant", "number"):
+            changes[change.tenant_id].append(change)
+        self.customs = {tenant: custom_from(changes[tenant]) for tenant in tenants}
+        self._stands = {
+            pk: (state, balance)
+            for pk, state, balance in InvoiceStanding.objects.filter(pk__in=ids)
+            .order_by()
+            .values_list("pk", "state", "balance")
+        }
+        self._booked: dict[int, list[tuple[str, Decimal]]] = defaultdict(list)
+        booked = PaymentAllocation.objects.filter(invoice__in=ids).order_by()
+        for pk, kind, amount in booked.values_list("invoice", "kind", "amount"):
+            if pk is not None:
+                self._booked[pk].append((kind, amount))
+        voided = InvoiceEvent.objects.filter(invoice__in=ids, kind=InvoiceEvent.Kind.VOIDED)
+        self._void = set(voided.order_by().values_list("invoice", flat=True))
+
+    def standing_of(self, invoice: Invoice) -> Iterator[Difference]:
+        """Whether its standing is what its rows add up to."""
+        booked, is_void = self._booked[invoice.pk], invoice.pk in self._void
+        if self._stands.get(invoice.pk) != stand_by(invoice.due, booked, is_void=is_void):
+            yield from _standing(invoice)
+
+
+def _sums(invoice: Invoice, lines: list[InvoiceLine]) -> Iterator[Difference]:
     if not adds_up(invoice, lines):
         yield Difference("invoice", str(invoice), "sums or hash are not those of its lines")
-    if invoice.kind == Invoice.Kind.REGULAR:
-        yield from _usage(invoice, lines)
-    yield from _late(invoice, lines)
-    yield from _standing(invoice)
     for note in invoice.credit_notes.filter(number__isnull=False):
         if not crediting.adds_up(note):
             yield Difference("credit note", str(note), "sums or hash are not those of its lines")
@@ -64,23 +148,6 @@ def _told(lines: list[dict[str, Any]]) -> Counter[Place]:
     return found
 
 
-def _posted(
-    invoice: Invoice, within: tuple[datetime, datetime], **positions: int
-) -> Counter[Place]:
-    rows = (
-        LedgerEntry.objects.filter(
-            account=invoice.tenant_id, hour__gte=within[0], hour__lt=within[1], **positions
-        )
-        .order_by()
-        .values_list("metric", "channel", "zero_rated")
-        .annotate(total=Sum("units"))
-    )
-    found: Counter[Place] = Counter()
-    for metric, channel, reason, units in rows:
-        found[metric, channel, reason] = int(units)
-    return found
-
-
 def _compare(
     check: str, invoice: Invoice, told: Counter[Place], posted: Counter[Place]
 ) -> Iterator[Difference]:
@@ -90,81 +157,41 @@ def _compare(
             yield Difference(check, where, f"invoice {told[place]}, ledger {posted[place]}")
 
 
-def _usage(invoice: Invoice, lines: list[InvoiceLine]) -> Iterator[Difference]:
-    """The usage of its period up to its position, and what of it nothing charges for."""
-    sources = [source for line in lines if line.code != LATE_USAGE for source in line.sources]
-    own = [row for row in invoice.unmetered if not row.get("is_late")]
-    posted = _posted(invoice, hours_of(invoice), position__lte=invoice.ledger_position)
-    yield from _compare("invoice usage", invoice, _told([*sources, *own]), posted)
-
-
-def _late(invoice: Invoice, lines: list[InvoiceLine]) -> Iterator[Difference]:
-    """What came late of each earlier period since the invoice before, line by line."""
-    before = Invoice.objects.finalized().filter(
-        tenant=invoice.tenant_id,
-        kind=Invoice.Kind.REGULAR,
-        ledger_position__lte=invoice.previous_position,
-        period_end__lte=invoice.period_start,
-    )
+def _usage(invoice: Invoice, lines: list[InvoiceLine], found: Found) -> Iterator[Difference]:
+    """The usage of its period up to its position, and what of it nothing charges for; and what came
+    late of each earlier period since the invoice before, line by line."""
+    if invoice.kind == Invoice.Kind.REGULAR:
+        sources = [source for line in lines if line.code != LATE_USAGE for source in line.sources]
+        own = [row for row in invoice.unmetered if not row.get("is_late")]
+        yield from _compare("invoice usage", invoice, _told([*sources, *own]), found.own)
     told = {line.original_start: line.sources for line in lines if line.code == LATE_USAGE}
-    for billed in before.order_by("period_start"):
-        posted = _posted(
-            invoice,
-            hours_of(billed),
-            position__gt=invoice.previous_position,
-            position__lte=invoice.ledger_position,
-        )
-        sources = told.pop(billed.period_start, [])
-        yield from _compare("late usage", invoice, _told(sources), posted)
+    for period, posted in sorted(found.late.items()):
+        yield from _compare("late usage", invoice, _told(told.pop(period, [])), posted)
     for period_start in told:
-        yield Difference("late usage", str(invoice), f"of {period_start}, which has no invoice")
+        yield Difference("late usage", str(invoice), f"of {period_start}: nothing came late of it")
 
 
-def _positions() -> Iterator[Difference]:
-    """Each invoice of a tenant goes on where the one before it stopped, and the cursor with the
-    last: so nothing was posted between two invoices that neither has looked at."""
-    rows = (
-        Invoice.objects.finalized()
-        .order_by("tenant", "ledger_position", "previous_position", "pk")
-        .values_list("tenant", "number", "previous_position", "ledger_position")
-    )
-    reached = {}
-    for tenant, found in groupby(rows.iterator(), key=lambda row: row[0]):
-        upto = None
-        for _, number, previous, position in found:
-            # A period without an invoice moves the cursor too, so there may be a step, never back.
-            if previous > position or (upto is not None and previous < upto):
-                yield Difference(
-                    "positions", f"{number} tenant {tenant}", f"begins at {previous}, not {upto}"
-                )
-            upto = position
-        reached[tenant] = upto or 0
-    # After the invoices, because a cursor only moves on while they are read.
-    cursors = dict(InvoiceCursor.objects.values_list("tenant", "position"))
+def _cursors(reached: dict[int, int]) -> Iterator[Difference]:
+    """Cursors are at the last invoice or beyond it: so nothing was posted between two invoices that
+    neither has looked at."""
+    # Read after the invoices, because a cursor only moves on meanwhile.
+    rows = InvoiceCursor.objects.filter(tenant__in=reached).order_by()
+    cursors = dict(rows.values_list("tenant", "position"))
     for tenant, upto in reached.items():
         if cursors.get(tenant, 0) < upto:
-            yield Difference(
-                "positions", f"tenant {tenant}", f"cursor {cursors.get(tenant)}, invoices {upto}"
-            )
+            what = f"cursor {cursors.get(tenant)}, invoices {upto}"
+            yield Difference("positions", f"tenant {tenant}", what)
 
 
 def _standing(invoice: Invoice) -> Iterator[Difference]:
-    told, found = _stands(invoice, InvoiceStanding.objects.all())
-    if told != found:
-        # A payment may have come between two reads: again, with the lock of whoever settles.
-        with transaction.atomic():
-            told, found = _stands(invoice, InvoiceStanding.objects.select_for_update())
+    """What its standing says, and what its rows add up to, with the lock of whoever settles: a
+    payment may have come between two reads."""
+    with transaction.atomic():
+        standing = InvoiceStanding.objects.select_for_update().filter(invoice=invoice).first()
+        told = None if standing is None else (standing.state, standing.balance)
+        found = stand_of(invoice)
     if told != found:
         yield Difference("standing", str(invoice), f"says {told}, its rows {tuple(found)}")
-
-
-def _stands(
-    invoice: Invoice, standings: QuerySet[InvoiceStanding]
-) -> tuple[tuple[str, Decimal] | None, Stand]:
-    """What its standing says, and what its rows add up to."""
-    standing = standings.filter(invoice=invoice).first()
-    told = None if standing is None else (standing.state, standing.balance)
-    return told, stand_of(invoice)
 
 
 def _numbers() -> Iterator[Difference]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from billing.invoicing.locks import lock_cursor
+from billing.invoicing.waiting_again import wait_again
 from billing.models import Invoice, InvoiceEvent, InvoiceStanding, PaymentAllocation
 
 ZERO = Decimal("0.00")
@@ -38,13 +40,21 @@ def settled(invoice: Invoice, *kinds: str) -> Decimal:
 
 def stand_of(invoice: Invoice) -> Stand:
     """Where an invoice stands by the rows."""
-    kind = PaymentAllocation.Kind
-    balance = invoice.due - settled(invoice)
-    if invoice.events.filter(kind=InvoiceEvent.Kind.VOIDED).exists():
+    rows = PaymentAllocation.objects.filter(invoice=invoice).order_by()
+    is_void = invoice.events.filter(kind=InvoiceEvent.Kind.VOIDED).exists()
+    return stand_by(invoice.due, rows.values_list("kind", "amount"), is_void=is_void)
+
+
+def stand_by(due: Decimal, booked: Iterable[tuple[str, Decimal]], *, is_void: bool) -> Stand:
+    """Where an invoice of `due` stands by the kinds and amounts of its allocations."""
+    rows = list(booked)
+    balance = due - sum((amount for _, amount in rows), start=ZERO)
+    if is_void:
         return Stand(State.VOIDED, balance)
-    if balance == 0 and settled(invoice, kind.WRITE_OFF):
+    lost = PaymentAllocation.Kind.WRITE_OFF
+    if balance == 0 and sum((amount for kind, amount in rows if kind == lost), start=ZERO):
         return Stand(State.WRITTEN_OFF, balance)
-    return _stand(balance, invoice.due)
+    return _stand(balance, due)
 
 
 def _stand(balance: Decimal, due: Decimal) -> Stand:
@@ -85,7 +95,7 @@ def restand(
     standing: InvoiceStanding, *, by: str, reason: str, now: datetime | None = None
 ) -> InvoiceStanding:
     """Add up an invoice's allocations again, and note what it has become. Its standing is
-    locked."""
+    locked. What a void one had from adjustments waits for the next."""
     before, was_settled = standing.state, standing.balance <= 0
     standing.state, standing.balance = stand_of(standing.invoice)
     standing.is_overdue = standing.is_overdue and standing.balance > 0
@@ -102,4 +112,6 @@ def restand(
             actor=by,
             reason=reason[:300],
         )
+    if standing.state != before and standing.state == State.VOIDED:
+        wait_again(standing.invoice)
     return standing

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from billing.catalogue import wallet
 from billing.catalogue.terms import TermsBook
-from billing.catalogue.timeline import NoTerms
+from billing.catalogue.timeline import NoTerms, Stretches
 from billing.models import WalletEntry
 from billing.rating.periods import Period
 from billing.rating.prices import Discount
@@ -32,15 +32,19 @@ class Terms(Protocol):
         """The period that `at` lies in; None without terms."""
         ...
 
-    def segments_of(self, tenant: Tenant, period: Period) -> Sequence[Segment]:
-        """The terms that held in it, by time."""
+    def segments_of(
+        self, tenant: Tenant, period: Period, within: Stretches | None = None
+    ) -> Sequence[Segment]:
+        """The terms that held in it, by time; of the time `within`, without one of all."""
         ...
 
     def discounts_of(self, tenant: Tenant, period: Period) -> Sequence[Discount]:
         """In the order in which they are taken off."""
         ...
 
-    def usage_hours_of(self, tenant: Tenant, period: Period) -> tuple[datetime, datetime]:
+    def usage_hours_of(
+        self, tenant: Tenant, period: Period, within: Stretches | None = None
+    ) -> tuple[datetime, datetime]:
         """The half-open range of hours whose usage is of the period."""
         ...
 

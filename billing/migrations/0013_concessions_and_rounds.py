@@ -53,7 +53,7 @@ _text = models.CharField(max_length=120)
 class Migration(migrations.Migration):
     atomic = False  # MariaDB commits at each statement of this kind anyway
 
-    dependencies = [("billing", "0011_spending_turns")]
+    dependencies = [("billing", "0012_kinds_and_replacements")]
 
     operations = [
         migrations.RunPython(unguard, guard),

@@ -19,7 +19,13 @@ from billing.models.catalogue import (
 )
 from billing.models.coins import CoinHour, CoinRollup
 from billing.models.concessions import Concession
-from billing.models.corrections import Adjustment, CreditNote, CreditNoteLine, PeriodLock
+from billing.models.corrections import (
+    Adjustment,
+    CreditNote,
+    CreditNoteLine,
+    InvoiceReplacement,
+    PeriodLock,
+)
 from billing.models.documents import CreditNoteMailing, InvoiceDocument
 from billing.models.freezing import FrozenError
 from billing.models.invoices import (
@@ -30,6 +36,7 @@ from billing.models.invoices import (
     InvoiceStanding,
     NumberSeries,
 )
+from billing.models.kinds import KindChange
 from billing.models.payments import Payment, PaymentAllocation
 from billing.models.providers import (
     ChargeAttempt,
@@ -82,7 +89,9 @@ __all__ = [
     "InvoiceDocument",
     "InvoiceEvent",
     "InvoiceLine",
+    "InvoiceReplacement",
     "InvoiceStanding",
+    "KindChange",
     "LedgerEntry",
     "LedgerSeal",
     "Metric",

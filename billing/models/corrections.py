@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TypeVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from billing.append_only import AppendOnlyModel, AppendOnlyQuerySet
@@ -162,6 +162,27 @@ class CreditNoteLine(FreezingModel):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.amount}"
+
+
+class InvoiceReplacement(models.Model):
+    """`invoice` says again what `replaces` said, which is void: of the same period and the same
+    usage. One invoice is replaced by one; the row goes with a draft that is discarded."""
+
+    invoice = models.OneToOneField(
+        Invoice, on_delete=models.CASCADE, primary_key=True, related_name="replacement_of"
+    )
+    replaces = models.OneToOneField(Invoice, on_delete=models.PROTECT, related_name="replaced_by")
+
+    class Meta:
+        ordering = ["invoice"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(invoice=F("replaces")), name="invoice_replaces_another"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.invoice_id} for {self.replaces_id}"
 
 
 class PeriodLock(AppendOnlyModel):

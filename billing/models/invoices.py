@@ -67,7 +67,7 @@ class InvoiceCursor(models.Model):
 
     All ledger entries up to `position` whose hour is before `usage_until` are billed, each once;
     regular invoices are final up to `finalized_until`; periods that end by `closed_until` have a
-    draft or more.
+    draft or more. Of its kind there are `kind_changes` rows of `KindChange`.
     """
 
     tenant = models.OneToOneField(Tenant, on_delete=models.PROTECT, primary_key=True)
@@ -75,6 +75,7 @@ class InvoiceCursor(models.Model):
     finalized_until = models.DateTimeField(null=True, blank=True)
     usage_until = models.DateTimeField(null=True, blank=True)
     position = models.BigIntegerField(default=0)
+    kind_changes = models.PositiveIntegerField(default=0)
 
     class Meta:
         ordering = ["tenant"]

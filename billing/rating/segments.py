@@ -78,6 +78,20 @@ def begin_trial(plan: PlanPrices, start: datetime) -> PlanSpan:
     return PlanSpan(plan, start, None if plan.trial.converts else trial_end, trial_end)
 
 
+def clipped(
+    plans: Iterable[PlanSpan], within: Iterable[tuple[datetime, datetime | None]]
+) -> tuple[PlanSpan, ...]:
+    """The parts of `plans` that lie in the half-open stretches `within` (None: without end)."""
+    found = []
+    for span in plans:
+        for start, end in within:
+            first = max(span.start, start)
+            last = min((at for at in (span.end, end) if at is not None), default=None)
+            if last is None or first < last:
+                found.append(replace(span, start=first, end=last))
+    return tuple(found)
+
+
 def segments(
     period: Period,
     plans: Sequence[PlanSpan],

@@ -19,6 +19,7 @@ from billing.exports.accounts import Account, movements, revenue_account
 from billing.exports.scope import Scope
 from billing.invoicing import adjusting, crediting, draft, finalize, parties, payments
 from billing.invoicing.errors import InvoicingError
+from billing.invoicing.late import LATE_USAGE
 from billing.models import Invoice, InvoiceStanding, Payment, PaymentAllocation, Wallet
 from billing.rating.invoice import Tax
 from tests.billing.exports.conftest import close
@@ -177,5 +178,5 @@ def test_tax_and_revenue_are_where_they_belong(cast: Cast, book: object, monkeyp
 
 
 def test_late_usage_is_usage() -> None:
-    assert revenue_account("adjustment", draft.LATE_USAGE) is Account.USAGE
+    assert revenue_account("adjustment", LATE_USAGE) is Account.USAGE
     assert revenue_account("adjustment", "sla-credit") is Account.ONE_OFF

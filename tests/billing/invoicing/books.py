@@ -9,13 +9,14 @@ from decimal import Decimal
 from itertools import count, takewhile
 from typing import Any
 
+from billing.catalogue.timeline import Stretches
 from billing.metering.batch import UsageLine
 from billing.metering.ingest import ingest
 from billing.models import Invoice, Metric
 from billing.rating.periods import Anchor, Period, period_at, periods, usage_hours
 from billing.rating.prices import Discount, Interval, Meter, PerUnit, PlanPrices
 from billing.rating.prices import Metric as Priced
-from billing.rating.segments import PlanSpan, Segment, segments
+from billing.rating.segments import PlanSpan, Segment, clipped, segments
 from tenants.models import APIKey, Tenant
 from tests.billing.usage import make_batch
 
@@ -68,11 +69,18 @@ class PlainBook:
     def period_of(self, tenant: Tenant, at: datetime) -> Period | None:
         return period_at(self._anchors, at) if at >= self.begins else None
 
-    def segments_of(self, tenant: Tenant, period: Period) -> Sequence[Segment]:
-        return segments(period, self.plans)
+    def segments_of(
+        self, tenant: Tenant, period: Period, within: Stretches | None = None
+    ) -> Sequence[Segment]:
+        return segments(period, self._plans(within))
 
-    def usage_hours_of(self, tenant: Tenant, period: Period) -> tuple[datetime, datetime]:
-        return usage_hours(period, self.plans)
+    def usage_hours_of(
+        self, tenant: Tenant, period: Period, within: Stretches | None = None
+    ) -> tuple[datetime, datetime]:
+        return usage_hours(period, self._plans(within))
+
+    def _plans(self, within: Stretches | None) -> Sequence[PlanSpan]:
+        return self.plans if within is None else clipped(self.plans, within)
 
     def discounts_of(self, tenant: Tenant, period: Period) -> Sequence[Discount]:
         return self.discounts

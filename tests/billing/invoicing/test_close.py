@@ -14,6 +14,7 @@ from billing.invoicing.adjusting import decide, propose
 from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.invoicing.errors import InvoicingError, NotYetError
 from billing.invoicing.finalize import adds_up
+from billing.invoicing.late import LATE_USAGE
 from billing.invoicing.reconcile import reconcile_invoices
 from billing.metering.reconcile import reconcile
 from billing.models import Adjustment, Invoice, InvoiceCursor
@@ -118,7 +119,7 @@ def test_late_usage_costs_what_it_would_have_cost(cast: Cast, key: APIKey, book:
     close_due_periods(DECEMBER)
     finalize_due(DECEMBER + GRACE)
     second = Invoice.objects.get(tenant=cast.acme, period_start=NOVEMBER)
-    late = second.lines.get(code=draft.LATE_USAGE)
+    late = second.lines.get(code=LATE_USAGE)
     assert (late.amount, late.sources[0]["units"]) == (Decimal("0.20"), 60)
     assert "INV-2026-" in late.name
 

@@ -152,6 +152,24 @@ def test_the_form_says_that_nothing_was_booked(operator: Client, invoice: Invoic
     assert sorted(Payment.objects.values_list("amount", flat=True)) == [20, 21]
 
 
+def test_a_draft_is_not_written_off(operator: Client, invoice: Invoice) -> None:
+    draft = Invoice.objects.get(tenant=invoice.tenant, state="draft")
+    page = act(operator, "write_off", draft, confirmed="yes", reason="insolvent")
+    assert "is not finalized: nothing is owed on it yet" in page
+
+
+def test_what_is_void_is_drafted_again_and_discarded(operator: Client, invoice: Invoice) -> None:
+    assert "is not void" in act(operator, "again", invoice, confirmed="yes")
+    act(operator, "void", invoice, confirmed="yes", reason="wrong")
+    act(operator, "again", invoice, confirmed="yes")
+    draft = Invoice.objects.get(tenant=invoice.tenant, sequence=2)
+    needed = Invoice.objects.get(tenant=invoice.tenant, state="draft", sequence=1)
+    for row in (draft, needed):
+        page = act(operator, "discard", row, confirmed="yes", reason="a mistake")
+    assert "the draft of a period: it cannot be discarded" in page
+    assert not Invoice.objects.filter(pk=draft.pk).exists()
+
+
 def test_forged_posts_change_nothing(operator: Client, invoice: Invoice) -> None:
     assert operator.get(f"{BASE}{invoice.pk}/change/").status_code == 200
     assert operator.post(f"{BASE}{invoice.pk}/change/", {"total": "1"}).status_code == 403

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from billing.invoicing.closing import close_due_periods, finalize_due
@@ -121,3 +122,21 @@ def _without_checks(act: Callable[[], object]) -> None:
         cursor.execute(off)
         act()
         cursor.execute(on)
+
+
+@pytest.mark.django_db
+def test_an_invoice_more_costs_the_same_however_many_there_are(cast: Cast, book: PlainBook) -> None:
+    """Statements, and the ledger entries that they ask for, grow with the invoices only."""
+    key = services.issue_key(tenant=cast.acme, name="bot").key
+    costs = []
+    end = NOVEMBER
+    for _ in range(3):
+        for _ in range(4):
+            use(key, end - HOUR, 30)
+            close_due_periods(end, tenants=[cast.acme.pk])
+            finalize_due(end + GRACE)
+            end = (end + 31 * 24 * HOUR).replace(day=1)
+        with CaptureQueriesContext(connection) as queries:
+            assert list(reconcile_invoices()) == []
+        costs.append(len(queries))
+    assert costs[2] - costs[1] == costs[1] - costs[0] <= 4

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -117,6 +118,27 @@ def test_a_chargeback_opens_what_it_paid(invoices: list[Invoice]) -> None:
     assert (state(first), state(second)) == (("open", Decimal(49)), ("open", Decimal(49)))
     assert payments.remainder(payment) == 0
     assert events(first)[-1] == "reopened"
+
+
+def test_a_chargeback_finds_what_was_allocated_before_it_had_the_locks(
+    invoices: list[Invoice],
+) -> None:
+    first, second = invoices
+    payment = pay(first, "60")
+    seen: list[str] = []
+
+    def allocate_meanwhile(execute: Any, sql: str, *rest: Any) -> Any:
+        # After the first look at anything.
+        if sql.startswith("SELECT"):
+            seen.append(sql)
+            if len(seen) == 2:
+                payments.allocate(payment, second, Decimal(5))
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(allocate_meanwhile):
+        payments.charge_back(payment)
+    assert (state(first), state(second)) == (("open", Decimal(49)), ("open", Decimal(49)))
+    assert payments.remainder(payment) == 0
 
 
 def test_written_off_and_paid_after_all(invoices: list[Invoice]) -> None:

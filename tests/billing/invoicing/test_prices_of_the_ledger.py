@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from billing.invoicing import terms_port
 from billing.invoicing.closing import close_due_periods, finalize_due
-from billing.invoicing.draft import LATE_USAGE
+from billing.invoicing.late import LATE_USAGE
 from billing.invoicing.reconcile import reconcile_invoices
 from billing.models import Invoice
 from billing.rating.invoice import Usage
