@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gateway.http.info import DEFAULT_RATE
-from gateway.http.weights import DEFAULT_WEIGHT, LEAST_WEIGHT, WEIGHTS
+from gateway.http.weights import DEFAULT_WEIGHT, ITEMS, LEAST_WEIGHT, WEIGHTS
 from streaming.core.outbox import MAX_LAG_S
 from streaming.ws import close_codes
 from streaming.ws.close_codes import CloseCode
@@ -55,6 +55,9 @@ def test_every_weight_is_there() -> None:
     told = {kind: int(weight) for weight, kinds in rows for kind in re.findall(r"`(\w+)`", kinds)}
     assert {kind: told[kind] for kind in WEIGHTS} == WEIGHTS
     assert f"| {DEFAULT_WEIGHT} | every other type" in PAGE
+    rows = re.findall(r"^\| 1 more for each (\d+) items.*? \| (.*?) \|$", PAGE, flags=re.MULTILINE)
+    told = {kind: int(items) for items, kinds in rows for kind in re.findall(r"`(\w+)`", kinds)}
+    assert told == ITEMS
     assert HANDSHAKE_WEIGHT == LEAST_WEIGHT == 1
     assert "| 1 | a handshake; a body that is no request |" in PAGE
 
