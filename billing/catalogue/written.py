@@ -267,11 +267,12 @@ def wanted_allowances(
     """The rows (not saved) that a tenant's terms come to at `now`, an hour later and in the period
     after that, and since when there are to be no others.
 
-    Where a period has no rows its doors are open: with a whole one ahead, that takes a beat that
-    stands still for as long.
+    With a whole period ahead, a beat may stand still for as long. After that the last rows go on
+    (`tenants.admission.continued`): only those of the last period say so, and without any, none.
     """
     wanted: dict[tuple[str, datetime], Allowance] = {}
     used: dict[Period, tuple[Usage, ...]] = {}
+    last: list[Allowance] = []
     since = None
     moments = [now, now + AHEAD]
     try:
@@ -284,8 +285,12 @@ def wanted_allowances(
         except terms.NoTerms:
             continue
         since = since or usage_hours(period, timeline.plans)[0]
-        for row in _allowances(tenant, timeline, period, at, used, now=now):
+        last = list(_allowances(tenant, timeline, period, at, used, now=now))
+        for row in last:
             wanted.setdefault((row.code, row.starts_at), row)
+    for row in last:
+        # Not what is refused for an hour alone.
+        wanted[row.code, row.starts_at].goes_on = row.ends_at - row.starts_at > HOUR
     return list(wanted.values()), since or now
 
 

@@ -172,6 +172,19 @@ def test_the_next_period_s_are_always_there(ada: Tenant) -> None:
     assert sorted(starts.all()) == [november, december, january]
 
 
+def test_only_the_last_period_s_go_on(ada: Tenant) -> None:
+    """So doors have them when the jobs stand still for longer than that; and what is planned to
+    end, or to have none, leaves none behind."""
+    going_on = Allowance.objects.filter(goes_on=True).values_list("starts_at", flat=True)
+    assert set(going_on.all()) == {datetime(2026, 12, 1, tzinfo=UTC)}
+    written.catch_up(datetime(2026, 11, 30, 23, tzinfo=UTC))
+    assert set(going_on.all()) == {datetime(2027, 1, 1, tzinfo=UTC)}
+    december = datetime(2026, 12, 5, tzinfo=UTC)
+    free = publish(make_prices("free-of-meters", 1, meters=()), now=december)
+    services.change_plan(ada, plan=free, at=datetime(2027, 1, 1, tzinfo=UTC), now=december)
+    assert not going_on.exists()
+
+
 def at(hour: int, minute: int = 0, second: int = 0) -> datetime:
     return datetime(2026, 11, 20, hour, minute, second, tzinfo=UTC)
 
