@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from billing.free import ALWAYS_FREE
 from gateway.http.info import DEFAULT_RATE
 from gateway.http.weights import DEFAULT_WEIGHT, ITEMS, LEAST_WEIGHT, WEIGHTS
+from streaming.core.counted import Reason
 from streaming.core.outbox import MAX_LAG_S
 from streaming.ws import close_codes
 from streaming.ws.close_codes import CloseCode
@@ -67,3 +69,11 @@ def test_how_allowances_are_told_and_end_is_there() -> None:
     assert f"{', '.join(most)} and {last} %" in PAGE
     assert f"`SETTLE_EVERY_S` ({SETTLE_EVERY_S:g} second)" in PAGE
     assert f"more than {WRONG_BURST} wrong keys, and {WRONG_PER_MINUTE} a minute more" in PAGE
+
+
+def test_every_reason_why_something_is_free_is_on_the_page_of_usage() -> None:
+    """And none that is never told."""
+    page = (ROOT / "docs" / "usage.md").read_text()
+    table = page[page.index("| reason | what |") : page.index("## By coin")]
+    told = set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE))
+    assert told == {str(reason) for reason in Reason if reason} == set(ALWAYS_FREE)
