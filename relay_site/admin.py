@@ -76,7 +76,8 @@ class ReadOnlyAdmin(ModelAdmin):
 
 @admin.register(Authenticator)
 class AuthenticatorAdmin(ReadOnlyAdmin):
-    """Who has which second factor, never its secret. Deleting one lets somebody in who lost it."""
+    """Who has which second factor, never its secret. Deleting all of somebody's lets them set up a
+    new one (as `manage.py reset_second_factor` does), and shuts the admin to their sessions."""
 
     list_display = ("user", "type", "created_at", "last_used_at")
     list_filter = ("type",)

@@ -1,21 +1,83 @@
-"""The admin's own log-in: a password, for operators who have no second factor yet."""
+"""How operators get into the admin: a password, and a second factor where there is one or must be.
+
+The session remembers which factor it was opened with (allauth's records), and `second_factor`
+believes it only while that factor exists: one that is reset closes the admin to its sessions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from allauth.account.app_settings import EmailVerificationMethod
+from allauth.account.authentication import get_authentication_records
+from allauth.account.internal.flows.login import perform_password_login
+from allauth.account.models import Login
+from allauth.account.utils import get_next_redirect_url
+from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.models import AbstractBaseUser
-from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.http import urlencode
 from unfold.forms import AuthenticationForm
+
+FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
+SET_ONE_UP = (
+    "Operators need a second factor: set up an authenticator app or a passkey here, then open the "
+    "admin again."
+)
 
 
 class OperatorForm(AuthenticationForm):
-    """Refuses who has a second factor: the accounts' log-in asks for it, and the session it makes
-    opens the admin as well."""
+    """The admin's own log-in, by name. Who has a second factor is not in yet: the accounts' page
+    asks for it, as after their log-in, and leads back."""
 
     def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
         super().confirm_login_allowed(user)
-        if is_mfa_enabled(user):
-            raise ValidationError(
-                "This operator has a second factor: sign in at /accounts/login/?next=/admin/.",
-                code="second_factor",
-            )
+        if not is_mfa_enabled(user, FACTORS):
+            return
+        login = Login(
+            user=user,
+            # By name, and the factor proves more than an address would.
+            email_verification=EmailVerificationMethod.NONE,
+            redirect_url=get_next_redirect_url(self.request) or reverse("admin:index"),
+        )
+        name = {"username": user.get_username()}
+        raise ImmediateHttpResponse(perform_password_login(self.request, name, login))
+
+
+def second_factor(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Middleware: with `RELAY_STAFF_MFA` no page of the admin answers a session that was opened
+    without a second factor. Who has none is led to set one up, who has one to use it."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if not settings.RELAY_STAFF_MFA or not _is_guarded(request):
+            return get_response(request)
+        if not is_mfa_enabled(request.user, FACTORS):
+            messages.warning(request, SET_ONE_UP)
+            return redirect("mfa_index")
+        if _used_a_factor(request):
+            return get_response(request)
+        # What was sent with a form is not sent again.
+        back = request.get_full_path() if request.method == "GET" else reverse("admin:index")
+        return redirect(f"{reverse('mfa_reauthenticate')}?{urlencode({'next': back})}")
+
+    return middleware
+
+
+def _is_guarded(request: HttpRequest) -> bool:
+    """Everything under the admin for whoever is signed in; strangers are led to its log-in."""
+    is_open = request.path in (reverse("admin:login"), reverse("admin:logout"))
+    is_admin = request.path.startswith(reverse("admin:index")) and not is_open
+    return is_admin and request.user.is_authenticated and request.user.is_staff
+
+
+def _used_a_factor(request: HttpRequest) -> bool:
+    records = get_authentication_records(request, request.user)
+    used = [record.get("id") for record in records if record.get("method") == "mfa"]
+    return bool(used) and Authenticator.objects.filter(user=request.user, pk__in=used).exists()

@@ -1,5 +1,5 @@
-"""The demo that a fresh relay starts with: a tenant on a plan, a key, an operator. The same ones at
-every start.
+"""The demo that a fresh relay starts with: prices, a tenant on a plan, a key, an operator. The same
+ones at every start.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
+from billing.catalogue.load import load_first
+from billing.rating.seed import load as seed_book
 from relay_site.secrets import read_json, write_private
 from tenants import services
 from tenants.admission.keys import digest, is_well_formed
@@ -39,6 +41,12 @@ class Demo:
     def as_dict(self) -> dict[str, str]:
         """For run.json."""
         return dataclasses.asdict(self)
+
+
+def publish_prices() -> int:
+    """The seed's plans and add-ons where nothing is for sale yet, so that who signs up has a plan
+    to join. How many were published; an operator's own are never touched."""
+    return sum(row.state == "new" for row in load_first(seed_book(), by="first start"))
 
 
 def seed(var: Path) -> Demo:

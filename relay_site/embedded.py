@@ -131,7 +131,7 @@ class EmbeddedRelay:
             await asyncio.sleep(0.5)
 
     def _prepare_database(self) -> None:
-        """Bring the schema up to date, and the demo's tenant and operator with it."""
+        """Bring the schema up to date, and the demo's prices, tenant and operator with it."""
         from django.core.management import call_command
         from django.db import connection
         from django.db.migrations.executor import MigrationExecutor
@@ -142,6 +142,8 @@ class EmbeddedRelay:
                 self._say(f"  database   applying {len(plan)} migrations")
                 call_command("migrate", verbosity=0, interactive=False)
             if not settings.IS_PRODUCTION:
+                if published := demo.publish_prices():
+                    self._say(f"  prices     {published} plans and add-ons of the seed book")
                 self._demo = demo.seed(self.var)
         finally:
             connection.close()

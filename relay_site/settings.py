@@ -99,6 +99,11 @@ RELAY_SITE_URL = (
 RELAY_SIGNUP = env.switch("RELAY_SIGNUP", default=not IS_PRODUCTION)
 #: The code of the plan that who signs up is on; without such a plan they are on none.
 RELAY_SIGNUP_PLAN = env.text("RELAY_SIGNUP_PLAN", "free")
+#: Whether operators must have a second factor before any page of the admin answers them. Off on a
+#: laptop, whose printed operator signs in with a password.
+RELAY_STAFF_MFA = env.switch("RELAY_STAFF_MFA", default=IS_PRODUCTION)
+if IS_PRODUCTION and not RELAY_STAFF_MFA:
+    env.warnings.append("RELAY_STAFF_MFA: off, so a password alone opens the admin")
 #: The terms in force, by any name that changes when they do, and where they are to be read.
 RELAY_TERMS_VERSION = env.text("RELAY_TERMS_VERSION", "1")[:40]
 RELAY_TERMS_URL = env.text("RELAY_TERMS_URL")
@@ -379,6 +384,7 @@ MIDDLEWARE = [
     "auditlog.middleware.AuditlogMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "axes.middleware.AxesMiddleware",
+    "relay_site.admin_login.second_factor",
 ]
 ROOT_URLCONF = "relay_site.urls"
 ASGI_APPLICATION = "relay_site.asgi.application"

@@ -41,3 +41,7 @@ def register() -> None:
 
     for name, fields in EXCLUDED.items():
         auditlog.register(apps.get_model("tenants", name), exclude_fields=fields)
+    # Not ours, but who gets or loses a second factor is: when, by whom, of what type.
+    auditlog.register(
+        apps.get_model("mfa", "Authenticator"), exclude_fields=["data", "last_used_at"]
+    )

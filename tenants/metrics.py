@@ -34,3 +34,8 @@ unshared = Counter(
 wrong_keys = Counter(
     "relay_admission_wrong_keys_throttled_total", "Wrong keys of addresses that sent too many."
 )
+continued_allowances = Counter(
+    "relay_admission_continued_allowances_total",
+    "Reads of tenants that go by the amounts of an earlier period, because nobody has written those"
+    " of this one: the jobs stand still.",
+)

@@ -12,6 +12,8 @@ import structlog
 from django.db.models import Q
 from django.utils import timezone
 
+from tenants import metrics
+from tenants.admission.continued import continued
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
 from tenants.admission.principal import (
@@ -180,20 +182,27 @@ def allowances_of(tenant_id: int, now: datetime) -> tuple[Allowed, ...]:
 
 def _allowances_of(tenant_ids: Collection[int], now: datetime) -> dict[int, tuple[Allowed, ...]]:
     found: dict[int, list[Allowed]] = defaultdict(list)
-    rows = Allowance.objects.filter(tenant__in=tenant_ids, ends_at__gt=now)
+    last: dict[int, list[Allowed]] = defaultdict(list)
+    current = Q(ends_at__gt=now) | Q(goes_on=True)
+    rows = Allowance.objects.filter(current, tenant__in=tenant_ids)
     for row in rows.order_by("tenant", "starts_at", "code"):
-        found[row.tenant_id].append(
-            Allowed(
-                code=row.code,
-                metric=row.metric,
-                starts_at=row.starts_at,
-                ends_at=row.ends_at,
-                units=row.units,
-                is_hard=row.is_hard,
-                channels=tuple(row.channels),
-                weights=tuple(sorted((name, str(weight)) for name, weight in row.weights.items())),
-            )
+        allowed = Allowed(
+            code=row.code,
+            metric=row.metric,
+            starts_at=row.starts_at,
+            ends_at=row.ends_at,
+            units=row.units,
+            is_hard=row.is_hard,
+            channels=tuple(row.channels),
+            weights=tuple(sorted((name, str(weight)) for name, weight in row.weights.items())),
         )
+        if row.ends_at > now:
+            found[row.tenant_id].append(allowed)
+        if row.goes_on:
+            last[row.tenant_id].append(allowed)
+    for tenant_id, allowances in last.items():
+        metrics.continued_allowances.inc(tenant_id not in found)
+        found[tenant_id] += continued(allowances, now)
     return {tenant_id: tuple(allowances) for tenant_id, allowances in found.items()}
 
 

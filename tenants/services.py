@@ -35,7 +35,7 @@ CHANGED = "It was changed since you opened it: open it again, and change what is
 MAX_OVERLAP = timedelta(days=7)
 #: How far ahead a suspension can be announced.
 MAX_GRACE = timedelta(days=90)
-_OF_ALLOWANCE = ("metric", "channels", "weights", "ends_at", "units", "is_hard")
+_OF_ALLOWANCE = ("metric", "channels", "weights", "ends_at", "units", "is_hard", "goes_on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,12 +363,12 @@ def set_limits(tenant: Tenant, limits: Mapping[str, Any] | None) -> bool:
 @transaction.atomic
 def set_allowances(tenant: Tenant, wanted: Iterable[Allowance], *, since: datetime) -> bool:
     """Make `wanted` (rows that are not saved) all that a tenant may use from `since` on: what began
-    before then ends there, what began later and is not wanted goes. Answers whether that changed
-    anything."""
+    before then ends there, what began later and is not wanted goes. What is not wanted goes on no
+    more. Answers whether that changed anything."""
     Tenant.objects.select_for_update().get(pk=tenant.pk)
+    concerned = Q(ends_at__gt=since) | Q(goes_on=True)
     rows = {
-        (row.code, row.starts_at): row
-        for row in Allowance.objects.filter(tenant=tenant, ends_at__gt=since)
+        (row.code, row.starts_at): row for row in Allowance.objects.filter(concerned, tenant=tenant)
     }
     has_changed = False
     for allowance in wanted:
@@ -382,8 +382,8 @@ def set_allowances(tenant: Tenant, wanted: Iterable[Allowance], *, since: dateti
         has_changed = True
     for row in rows.values():
         if row.starts_at < since:
-            row.ends_at = since
-            row.save(update_fields=["ends_at", "updated_at"])
+            row.ends_at, row.goes_on = min(row.ends_at, since), False
+            row.save(update_fields=["ends_at", "goes_on", "updated_at"])
         else:
             row.delete()
         has_changed = True

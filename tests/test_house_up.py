@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import http.cookiejar
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,6 +114,46 @@ def test_production_refuses_the_embedded_services(tmp_path: Path) -> None:
     assert not (tmp_path / "var" / "secrets").exists()
 
 
+class Browser:
+    """A visitor of the relay at `base`, with cookies, who reads the pages it posts to first."""
+
+    def __init__(self, base: str) -> None:
+        self.base, jar = base, http.cookiejar.CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+
+    def get(self, path: str) -> tuple[str, str]:
+        """Where it ended up, and the page."""
+        with self._opener.open(self.base + path, timeout=30) as answer:
+            return str(answer.url).removeprefix(self.base), answer.read().decode()
+
+    def post(self, path: str, **fields: str) -> tuple[str, str]:
+        """The same, for a form."""
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(path)[1])
+        assert token is not None
+        fields["csrfmiddlewaretoken"] = token.group(1)
+        data = urllib.parse.urlencode(fields).encode()
+        with self._opener.open(self.base + path, data, timeout=30) as answer:
+            return str(answer.url).removeprefix(self.base), answer.read().decode()
+
+
+def plan_of(relay: RunningRelay, company: str) -> str:
+    """The code of the plan a tenant is on, and the version of its prices."""
+    code = (
+        "from tenants.models import PlanSubscription as P;"
+        f"s = P.objects.get(tenant__name={company!r}, is_current=True);"
+        "print(s.plan.code, s.version)"
+    )
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), "shell", "--no-imports", "-c", code],
+        env=relay.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
 # --- running --------------------------------------------------------------------------------------
 
 
@@ -166,6 +209,28 @@ class TestLife:
             child.kill()
             child.wait()
             child.stdout.close()
+
+    def test_who_signs_up_is_on_the_free_plan(self, own: RunningRelay) -> None:
+        """On a fresh folder, through the pages, with nothing done by an operator before."""
+        visitor = Browser(own.run["http"])
+        form = {"email": "dora@example.com", "company": "Dora Trading", "terms": "on"}
+        password = "a long and odd one"
+        where, _ = visitor.post("/accounts/signup/", **form, password1=password, password2=password)
+        assert where == "/accounts/confirm-email/"
+        (mail,) = (own.var / "mail").iterdir()
+        code = re.search(r"(?m)^\s*([A-Z0-9]{3,4}-[A-Z0-9]{3,4})\s*$", mail.read_text())
+        assert code is not None
+        where, _ = visitor.post("/accounts/confirm-email/", code=code.group(1))
+        assert where == "/accounts/email/"
+        assert plan_of(own, "Dora Trading") == "free 1"
+
+    def test_the_printed_operator_gets_in(self, own: RunningRelay) -> None:
+        """By the name and password of the summary, without more."""
+        visitor, run = Browser(own.run["http"]), own.run
+        login = {"username": run["admin_user"], "password": run["admin_password"]}
+        where, page = visitor.post("/admin/login/?next=/admin/", **login)
+        assert where == "/admin/"
+        assert "Cockpit" in page
 
     def test_second_one_is_refused(self, own: RunningRelay) -> None:
         """Two supervisors in one folder would start everything twice."""

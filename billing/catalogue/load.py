@@ -13,6 +13,7 @@ from billing.catalogue.publish import publish_add_on_version, publish_plan_versi
 from billing.models import AddOnVersion, PlanVersion
 from billing.rating.document import Catalogue, write
 from billing.rating.prices import AddOnPrices, PlanPrices
+from tenants.models import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,17 @@ def load(
         if is_dry or any(row.state == "refused" for row in found):
             transaction.set_rollback(True)
     return found
+
+
+def load_first(book: Catalogue, *, by: str, now: datetime | None = None) -> list[Loaded]:
+    """`load` where nothing has ever been for sale, also not by hand under a code of the book; else
+    nothing is published, and the list is empty."""
+    is_begun = (
+        PlanVersion.objects.exists()
+        or AddOnVersion.objects.exists()
+        or Plan.objects.filter(code__in={plan.code for plan in book.plans}).exists()
+    )
+    return [] if is_begun else load(book, by=by, now=now)
 
 
 def _plans(book: Catalogue, by: str, now: datetime | None) -> Iterator[Loaded]:

@@ -10,12 +10,13 @@ from django.utils import timezone
 
 from billing.catalogue import terms
 from billing.catalogue.timeline import Timeline
-from billing.catalogue.used import usage_of
+from billing.invoicing.usage import usage_of
 from billing.rating.invoice import Rated
 from billing.rating.money import ZERO
 from billing.rating.periods import Period, in_utc
 from billing.rating.prices import PlanPrices
 from billing.rating.rate import rate
+from billing.rating.segments import hours_paid
 from tenants.models import Plan, Tenant
 
 
@@ -87,7 +88,7 @@ def preview_plan_change(
 
 def _rated(tenant: Tenant, timeline: Timeline, period: Period, *, is_used: bool = True) -> Rated:
     segments = timeline.segments(period)
-    usage = usage_of(tenant, period, segments) if is_used else ()
+    usage = usage_of(tenant.pk, hours_paid(period, segments)) if is_used else ()
     return rate(period, segments, usage, discounts=timeline.discounts_in(period))
 
 

@@ -21,11 +21,12 @@ from django.utils import timezone
 from billing.catalogue import terms
 from billing.catalogue.allowed import Allowed, allowed_at, hours_of, not_yet, paying
 from billing.catalogue.timeline import Timeline
-from billing.catalogue.used import usage_of
+from billing.invoicing.usage import usage_of
 from billing.models import AppliedTerms, BillingAnchor, PlannedChange
 from billing.rating.invoice import Usage
 from billing.rating.periods import HOUR, Period, full_hour, in_utc, usage_hours
 from billing.rating.prices import Entitlements
+from billing.rating.segments import hours_paid
 from tenants import services as tenants
 from tenants.models import Allowance, PlanSubscription, Quota, Tenant
 from tenants.selectors import current_plan_subscription
@@ -266,11 +267,12 @@ def wanted_allowances(
     """The rows (not saved) that a tenant's terms come to at `now`, an hour later and in the period
     after that, and since when there are to be no others.
 
-    Where a period has no rows its doors are open: with a whole one ahead, that takes a beat that
-    stands still for as long.
+    With a whole period ahead, a beat may stand still for as long. After that the last rows go on
+    (`tenants.admission.continued`): only those of the last period say so, and without any, none.
     """
     wanted: dict[tuple[str, datetime], Allowance] = {}
     used: dict[Period, tuple[Usage, ...]] = {}
+    last: list[Allowance] = []
     since = None
     moments = [now, now + AHEAD]
     try:
@@ -283,8 +285,12 @@ def wanted_allowances(
         except terms.NoTerms:
             continue
         since = since or usage_hours(period, timeline.plans)[0]
-        for row in _allowances(tenant, timeline, period, at, used):
+        last = list(_allowances(tenant, timeline, period, at, used, now=now))
+        for row in last:
             wanted.setdefault((row.code, row.starts_at), row)
+    for row in last:
+        # Not what is refused for an hour alone.
+        wanted[row.code, row.starts_at].goes_on = row.ends_at - row.starts_at > HOUR
     return list(wanted.values()), since or now
 
 
@@ -294,8 +300,10 @@ def _allowances(
     period: Period,
     at: datetime,
     used: dict[Period, tuple[Usage, ...]],
+    *,
+    now: datetime,
 ) -> Iterator[Allowance]:
-    """`used` is filled with what was used in a period, once it is needed."""
+    """`used` is filled with what was used in a period by `now`, once it is needed."""
     segments = timeline.segments(period)
     pays = paying(period, segments, at)
     hours = None if pays is None else hours_of(period, segments, pays)
@@ -303,7 +311,10 @@ def _allowances(
         return  # no terms, or all of its usage counts as another's
     spend_cap = timeline.choice_at(at).spend_cap
     if spend_cap is not None and period not in used:
-        used[period] = tuple(usage_of(tenant, period, segments))
+        # Up to now: what is to come has no sums, and reading it costs a statement a cut.
+        end = full_hour(now) + HOUR
+        so_far = [(a, min(b, end)) for a, b in hours_paid(period, segments) if a < end]
+        used[period] = tuple(usage_of(tenant.pk, so_far))
     found = used.get(period, ())
     for one in allowed_at(period, segments, at, found, spend_cap=spend_cap):
         yield _row(tenant, one, hours)

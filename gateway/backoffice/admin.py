@@ -15,7 +15,7 @@ from billing.models import PlanVersion
 from gateway.backoffice.models import CostRate
 from gateway.backoffice.tenant_page import TenantPage
 from tenants import services
-from tenants.admin import TenantAdmin
+from tenants.admin.tenants import TenantAdmin
 from tenants.models import Tenant
 
 

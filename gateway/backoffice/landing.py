@@ -18,6 +18,7 @@ from django.utils import timezone
 from redis.exceptions import RedisError
 
 from billing.models import (
+    AppliedTerms,
     CreditNote,
     DailyRollup,
     Invoice,
@@ -37,6 +38,8 @@ CHART_MONTHS = 12
 TOP = 5
 #: "Failed" is what failed within these days; what is older was seen.
 FAILED_DAYS = 7
+#: A beat that stood still for so long is not only busy.
+LATE = timedelta(minutes=15)
 #: Beyond it a figure says "or more".
 COUNTED = 1_000
 #: Sessions read to tell whose they are; beyond it only their number is told.
@@ -55,6 +58,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "overdue": ("billing.view_invoice", overdue),
         "failed": ("tenants.view_delivery", failed_deliveries),
         "quarantined": ("billing.view_quarantinedbatch", quarantined),
+        "behind": ("billing.view_tenantterms", behind),
     }
     now = timezone.now()
     has_perm = request.user.has_perm
@@ -240,6 +244,12 @@ def failed_deliveries(now: datetime) -> str:
 def quarantined(now: datetime) -> str:
     """Batches that could not be read: usage that is on nobody's bill."""
     return at_most(QuarantinedBatch.objects.all())
+
+
+def behind(now: datetime) -> str:
+    """Tenants whose limits and allowances should have been written anew: the jobs stand still. When
+    that takes longer than a billing period, doors go by the amounts of the last one."""
+    return at_most(AppliedTerms.objects.filter(next_change_at__lt=now - LATE))
 
 
 def at_most(rows: QuerySet[Any]) -> str:

@@ -13,7 +13,7 @@ import orjson
 from gateway.http import metrics
 from gateway.http.errors import JSON_HEADERS, Headers, HttpError
 from gateway.http.origin import Answer, Origins
-from gateway.http.weights import weight_of
+from gateway.http.weights import weight_of, weight_of_answer
 from streaming import runtime
 from streaming.core.dialects.official import (
     BadSubscription,
@@ -88,6 +88,8 @@ class Info:
         except HttpError as error:
             error.headers = [*error.headers, *standing]
             raise
+        if answer.status == 200 and (more := weight_of_answer(payload, answer.body)):
+            standing = admission.owe(principal, more, default=DEFAULT_RATE)
         slot = meter.slot(principal.key_id, CHANNEL)
         meter.add_requests(slot, 1)
         meter.add(slot, 0, len(answer.body))

@@ -21,14 +21,12 @@ OTHER_COINS = "other"
 
 class Reason(StrEnum):
     """Why a frame may be free of charge: a plan says which of these are. It is counted all the
-    same, and shown."""
+    same, and shown. Nothing is counted of what is not delivered: the second copy of a frame, which
+    an edge drops; and of a pong, which is an answer."""
 
     CHARGED = ""
     REPLAY = "replay"  # read from the log, whoever was to blame for the cut
     RESYNC = "resync"  # a state again, because what was told was wrong, or not all of it
-    # Nothing on the WebSocket: a pong is an answer, and an edge drops the second copy of a frame.
-    HEARTBEAT = "heartbeat"
-    DUPLICATE = "duplicate"
 
 
 class Counted:

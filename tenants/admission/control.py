@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 from django.conf import settings
@@ -48,6 +49,14 @@ NOTE_USE_EVERY_S = 60.0
 #: An unknown key from an address that floods us waits its turn this long: one is looked up at a
 #: time.
 WRONG_KEY_WAIT_S = 2.0
+
+
+class _Bucket(NamedTuple):
+    """What header fields call it, its key, and its rate."""
+
+    name: str
+    key: str
+    rate: Rate
 
 
 class AdmissionControl:
@@ -153,16 +162,7 @@ class AdmissionControl:
 
         Keys of one family share a bucket, so a rotation doubles no rate.
         """
-        family_id = principal.family_id or principal.key_id
-        plan = principal.limits.rate
-        buckets = [
-            (name, bucket, rate)
-            for name, bucket, rate in (
-                ("default", f"key:{family_id}", principal.rate or (default if not plan else None)),
-                ("plan", f"tenant:{principal.tenant_id}", plan),
-            )
-            if rate is not None
-        ]
+        buckets = _buckets(principal, default)
         wait_s = 0.0
         for taken, (_, bucket, rate) in enumerate(buckets):
             wait_s = await self.rates.take(bucket, rate, weight)
@@ -170,12 +170,22 @@ class AdmissionControl:
                 for _, before, _ in buckets[:taken]:
                     self.rates.give_back(before, weight)
                 break
-        levels = [(name, self.rates.level(bucket, rate)) for name, bucket, rate in buckets]
-        headers = rate_headers(levels)
+        headers = self._standing(buckets)
         if wait_s:
             with _counted():
                 raise RateLimited(retry_after_s=wait_s, standing=headers)
         return headers
+
+    def owe(self, principal: Principal, weight: float, *, default: Rate | None = None) -> Headers:
+        """Spend `weight` of the buckets of `charge` whatever is in them: what a request turned out
+        to weigh once it was answered. Who owes waits longer for the next. Answers as `charge`."""
+        buckets = _buckets(principal, default)
+        for _, bucket, rate in buckets:
+            self.rates.owe(bucket, rate, weight)
+        return self._standing(buckets)
+
+    def _standing(self, buckets: Sequence[_Bucket]) -> Headers:
+        return rate_headers([(name, self.rates.level(key, rate)) for name, key, rate in buckets])
 
     def check_door(self, principal: Principal, scope: str) -> None:
         """Of who came in by another door. Raises ScopeMissing or NotInPlan."""
@@ -383,6 +393,20 @@ def _refuse(lease: Lease, denied: Denied) -> None:
     except Exception as error:
         # The others must be told as well.
         log.error("refusal_callback_failed", error=type(error).__name__)
+
+
+def _buckets(principal: Principal, default: Rate | None) -> list[_Bucket]:
+    family_id = principal.family_id or principal.key_id
+    plan = principal.limits.rate
+    own = principal.rate or (default if not plan else None)
+    return [
+        _Bucket(name, key, rate)
+        for name, key, rate in (
+            ("default", f"key:{family_id}", own),
+            ("plan", f"tenant:{principal.tenant_id}", plan),
+        )
+        if rate is not None
+    ]
 
 
 @contextlib.contextmanager

@@ -145,6 +145,14 @@ class Rates:
             found.level += weight
             found.spent -= weight
 
+    def owe(self, bucket: str, rate: Rate, weight: float) -> None:
+        """Spend `weight`, at most the burst, also of what is not there: it is owed, and who takes
+        next waits for it. Redis hears of it with the next lease."""
+        found = self._slice(bucket, rate)
+        weight = min(weight, rate.burst)
+        found.level -= weight
+        found.spent += weight
+
     def level(self, bucket: str, rate: Rate) -> Level:
         """How a bucket stands, as far as this process knows."""
         found = self._slices.get(bucket)

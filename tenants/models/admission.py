@@ -223,6 +223,9 @@ class Allowance(models.Model):
     ends_at = models.DateTimeField()
     units = models.PositiveBigIntegerField(help_text="Weighted units.")
     is_hard = models.BooleanField(default=True)
+    goes_on = models.BooleanField(
+        default=False, help_text="Whether its amount holds on after its end until there is another."
+    )
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:

@@ -24,7 +24,7 @@ from django.utils import timezone
 from billing.catalogue import services as catalogue
 from billing.metering.batch import Batch, BatchId, UsageLine
 from billing.metering.ingest import ingest, receive
-from billing.models import MonthlyRollup
+from billing.models import AppliedTerms, MonthlyRollup
 from gateway.backoffice import landing, margin
 from gateway.backoffice.mail_test import MailFailed, send_test_mail
 from gateway.backoffice.models import CostRate
@@ -81,6 +81,15 @@ def test_the_figures_are_those_of_the_rows(operator: Client, cast: Cast) -> None
     page = operator.get("/admin/").content.decode()
     assert 'data-top="Acme"' in page
     assert 'data-figure="quarantined" class="text-red-700' in page
+
+
+def test_jobs_that_stand_still_are_told(operator: Client, cast: Cast) -> None:
+    late = timezone.now() - timedelta(minutes=14)
+    applied = AppliedTerms.objects.create(tenant=cast.acme, applied_at=late, next_change_at=late)
+    assert 'data-figure="behind"' not in operator.get("/admin/").content.decode()
+    applied.next_change_at = late - timedelta(minutes=2)
+    applied.save()
+    assert 'data-figure="behind"' in operator.get("/admin/").content.decode()
 
 
 def test_it_asks_as_often_for_many_tenants(operator: Client, cast: Cast) -> None:

@@ -15,6 +15,7 @@ import pytest
 from billing.metering.batch import decode
 from billing.metering.spool import Spool
 from gateway.http.info import BURST
+from gateway.http.weights import WEIGHTS
 from streaming.bus import keys
 from streaming.core.envelope import Role
 from streaming.ws.close_codes import MAX_HTTP_BODY_BYTES
@@ -186,7 +187,9 @@ def test_a_path_of_trading_clients_refuses_in_json(edge: Edge) -> None:
 
 @pytest.mark.alone
 def test_a_key_that_asks_too_often_is_told_when_to_come_back(edge: Edge) -> None:
-    answers = [edge.info(b"[]") for _ in range(BURST + 50)]  # no origin is asked
+    # Of the heaviest kind, so that what comes back meanwhile on a slow machine is soon spent.
+    heavy = WEIGHTS["userRole"]
+    answers = [edge.info(b'{"type":"userRole"}') for _ in range(2 * BURST // heavy)]
     refusals = [answer for status, answer in answers if status == 429]
     assert refusals
     assert json.loads(refusals[0])["code"] == "rate_limited"

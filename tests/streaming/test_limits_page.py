@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from billing.free import ALWAYS_FREE
 from gateway.http.info import DEFAULT_RATE
-from gateway.http.weights import DEFAULT_WEIGHT, LEAST_WEIGHT, WEIGHTS
+from gateway.http.weights import DEFAULT_WEIGHT, ITEMS, LEAST_WEIGHT, WEIGHTS
+from streaming.core.counted import Reason
 from streaming.core.outbox import MAX_LAG_S
 from streaming.ws import close_codes
 from streaming.ws.close_codes import CloseCode
@@ -55,6 +57,9 @@ def test_every_weight_is_there() -> None:
     told = {kind: int(weight) for weight, kinds in rows for kind in re.findall(r"`(\w+)`", kinds)}
     assert {kind: told[kind] for kind in WEIGHTS} == WEIGHTS
     assert f"| {DEFAULT_WEIGHT} | every other type" in PAGE
+    rows = re.findall(r"^\| 1 more for each (\d+) items.*? \| (.*?) \|$", PAGE, flags=re.MULTILINE)
+    told = {kind: int(items) for items, kinds in rows for kind in re.findall(r"`(\w+)`", kinds)}
+    assert told == ITEMS
     assert HANDSHAKE_WEIGHT == LEAST_WEIGHT == 1
     assert "| 1 | a handshake; a body that is no request |" in PAGE
 
@@ -64,3 +69,11 @@ def test_how_allowances_are_told_and_end_is_there() -> None:
     assert f"{', '.join(most)} and {last} %" in PAGE
     assert f"`SETTLE_EVERY_S` ({SETTLE_EVERY_S:g} second)" in PAGE
     assert f"more than {WRONG_BURST} wrong keys, and {WRONG_PER_MINUTE} a minute more" in PAGE
+
+
+def test_every_reason_why_something_is_free_is_on_the_page_of_usage() -> None:
+    """And none that is never told."""
+    page = (ROOT / "docs" / "usage.md").read_text()
+    table = page[page.index("| reason | what |") : page.index("## By coin")]
+    told = set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE))
+    assert told == {str(reason) for reason in Reason if reason} == set(ALWAYS_FREE)

@@ -6,14 +6,26 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from allauth.mfa.totp.internal.auth import TOTP
+from allauth.mfa.totp.internal.auth import (
+    TOTP,
+    format_hotp_value,
+    hotp_value,
+    yield_hotp_counters_from_time,
+)
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.test import Client
 
 from relay_site.client_address import lockout_address
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long and odd one"
+SEED = "JBSWY3DPEHPK3PXP"
+
+
+def code(seed: str = SEED) -> str:
+    """What an authenticator app shows now."""
+    return str(format_hotp_value(hotp_value(seed, next(yield_hotp_counters_from_time()))))
 
 
 @pytest.fixture
@@ -65,11 +77,32 @@ def test_what_is_counted(rf: Any, peer: str, counted: str | None) -> None:
     assert lockout_address(rf.get("/", REMOTE_ADDR=peer)) == counted
 
 
+@pytest.mark.usefixtures("redis_server")
 def test_a_password_alone_does_not_open_who_has_a_second_factor(op: User) -> None:
-    TOTP.activate(op, "JBSWY3DPEHPK3PXP")
-    answer = log_in(PASSWORD, peer="192.0.2.1")
-    assert answer.status_code == 200
-    assert b"second factor" in answer.content
+    """By name, and so also for who has no e-mail address."""
+    cache.clear()
+    User.objects.update(email="")
+    TOTP.activate(op, SEED)
+    browser = Client(REMOTE_ADDR="192.0.2.1")
+    login = {"username": "op", "password": PASSWORD}
+    answer = browser.post("/admin/login/?next=/admin/tenants/tenant/", login)
+    assert answer["Location"] == "/accounts/2fa/authenticate/"
+    assert "_auth_user_id" not in browser.session
+    assert browser.get("/admin/").status_code == 302
+    answer = browser.post("/accounts/2fa/authenticate/", {"code": code()})
+    assert answer["Location"] == "/admin/tenants/tenant/"
+    assert browser.get("/admin/tenants/tenant/").status_code == 200
+
+
+@pytest.mark.usefixtures("redis_server")
+def test_no_log_in_leads_elsewhere(op: User) -> None:
+    cache.clear()  # a code is good once
+    TOTP.activate(op, SEED)
+    browser = Client()
+    login = {"username": "op", "password": PASSWORD}
+    browser.post("/admin/login/?next=https://evil.example/", login)
+    answer = browser.post("/accounts/2fa/authenticate/", {"code": code()})
+    assert answer["Location"] == "/admin/"
 
 
 def test_what_the_cockpit_shows_of_it_holds_no_secret(op: User) -> None:

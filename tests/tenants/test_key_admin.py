@@ -15,7 +15,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tenants import services
-from tenants.admin import MAX_AT_ONCE
+from tenants.admin.keys import MAX_AT_ONCE
 from tenants.admission import keys
 from tenants.models import APIKey
 from tests.tenants.cast import Cast

@@ -102,6 +102,32 @@ def test_the_judge_sees_one_too_many() -> None:
     assert worst([(0.0, 1.0), (60.0, 101.0)], RATE) == pytest.approx(1)
 
 
+async def test_what_is_owed_is_waited_for() -> None:
+    clock = Clock()
+    door = Rates(None, monotonic=clock)
+    assert not await door.take("key:1", RATE, 40)
+    door.owe("key:1", RATE, 90)
+    assert door.level("key:1", RATE).remaining == 0
+    assert await door.take("key:1", RATE, 10) == pytest.approx((30 + 10) / 20)
+    clock.s += 1.99
+    assert await door.take("key:1", RATE, 10)
+    clock.s += 0.02
+    assert not await door.take("key:1", RATE, 10)
+    door.owe("key:1", RATE, 1e9)  # never more than the burst: who asked once is not shut out
+    assert await door.take("key:1", RATE, 10) == pytest.approx(110 / 20, abs=0.1)
+
+
+async def test_what_is_owed_at_one_door_is_waited_for_at_all(redis_url: str) -> None:
+    house = House(redis_url.removesuffix("/0") + "/9")
+    assert not await house.take(0, 50)
+    house.doors[0].owe("key:1", RATE, 80)
+    await house.renew()
+    assert await house.take(1, 1) == pytest.approx(31 / 20, abs=0.2)
+    house.clock.s += 1.7
+    assert not await house.take(1, 1)
+    await house.close()
+
+
 async def test_any_number_of_buckets_is_renewed_a_part_at_a_time(redis_url: str) -> None:
     clock, asked = Clock(), list[int]()
     pots = Pots(redis_url.removesuffix("/0") + "/9", "many", clock)

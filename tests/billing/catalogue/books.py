@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from billing.catalogue import services
+from billing.models import DailyRollup, MonthlyRollup, UsageRollup
 from billing.rating.prices import (
     AddOnPrices,
     Entitlements,
@@ -101,3 +102,24 @@ def make_add_on(**fields: Any) -> AddOnPrices:
 def make_tenant(name: str = "Ada") -> Tenant:
     """One without a plan."""
     return tenants.create_tenant(name=name, plan=None)
+
+
+def note_usage(
+    tenant: Tenant, hour: datetime, units: int, *, metric: str = "messages", zero_rated: str = ""
+) -> None:
+    """What a key used on `bbo` in an hour, in the sums by hour, day and month, as the ledger's
+    entries make them."""
+    place = {
+        "tenant": tenant,
+        "key_id": 1,
+        "channel": "bbo",
+        "metric": metric,
+        "zero_rated": zero_rated,
+    }
+    times = (
+        (UsageRollup, "hour", hour),
+        (DailyRollup, "day", hour.date()),
+        (MonthlyRollup, "month", hour.date().replace(day=1)),
+    )
+    for model, column, at in times:
+        model.objects.create(**place, **{column: at}, units=units)

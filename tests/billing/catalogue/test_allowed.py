@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from billing.catalogue import services, spending, terms, written
 from billing.catalogue.allowed import CAP_SUFFIX, allowed, counting
-from billing.models import AppliedTerms, UsageRollup
+from billing.models import AppliedTerms
 from billing.rating.invoice import LineKind, Usage
 from billing.rating.prices import Meter, Metric, PerUnit, PlanPrices
 from billing.rating.rate import included_units, rate
@@ -26,6 +26,7 @@ from tests.billing.catalogue.books import (
     REQUESTS,
     make_prices,
     make_tenant,
+    note_usage,
     publish,
     publish_book,
 )
@@ -108,9 +109,8 @@ def test_a_spend_cap_follows_what_is_used(ada: Tenant) -> None:
     # Messages at 5 a thousand, requests at 1 a thousand, 50 of the 100 for each.
     assert _hard(ada) == {"messages+cap": 40_000, "requests+cap": 51_000}
     assert _soft(ada) == {"messages": 30_000, "requests": 1_000}
-    key = {"tenant": ada, "key_id": 1, "channel": "bbo", "hour": NOW}
-    UsageRollup.objects.create(metric="messages", units=38_000, **key)
-    UsageRollup.objects.create(metric="messages", units=9_000, zero_rated="resync", **key)
+    note_usage(ada, NOW, 38_000)
+    note_usage(ada, NOW, 9_000, zero_rated="resync")
     assert spending.limit_spending(NOW) == 1
     assert _hard(ada) == {"messages+cap": 44_000, "requests+cap": 31_000}
     assert spending.limit_spending(NOW) == 0
@@ -122,9 +122,8 @@ def test_a_spend_cap_moves_with_all_that_is_charged(ada: Tenant) -> None:
     """By what rating charges and not by what has no reason: `odd` is free on no plan."""
     services.choose_overage(ada, is_on=True, now=NOW)
     services.set_spend_cap(ada, Decimal(100), now=NOW)
-    key = {"tenant": ada, "key_id": 1, "channel": "bbo", "hour": NOW, "metric": "messages"}
-    UsageRollup.objects.create(units=40_000, zero_rated="odd", **key)
-    UsageRollup.objects.create(units=90_000, zero_rated="replay", **key)
+    note_usage(ada, NOW, 40_000, zero_rated="odd")
+    note_usage(ada, NOW, 90_000, zero_rated="replay")
     spending.limit_spending(NOW)
     assert _hard(ada) == {"messages+cap": 45_000, "requests+cap": 26_000}
 
@@ -171,6 +170,19 @@ def test_the_next_period_s_are_always_there(ada: Tenant) -> None:
     assert written.catch_up(datetime(2026, 11, 30, 22, 59, tzinfo=UTC)) == 0
     assert written.catch_up(datetime(2026, 11, 30, 23, tzinfo=UTC)) == 1
     assert sorted(starts.all()) == [november, december, january]
+
+
+def test_only_the_last_period_s_go_on(ada: Tenant) -> None:
+    """So doors have them when the jobs stand still for longer than that; and what is planned to
+    end, or to have none, leaves none behind."""
+    going_on = Allowance.objects.filter(goes_on=True).values_list("starts_at", flat=True)
+    assert set(going_on.all()) == {datetime(2026, 12, 1, tzinfo=UTC)}
+    written.catch_up(datetime(2026, 11, 30, 23, tzinfo=UTC))
+    assert set(going_on.all()) == {datetime(2027, 1, 1, tzinfo=UTC)}
+    december = datetime(2026, 12, 5, tzinfo=UTC)
+    free = publish(make_prices("free-of-meters", 1, meters=()), now=december)
+    services.change_plan(ada, plan=free, at=datetime(2027, 1, 1, tzinfo=UTC), now=december)
+    assert not going_on.exists()
 
 
 def at(hour: int, minute: int = 0, second: int = 0) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from io import StringIO
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from billing.catalogue import terms
+from billing.catalogue.load import load_first
+from billing.catalogue.publish import publish_plan_version
 from billing.models import AddOn, PlanVersion
 from billing.rating import seed
 from billing.rating.document import write
@@ -59,6 +62,25 @@ def test_what_is_no_book(tmp_path: Path) -> None:
     book.write_text('{"format": 1, "plans": [{"code": "x"}]}')
     with pytest.raises(CommandError, match=r"plans\[0\]"):
         run("load_plans", str(book))
+
+
+def test_the_first_book_is_published_once() -> None:
+    book = seed.load()
+    assert [row.state for row in load_first(book, by="first start")] == ["new"] * 10
+    assert PlanVersion.objects.filter(published_by="first start").count() == 8
+    before = list(PlanVersion.objects.values())
+    assert load_first(book, by="first start") == []
+    assert list(PlanVersion.objects.values()) == before
+
+
+def test_no_first_book_where_an_operator_has_begun() -> None:
+    Plan.objects.create(code="demo", name="Of no book")
+    hand_made = Plan.objects.create(code="free", name="Ours")
+    assert load_first(seed.load(), by="first start") == []
+    hand_made.delete()
+    publish_plan_version(dataclasses.replace(seed.load().plans[0], code="own"))
+    assert load_first(seed.load(), by="first start") == []
+    assert PlanVersion.objects.count() == 1
 
 
 def test_showing_them() -> None:

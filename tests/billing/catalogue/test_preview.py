@@ -11,13 +11,13 @@ from django.test.utils import CaptureQueriesContext
 
 from billing.catalogue import services, terms
 from billing.catalogue.preview import preview_plan_change
-from billing.catalogue.used import usage_of
-from billing.models import UsageRollup
+from billing.invoicing.usage import usage_of
 from billing.rating.invoice import Rated
 from billing.rating.periods import Period
 from billing.rating.rate import rate
+from billing.rating.segments import hours_paid
 from tenants.models import Plan, Tenant
-from tests.billing.catalogue.books import make_tenant, publish_book
+from tests.billing.catalogue.books import make_tenant, note_usage, publish_book
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 AT = datetime(2026, 11, 16, 9, 30, tzinfo=UTC)
@@ -34,21 +34,15 @@ def ada(book: dict[str, Plan]) -> Tenant:
     tenant = make_tenant()
     services.subscribe(tenant, plan=book["small"], now=START)
     services.choose_overage(tenant, is_on=True, now=START)
-    UsageRollup.objects.create(
-        tenant=tenant,
-        key_id=1,
-        channel="bbo",
-        metric="messages",
-        units=70_000,
-        hour=AT.replace(day=3, minute=0),
-    )
+    note_usage(tenant, AT.replace(day=3, minute=0), 70_000)
     return tenant
 
 
 def bill(tenant: Tenant, period: Period) -> Rated:
     segments = terms.segments_of(tenant, period)
     discounts = terms.discounts_of(tenant, period)
-    return rate(period, segments, usage_of(tenant, period, segments), discounts=discounts)
+    usage = usage_of(tenant.pk, hours_paid(period, segments))
+    return rate(period, segments, usage, discounts=discounts)
 
 
 @pytest.mark.parametrize("code", ["large", "year", "convert"])
