@@ -13,6 +13,9 @@ from enum import StrEnum
 REPLY = b'{"status":"ok","response":{"type":"default"}}'
 _HEAD = b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 
+#: How serving one ends: it left, it broke, or the exchange is taken down.
+_ENDS = (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError)
+
 
 class Fault(StrEnum):
     """Where it breaks."""
@@ -38,6 +41,7 @@ class FaultyExchange:
         self.bodies: list[bytes] = []
         self.begun = 0
         self.url = ""
+        self.reply = REPLY
         self.is_reached = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.serving: set[asyncio.Task[None]] = set()
@@ -47,7 +51,7 @@ class FaultyExchange:
         assert task is not None
         self.serving.add(task)
         task.add_done_callback(self.serving.discard)
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError), _closing(writer):
+        with contextlib.suppress(*_ENDS), _closing(writer):
             if self.fault is Fault.RESET_AT_ACCEPT:
                 _reset(writer)
                 return
@@ -76,9 +80,9 @@ class FaultyExchange:
                 return False
             case Fault.STALL:
                 await self.may_answer.wait()
-                writer.write(_HEAD % (200, len(REPLY)) + REPLY)
+                writer.write(_HEAD % (200, len(self.reply)) + self.reply)
             case Fault.REPLY_CUT:
-                writer.write(_HEAD % (200, len(REPLY)) + REPLY[:10])
+                writer.write(_HEAD % (200, len(self.reply)) + self.reply[:10])
                 return False
             case Fault.GARBAGE:
                 writer.write(b"\x00\xffnothing of HTTP\r\n\r\n")
@@ -90,7 +94,7 @@ class FaultyExchange:
                     b"HTTP/1.1 307 X\r\nlocation: /again\r\ncontent-length: 0\r\n\r\n",
                 )
             case _:
-                writer.write(_HEAD % (200, len(REPLY)) + REPLY)
+                writer.write(_HEAD % (200, len(self.reply)) + self.reply)
         await writer.drain()
         return self.fault is not Fault.CLOSE_AFTER_REPLY
 
