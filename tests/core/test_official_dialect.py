@@ -204,11 +204,8 @@ def test_recorded_acks_and_errors(recorded_frames: list[str]) -> None:
     st.sampled_from(["", " ", "\n\t"]),
 )
 def test_a_posted_action_is_kept_as_it_was_written(payload: bytes, space: str) -> None:
-    text = '{"method":"post","id":3,"request":{"payload":%s%s%s,"type":"action"}}' % (
-        space,
-        payload.decode(),
-        space,
-    )
+    request = '{"payload":' + space + payload.decode() + space + ',"type":"action"}'
+    text = '{"method":"post","id":3,"request":' + request + "}"
     post = official.parse(text)
     assert isinstance(post, official.Post)
     assert post.body == payload
