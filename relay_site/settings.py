@@ -368,6 +368,7 @@ INSTALLED_APPS = [
     "streaming",
     "streaming.nodes",
     "gateway",
+    "gateway.exchange",
     "gateway.backoffice",
 ]
 MIDDLEWARE = [

@@ -24,10 +24,12 @@ from tenants.admission.principal import (
     Network,
     Principal,
 )
+from tenants.admission.rails import Rails
 from tenants.models import (
     Allowance,
     APIKey,
     APIKeyQuerySet,
+    ExchangeRails,
     PlanSubscription,
     QuotaFields,
     QuotaOverride,
@@ -47,7 +49,7 @@ def principals_by_digest(
 ) -> dict[str, Principal]:
     """The usable keys among `digests`. A digest that is missing from the answer opens nothing.
 
-    Four queries for each 500 digests, however many tenants they belong to.
+    Five queries for each 500 digests, however many tenants they belong to.
     """
     at = now or timezone.now()
     found: dict[str, Principal] = {}
@@ -55,6 +57,7 @@ def principals_by_digest(
         keys = list(APIKey.objects.usable(at).filter(digest__in=chunk).select_related("tenant"))
         tenant_ids = {key.tenant_id for key in keys}
         limits_of, allowances_of = _limits_of(tenant_ids), _allowances_of(tenant_ids, at)
+        rails_of = _rails_of({key.family_id for key in keys})
         for key in keys:
             lists = _lists_of(key)
             if lists is None:
@@ -83,6 +86,7 @@ def principals_by_digest(
                 daily_quota=key.daily_quota,
                 monthly_quota=key.monthly_quota,
                 allowances=allowances_of.get(key.tenant_id, ()),
+                rails=rails_of.get(key.family_id),
             )
     return found
 
@@ -168,6 +172,32 @@ def _limits(quota: QuotaFields) -> Limits:
         products=_words(quota.products),
         channels=_words(quota.channels),
         regions=_words(quota.regions),
+    )
+
+
+def _rails_of(families: Collection[int]) -> dict[int, Rails]:
+    rows = ExchangeRails.objects.filter(key__in=families)
+    return {row.key_id: _rails(row) for row in rows}
+
+
+def _rails(row: ExchangeRails) -> Rails:
+    """The rails of a row. One that says nonsense stops everything: what its owner wanted stopped is
+    not known."""
+    lists = (row.signers, row.kinds, row.coins)
+    if not all(
+        isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists
+    ):
+        log.error("rails_unreadable", key=row.key_id)
+        return Rails(is_killed=True)
+    signers, kinds, coins = map(frozenset, lists)
+    return Rails(
+        row.is_killed,
+        row.is_cancel_only,
+        signers,
+        kinds,
+        coins,
+        row.max_order_usd,
+        row.max_minute_usd,
     )
 
 

@@ -13,7 +13,7 @@ from django.db.models import Q
 
 #: Whose models everybody of the company may look at: none of them shows a secret. Not `auth`,
 #: `account` and `mfa`: who is an operator is a superuser's business.
-SEEN_BY_ALL = ("tenants", "billing", "nodes", "auditlog")
+SEEN_BY_ALL = ("tenants", "billing", "nodes", "exchange", "auditlog")
 #: What our traffic costs, and so what each customer brings.
 SEEN_BY = {"backoffice": ("read-only", "operator", "finance")}
 
@@ -24,11 +24,14 @@ MAY: Mapping[str, Mapping[str, str]] = {
     "support": {
         "tenants.invitation": "change",
         "tenants.delivery": "change",
+        "tenants.exchangerails": "add change",
         "nodes.opensession": "change",
     },
     "operator": {
         "tenants.tenant": "add change",
         "tenants.apikey": "add change",
+        "tenants.exchangerails": "add change",
+        "exchange.egressaddress": "add change delete",
         "tenants.plan": "add change",
         "tenants.quota": "add change",
         "tenants.membership": "change delete",

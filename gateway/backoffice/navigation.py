@@ -32,6 +32,7 @@ TASKS: dict[str, tuple[Item, ...]] = {
     ),
     "Keys and limits": (
         Item("API keys", "key", "tenants.view_apikey"),
+        Item("Guard rails", "fence", "tenants.view_exchangerails"),
         Item("Own limits", "tune", "tenants.view_quotaoverride"),
         Item("Allowances", "data_usage", "tenants.view_allowance"),
         Item("Warnings", "notification_important", "tenants.view_quotawarning"),
@@ -67,6 +68,7 @@ TASKS: dict[str, tuple[Item, ...]] = {
     "Upstreams": (
         Item("Upstreams", "dns", "nodes.view_upstreamnode"),
         Item("Gaps", "broken_image", "nodes.view_gaprecord"),
+        Item("Egress addresses", "output", "exchange.view_egressaddress"),
     ),
     "Deliveries": (
         Item("Deliveries", "send", "tenants.view_delivery"),

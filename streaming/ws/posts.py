@@ -21,17 +21,20 @@ class Posts(Protocol):
         """The body `/info` would give for `payload`, as JSON bytes; it costs and counts as there.
         Raises Refused."""
 
+    async def action(self, body: bytes, principal: Principal) -> bytes:
+        """The body `/exchange` would answer to `body`, as JSON bytes; it costs and counts as there.
+        Raises Refused."""
+
 
 async def answer(post: official.Post, posts: Posts | None, principal: Principal) -> bytes:
     """The whole answer frame of a post. Source: protocol of `post` requests (info: type and data;
     error: a string)."""
     try:
-        if post.kind == "action":
-            raise Refused(
-                "This relay does not forward actions. Send them to the exchange directly."
-            )
         if posts is None:
-            raise Refused("info requests are not served here")
+            raise Refused(f"posts of type {post.kind} are not served here")
+        if post.kind == "action":
+            answered = await posts.action(post.body, principal)
+            return official.post_answer(post.post_id, "action", answered)
         body = await posts.info(post.payload, principal)
     except Refused as refused:
         return official.post_answer(post.post_id, "error", orjson.dumps(str(refused)))

@@ -94,6 +94,11 @@ class Directory:
         """Whether this process remembers anything about `digest`, fresh or not."""
         return digest in self._cache
 
+    def opens_nothing(self, digest: str) -> bool:
+        """Whether the last answer about `digest` was that it opens nothing (any more)."""
+        found = self._cache.get(digest)
+        return found is not None and found.principal is None
+
     async def find(self, digest: str) -> Principal | None:
         """The principal of a digest, or None when it opens nothing. Raises Unavailable when nobody
         can tell.

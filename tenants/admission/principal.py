@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
+from tenants.admission.rails import Rails
 
 DEFAULT_MAX_LAG_S = 5.0
 Network = IPv4Network | IPv6Network
@@ -104,6 +105,8 @@ class Principal:
     """Messages and requests a UTC day and month, of all keys of its rotations together."""
     allowances: tuple[Allowed, ...] = ()
     """The tenant's, those of now and of later."""
+    rails: Rails | None = None
+    """What it may not do on the exchange."""
 
     def is_expired(self, now: datetime) -> bool:
         """Whether the key's last moment has passed; at `expires_at` itself it is over."""

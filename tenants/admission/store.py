@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
 from tenants.admission.principal import Allowed, Limits, Principal
 from tenants.admission.quotas import Held
+from tenants.admission.rails import Rails
 
 #: For this long after the database was asked its answer is believed, here and in the processes
 #: together: what a customer is promised for a revocation of which nobody heard.
@@ -37,9 +39,12 @@ _OCCUPANCY = "relay:occupancy"
 # 2 knows the lists of addresses and origins. What 1 wrote says nothing of them, so it is no answer:
 # a limited key would be open to everybody while a deployment rolls. 3 is stamped by Redis's clock.
 # 4 knows allowances and all limits: what 3 wrote would let tenants at what their plan has not.
-_VERSION = 4
+# 5 knows guard rails: what 4 wrote would send what they hold back.
+_VERSION = 5
 _STAMP_DIGITS = 13
 _SETS = ("products", "channels", "regions")
+_NAMES = ("signers", "kinds", "coins")
+_AMOUNTS = ("max_order_usd", "max_minute_usd")
 
 # An entry is its read time (13 digits of ms, Redis's TIME from before the database was asked: the
 # clocks of hosts differ) and its JSON. A slow reader that asked the database before a revocation
@@ -113,6 +118,7 @@ def encode_entry(entry: Entry) -> bytes:
             "daily_quota": principal.daily_quota,
             "monthly_quota": principal.monthly_quota,
             "allowances": [list(allowed) for allowed in principal.allowances],
+            "rails": _rails_body(principal.rails) if principal.rails else None,
         }
     return b"%0*d" % (_STAMP_DIGITS, entry.read_at_ms) + orjson.dumps(body)
 
@@ -146,8 +152,9 @@ def decode_entry(data: bytes | str) -> Entry | None:
             daily_quota=body["daily_quota"],
             monthly_quota=body["monthly_quota"],
             allowances=tuple(_allowed(*row) for row in body["allowances"]),
+            rails=_rails(body["rails"]) if body["rails"] else None,
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, InvalidOperation):
         return None
     return Entry(principal, read_at_ms)
 
@@ -165,6 +172,20 @@ def _limits(body: dict[str, Any]) -> Limits:
         name: None if (words := body[name]) is None else frozenset[str](words) for name in _SETS
     }
     return Limits(**body | sets | {"rate": Rate(*body["rate"]) if body["rate"] else None})
+
+
+def _rails_body(rails: Rails) -> dict[str, Any]:
+    amounts = {name: _text(getattr(rails, name)) for name in _AMOUNTS}
+    return asdict(rails) | amounts | {name: sorted(getattr(rails, name)) for name in _NAMES}
+
+
+def _rails(body: dict[str, Any]) -> Rails:
+    amounts = {name: None if (text := body[name]) is None else Decimal(text) for name in _AMOUNTS}
+    return Rails(**body | amounts | {name: frozenset(body[name]) for name in _NAMES})
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else str(amount)
 
 
 def _allowed(

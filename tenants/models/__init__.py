@@ -40,6 +40,7 @@ from tenants.models.people import (
     TermsAcceptance,
     TermsAcceptanceQuerySet,
 )
+from tenants.models.rails import ExchangeRails
 
 __all__ = [
     "KEY_RIGHTS",
@@ -51,6 +52,7 @@ __all__ = [
     "BillingProfile",
     "Delivery",
     "DeliveryAttempt",
+    "ExchangeRails",
     "Invitation",
     "InvitationQuerySet",
     "Membership",

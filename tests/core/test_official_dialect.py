@@ -199,6 +199,24 @@ def test_recorded_acks_and_errors(recorded_frames: list[str]) -> None:
     assert seen >= 5
 
 
+@given(
+    st.sampled_from([b'{"type":"order", "x" : 1.10}', b'{"a":[1e2,"\\u0041"]}', b"null", b"[ ]"]),
+    st.sampled_from(["", " ", "\n\t"]),
+)
+def test_a_posted_action_is_kept_as_it_was_written(payload: bytes, space: str) -> None:
+    request = '{"payload":' + space + payload.decode() + space + ',"type":"action"}'
+    text = '{"method":"post","id":3,"request":' + request + "}"
+    post = official.parse(text)
+    assert isinstance(post, official.Post)
+    assert post.body == payload
+    # Of a key that comes twice, what was understood is what is sent.
+    twice = official.parse(
+        '{"method":"post","id":3,"request":{"type":"action","payload":1,"payload":{"a":2}}}'
+    )
+    assert isinstance(twice, official.Post)
+    assert (twice.payload, twice.body) == ({"a": 2}, b'{"a":2}')
+
+
 def test_post_answers_have_the_recorded_shape() -> None:
     payload = b'{"type":"l2Book","data":null}'
     assert official.post_answer(7, "info", payload) == (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from ipaddress import IPv4Address
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
@@ -77,7 +78,7 @@ def _value(field: Any) -> Any:
     if isinstance(field, models.UUIDField):
         return field.get_default()
     if isinstance(field, models.GenericIPAddressField):
-        return "192.0.2.1"
+        return str(IPv4Address("192.0.2.0") + number)
     if isinstance(field, models.BinaryField):
         return b"bytes"
     if isinstance(field, models.EmailField):

@@ -26,6 +26,7 @@ GROUPS = ("operator", "support", "finance", "read-only")
 ACTIONS = {
     "tenants.Tenant": ({"suspend", "suspend_later", "resume"}, {"operator"}),
     "tenants.APIKey": ({"rotate", "revoke"}, {"operator"}),
+    "tenants.ExchangeRails": ({"kill", "revive"}, {"operator", "support"}),
     "tenants.Membership": ({"make_owner", "delete_selected"}, {"operator"}),
     "tenants.Invitation": ({"resend", "withdraw"}, {"operator", "support"}),
     "tenants.WebhookEndpoint": ({"ping", "enable", "disable", "rotate_secret"}, {"operator"}),
@@ -48,6 +49,7 @@ ACTIONS = {
     "billing.OwnTerms": ({"end"}, {"finance"}),
     "billing.DiscountGrant": ({"end"}, {"finance"}),
     "billing.AddOnSubscription": ({"end"}, {"finance"}),
+    "exchange.EgressAddress": ({"delete_selected"}, {"operator"}),
     "backoffice.CostRate": ({"delete_selected"}, {"finance"}),
 }
 #: Actions that change nothing, for whoever sees the list.
@@ -59,9 +61,10 @@ FORMS = {
     "operator": {
         *("tenants.Tenant", "tenants.APIKey", "tenants.Plan", "tenants.Membership"),
         *("tenants.WebhookEndpoint", "billing.TenantTerms", "nodes.UpstreamNode"),
+        *("tenants.ExchangeRails", "exchange.EgressAddress"),
         "tenants.Invitation",  # whose form has nothing to fill in
     },
-    "support": {"tenants.Invitation"},
+    "support": {"tenants.Invitation", "tenants.ExchangeRails"},
     "finance": {"billing.TenantTerms", "billing.Seller", "backoffice.CostRate"},
     "read-only": set(),
 }

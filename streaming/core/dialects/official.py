@@ -11,9 +11,10 @@ Source: live captures of 2026 and `order_book_server` (for `nLevels` and `l4Book
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import msgspec
 import orjson
 
 from streaming.core.topic import COIN_PATTERN, DEFAULT_LEVELS, FAST_LEVELS, MAX_LEVELS, Kind, Topic
@@ -96,11 +97,23 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """An `/info` or `/exchange` request over the socket; `kind` is `info` or `action`."""
+    """An `/info` or `/exchange` request over the socket; `kind` is `info` or `action`.
+
+    `body` is the payload of an action as it was written: what is signed is sent as it came.
+    """
 
     post_id: int
     kind: str
     payload: Any
+    body: bytes = b""
+
+
+class _PostedRequest(msgspec.Struct):
+    payload: msgspec.Raw
+
+
+class _Posted(msgspec.Struct):
+    request: _PostedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +142,16 @@ def parse(text: str) -> Request:
     """What one client frame asks for. Never raises: everything unreadable becomes `Refused`."""
     try:
         frame = orjson.loads(text)
-        return _request(frame)
+        request = _request(frame)
+        if isinstance(request, Post) and request.kind == "action":
+            body = bytes(msgspec.json.decode(text, type=_Posted).request.payload)
+            return replace(request, body=body)
+        return request
     except ServedElsewhere as elsewhere:
         return Refused(f"Invalid subscription: {elsewhere}")
     except InvalidSubscription as invalid:
         return Refused(f"Invalid subscription: {invalid}")
-    except ValueError:  # BadSubscription and orjson's decode error
+    except (ValueError, msgspec.DecodeError):  # BadSubscription and orjson's decode error too
         return Refused(f"Error parsing JSON into valid websocket request: {text}")
 
 

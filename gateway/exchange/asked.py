@@ -1,0 +1,200 @@
+"""What an `/exchange` body asks for, as far as a relay needs to know. Pure, and never written back:
+the bytes that came are the bytes that go.
+
+Source of the forms: the exchange's page on its endpoint, and what python-sdk, ccxt and nktkas send.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeGuard
+
+#: A full batch of the exchange's is some 100 orders of 150 bytes.
+MAX_BODY_BYTES = 256 * 1024
+#: Actions whose length weighs: their list, by type.
+BATCHES = {
+    "order": "orders",
+    "cancel": "cancels",
+    "cancelByCloid": "cancels",
+    "batchModify": "modifies",
+}
+#: One weight more for each of so many in a batch.
+BATCH_OF_ONE_WEIGHT = 40
+#: What only takes back. A key that may do nothing else cannot open a position.
+CANCELS = frozenset({"cancel", "cancelByCloid", "scheduleCancel", "twapCancel", "noop"})
+
+
+class BadAction(ValueError):
+    """A body that no exchange would take; the text is one line for the customer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order within an action. `price` is its limit, or None where it has none (a TWAP)."""
+
+    asset: int
+    is_buy: bool
+    price: Decimal | None
+    size: Decimal
+    is_reduce_only: bool
+    cloid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An action and its envelope, as parsed from the body; `body` is what came."""
+
+    body: bytes
+    envelope: Mapping[str, Any]
+    action: Mapping[str, Any]
+    kind: str
+    nonce: int
+
+    @property
+    def inner(self) -> Mapping[str, Any]:
+        """The action that is carried out: of a multi-signature its payload's, else itself."""
+        if self.kind != "multiSig":
+            return self.action
+        payload = self.action.get("payload")
+        action = payload.get("action") if isinstance(payload, dict) else None
+        if not isinstance(action, dict) or not isinstance(action.get("type"), str):
+            raise BadAction("multiSig: payload.action must be an object with a string 'type'.")
+        return action
+
+    @property
+    def length(self) -> int:
+        """How many it orders, cancels or modifies; 1 for everything else."""
+        rows = self.inner.get(BATCHES.get(self.inner["type"], ""))
+        return max(1, len(rows)) if isinstance(rows, list) else 1
+
+    @property
+    def weight(self) -> int:
+        """What the exchange counts to our address for it."""
+        return 1 + self.length // BATCH_OF_ONE_WEIGHT
+
+    def orders(self) -> Iterator[Order]:
+        """The orders it would place. Raises BadAction."""
+        action = self.inner
+        match action["type"]:
+            case "order":
+                rows = _rows(action, "orders")
+            case "modify":
+                rows = [action.get("order")]
+            case "batchModify":
+                rows = [
+                    row.get("order") if isinstance(row, dict) else None
+                    for row in _rows(action, "modifies")
+                ]
+            case "twapOrder":
+                rows = [action.get("twap")]
+            case _:
+                return
+        for place, row in enumerate(rows):
+            yield _order(row, place)
+
+    def assets(self) -> Iterator[int]:
+        """Every asset it names, in orders, cancels and settings. Raises BadAction."""
+        for order in self.orders():
+            yield order.asset
+        action = self.inner
+        if (name := BATCHES.get(action["type"])) == "cancels":
+            for place, row in enumerate(_rows(action, name)):
+                if not isinstance(row, dict):
+                    raise BadAction(f"{name}[{place}] must be an object.")
+                yield _asset(row.get("a", row.get("asset")), f"{name}[{place}]")
+        for field in ("asset", "a"):
+            if field in action:
+                yield _asset(action[field], action["type"])
+
+
+def read(body: bytes) -> Asked:
+    """Raises BadAction for what is no envelope with an action.
+
+    A key that comes twice is refused: a parser that takes the first and one that takes the last
+    would see two different orders, and the rails would have looked at the wrong one.
+    """
+    try:
+        envelope = json.loads(body, object_pairs_hook=_once, parse_constant=_no_number)
+    except RecursionError as error:
+        raise BadAction("The body is nested too deeply.") from error
+    except BadAction:
+        raise
+    except ValueError as error:
+        raise BadAction(f"The body is not JSON: {error}.") from error
+    if not isinstance(envelope, dict):
+        raise BadAction("The body must be a JSON object.")
+    action = envelope.get("action")
+    if not isinstance(action, dict) or not isinstance(action.get("type"), str):
+        raise BadAction("'action' must be an object with a string 'type'.")
+    nonce = envelope.get("nonce")
+    if not _is_int(nonce) or not 0 <= nonce < 2**64:
+        raise BadAction("'nonce' must be an integer of 0 to 2^64-1, by convention the time in ms.")
+    if not isinstance(envelope.get("signature"), dict):
+        raise BadAction("'signature' must be an object with r, s and v.")
+    return Asked(body, envelope, action, action["type"], nonce)
+
+
+def _no_number(text: str) -> Any:
+    raise BadAction(f"{text} is not JSON.")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadAction(f"The key {twice[:40]!r} comes twice in one object.")
+    return found
+
+
+def _rows(action: Mapping[str, Any], name: str) -> list[Any]:
+    rows = action.get(name)
+    if not isinstance(rows, list):
+        raise BadAction(f"'{name}' must be an array.")
+    return rows
+
+
+def _order(row: Any, place: int) -> Order:
+    where = f"order {place}"
+    if not isinstance(row, dict):
+        raise BadAction(f"{where} must be an object.")
+    price = row.get("p")
+    return Order(
+        _asset(row.get("a"), where),
+        _flag(row.get("b"), where, "b"),
+        None if price is None else _decimal(price, where, "p"),
+        _decimal(row.get("s"), where, "s"),
+        _flag(row.get("r"), where, "r"),
+        row["c"] if isinstance(row.get("c"), str) else None,
+    )
+
+
+def _asset(value: Any, where: str) -> int:
+    if not _is_int(value) or not 0 <= value < 2**32:
+        raise BadAction(f"{where}: the asset must be an integer of 0 to 2^32-1.")
+    return value
+
+
+def _flag(value: Any, where: str, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise BadAction(f"{where}: '{name}' must be true or false.")
+    return value
+
+
+def _decimal(value: Any, where: str, name: str) -> Decimal:
+    if not isinstance(value, str) or len(value) > 40:
+        raise BadAction(f"{where}: '{name}' must be a number in a text of at most 40 characters.")
+    try:
+        number = Decimal(value)
+    except InvalidOperation as error:
+        raise BadAction(f"{where}: '{name}' is no number.") from error
+    if not number.is_finite() or number < 0 or number.adjusted() > 30:
+        raise BadAction(f"{where}: '{name}' must be 0 or more, and below 10^30.")
+    return number
+
+
+def _is_int(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

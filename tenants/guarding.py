@@ -1,0 +1,62 @@
+"""Guard rails of keys: set them, and switch a key off for the exchange at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from tenants.admission import changes
+from tenants.models import APIKey, ExchangeRails
+from tenants.selectors import family_of
+
+FIELDS = (
+    "is_killed",
+    "is_cancel_only",
+    "signers",
+    "kinds",
+    "coins",
+    "max_order_usd",
+    "max_minute_usd",
+)
+
+
+@transaction.atomic
+def set_rails(key: APIKey, **values: Any) -> ExchangeRails:
+    """Set some of `FIELDS` for all keys of a chain of rotations; the others stay. Raises
+    ValidationError."""
+    if unknown := set(values) - set(FIELDS):
+        raise ValidationError(f"{min(unknown)!r} is no guard rail.")
+    # The first key's row is the lock: two at once would both find no rails and make them.
+    first = APIKey.objects.select_for_update().get(pk=key.family_id)
+    rails = ExchangeRails.objects.filter(key=first).first() or ExchangeRails(key=first)
+    for name, value in values.items():
+        setattr(rails, name, _written(name, value))
+    rails.full_clean(validate_unique=False)
+    rails.save()
+    changes.announce_on_commit(list(family_of(key).values_list("digest", flat=True)))
+    return rails
+
+
+def kill(key: APIKey) -> ExchangeRails:
+    """Send nothing more to the exchange for this key and its rotations."""
+    return set_rails(key, is_killed=True)
+
+
+def revive(key: APIKey) -> ExchangeRails:
+    """Send again what the other rails let pass."""
+    return set_rails(key, is_killed=False)
+
+
+def _written(name: str, value: Any) -> Any:
+    """As the doors compare it: addresses in lower case, each entry once."""
+    if name in ("signers", "kinds", "coins") and isinstance(value, list):
+        texts = [text.strip() if isinstance(text, str) else text for text in value]
+        if name == "signers":
+            texts = [text.lower() if isinstance(text, str) else text for text in texts]
+        try:
+            return list(dict.fromkeys(texts))
+        except TypeError:
+            return texts  # the validators say so
+    return value
