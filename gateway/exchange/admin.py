@@ -13,7 +13,7 @@ from unfold.admin import ModelAdmin
 
 from gateway.exchange.models import EgressAddress
 from tenants import guarding
-from tenants.admin import LinesField
+from tenants.admin.key_forms import LinesField
 from tenants.models import ExchangeRails
 
 _EDITED = ("signers", "kinds", "coins", "max_order_usd", "max_minute_usd")

@@ -15,7 +15,7 @@ def mark_the_last(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0008_warnings_by_limit"),
+        ("tenants", "0009_exchange_rails"),
     ]
 
     operations = [
