@@ -123,7 +123,7 @@ def redis_url(redis_server: Service) -> str:
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[Service]:
     """A private MariaDB for tests that want one whatever the suite runs on."""
-    service = _start(lambda: start_mariadb(VAR / "mariadb-fixture"))
+    service = _start(lambda: start_mariadb(VAR / "mariadb-fixture", in_memory=True))
     yield service
     service.stop()
 

@@ -60,7 +60,7 @@ def _choose_database() -> None:
             return
         case "mariadb":
             try:
-                server = start_mariadb(VAR / "mariadb")
+                server = start_mariadb(VAR / "mariadb", in_memory=True)
             except Missing as missing:
                 # Nothing can run; a failure where nothing may be missing, else a visible skip.
                 _leave(f"SKIPPED on MariaDB: {missing}", code=1 if os.environ.get("CI") else 0)
