@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.unraisableexception import collect_unraisable
 from django.conf import settings as site
 from django.test import Client
 from hypothesis import HealthCheck, settings
@@ -78,6 +81,17 @@ def pytest_collection_modifyitems(
     yield
     if hasattr(config, "workerinput"):  # of pytest-xdist
         items.sort(key=_rank)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """What a failed test's frames hold open is told of with that test, and not with whichever runs
+    when it is collected."""
+    yield
+    if getattr(sys, "last_traceback", None) is not None:  # of this test's call: each one clears it
+        del sys.last_type, sys.last_value, sys.last_traceback
+        gc.collect()
+        collect_unraisable(item.config)
 
 
 def skip(reason: str) -> None:
