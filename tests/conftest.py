@@ -75,6 +75,8 @@ def pytest_collection_modifyitems(
     """Mark what touches the database, by mark or by fixture, as `database`, before `-m` chooses;
     and put the longest first, after pytest-django has put what touches the database first."""
     for item in items:
+        if item.get_closest_marker("any_database"):
+            continue
         fixtures = set(getattr(item, "fixturenames", ()))
         if item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}:
             item.add_marker("database")
