@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.unraisableexception import collect_unraisable
+from django.conf import settings as site
 from django.test import Client
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadfile import LoadFileScheduling
 
 from tests.support import guards
 from tests.support.environment import VAR
+from tests.support.migrated import copy_migrated
 from tests.support.relay import RunningRelay
 from tests.support.services import Missing, Service, start_mariadb, start_redis
 from tests.tenants.cast import Cast, make_cast, operator_client
@@ -30,6 +35,9 @@ settings.register_profile(
 )
 settings.load_profile("relay")
 guards.lift_for_flushes()
+# A quarter second of a core for each user that is made, which no test is about; the last of the
+# list still reads what is hashed with it.
+site.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *site.PASSWORD_HASHERS]
 
 
 #: What takes longest, which `-n` begins with: else one process has it all to itself at the end.
@@ -60,15 +68,32 @@ def _rank(item: pytest.Item) -> int:
     return next(ranks, len(LONGEST_FIRST))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what touches the database, by mark or by fixture, as `database`."""
-    if hasattr(config, "workerinput"):  # of pytest-xdist
-        items.sort(key=_rank)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
+    """Mark what touches the database, by mark or by fixture, as `database`, before `-m` chooses;
+    and put the longest first, after pytest-django has put what touches the database first."""
     for item in items:
+        if item.get_closest_marker("any_database"):
+            continue
         fixtures = set(getattr(item, "fixturenames", ()))
         if item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}:
             item.add_marker("database")
+    yield
+    if hasattr(config, "workerinput"):  # of pytest-xdist
+        items.sort(key=_rank)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """What a failed test's frames hold open is told of with that test, and not with whichever runs
+    when it is collected."""
+    yield
+    if getattr(sys, "last_traceback", None) is not None:  # of this test's call: each one clears it
+        del sys.last_type, sys.last_value, sys.last_traceback
+        gc.collect()
+        collect_unraisable(item.config)
 
 
 def skip(reason: str) -> None:
@@ -84,6 +109,17 @@ def _start(start: Callable[[], Service]) -> Service:
     except Missing as missing:
         skip(str(missing))
         raise
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(django_db_modify_db_settings: None) -> bool:
+    """On SQLite the test database begins as a copy that is migrated, which `migrate` then looks at;
+    it goes with the run's folder."""
+    database = site.DATABASES["default"]
+    if not site.IS_SQLITE:
+        return False
+    copy_migrated(Path(database["TEST"]["NAME"]))
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +139,7 @@ def redis_url(redis_server: Service) -> str:
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[Service]:
     """A private MariaDB for tests that want one whatever the suite runs on."""
-    service = _start(lambda: start_mariadb(VAR / "mariadb-fixture"))
+    service = _start(lambda: start_mariadb(VAR / "mariadb-fixture", in_memory=True))
     yield service
     service.stop()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -58,6 +59,8 @@ def test_coins_of_both_accounts_are_folded_apart(cast: Cast) -> None:
     assert list(reconcile()) == []
 
 
+# The work of a core alone, 5 to 15 s of it, and cut off in the middle it would leave no database.
+@pytest.mark.timeout(400)
 def test_the_migration_goes_back_and_forth(committed_cast: Cast) -> None:
     use(KEY, 7, seq=1)
     become_known(committed_cast)

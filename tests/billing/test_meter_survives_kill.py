@@ -24,6 +24,7 @@ from billing.metering import spool as spool_module
 from billing.metering.meter import Meter
 from billing.metering.spool import Spool, recover, settle
 from tests.billing.ledger import Ledger
+from tests.support.relay import ROOT
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 TRACED = {module.__file__ for module in (meter_module, slots_module, spool_module)}
@@ -126,12 +127,11 @@ def in_child(act: Callable[[], None], *, kill_at_line: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
-@pytest.mark.timeout(400)
-def test_killed_before_every_single_line(tmp_path: Path) -> None:
+def walk_scenario(folder: Path) -> None:
     line, killed = 0, True
     while killed:
         line += 1
-        rig = Rig(tmp_path / str(line))
+        rig = Rig(folder / str(line))
         killed = in_child(rig.scenario, kill_at_line=line)
         rig.check(killed=killed)
     assert line > 200  # the whole of it was walked through
@@ -139,18 +139,34 @@ def test_killed_before_every_single_line(tmp_path: Path) -> None:
     assert len(rig.ledger.minutes()) == len(MINUTES)
 
 
-@pytest.mark.timeout(400)
-def test_killed_again_before_every_line_of_the_recovery(tmp_path: Path) -> None:
-    dead = tmp_path / "dead"
+def walk_recovery(folder: Path) -> None:
+    dead = folder / "dead"
     in_child(Rig(dead).scenario, kill_at_line=0)
     line, killed = 0, True
     while killed:
         line += 1
         # A copy costs a tenth of a process that does it all again.
-        rig = Rig(tmp_path / str(line), copied_from=dead)
+        rig = Rig(folder / str(line), copied_from=dead)
         killed = in_child(rig.recover, kill_at_line=line)
         rig.check(killed=False)
     assert line > 100
+
+
+WALK = """
+import sys
+from pathlib import Path
+from tests.billing import test_meter_survives_kill as walks
+getattr(walks, sys.argv[1])(Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("walk", [walk_scenario, walk_recovery])
+def test_killed_before_every_single_line(tmp_path: Path, walk: Callable[[Path], None]) -> None:
+    # In a small process, whose more than a thousand forks cost a third of the test run's.
+    command = [sys.executable, "-c", WALK, walk.__name__, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3_000:]
 
 
 @pytest.mark.parametrize("seed", range(20))

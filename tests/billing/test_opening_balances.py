@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
+import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -29,6 +30,8 @@ def migrate(targets: list[tuple[str, str]]) -> None:
     executor.migrate(targets)
 
 
+# The work of a core alone, 5 to 15 s of it, and cut off in the middle it would leave no database.
+@pytest.mark.timeout(400)
 def test_usage_from_before_the_ledger_is_its_opening_balance(committed_cast: Cast) -> None:
     latest = [key for key in MigrationExecutor(connection).loader.graph.leaf_nodes()]
     key = services.issue_key(tenant=committed_cast.acme, name="bot").key.pk

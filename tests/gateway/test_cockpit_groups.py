@@ -109,6 +109,8 @@ def test_every_permission_in_the_table_exists() -> None:
         assert set().union(*groups.codenames(name).values()) <= set(held)
 
 
+# Permissions are the same rows on any database, and each list's questions test_cockpit_lists.py's.
+@pytest.mark.any_database
 def test_who_looks_and_who_changes(group: str) -> None:
     browser = browser_of(group)
     for model in REGISTERED:
@@ -133,6 +135,7 @@ def test_who_looks_and_who_changes(group: str) -> None:
             assert model._default_manager.filter(pk=row.pk).values().get() == before
 
 
+@pytest.mark.any_database
 def test_actions_are_for_whom_they_are_and_forged_ones_write_nothing(group: str) -> None:
     browser = browser_of(group)
     for model in REGISTERED:
@@ -180,6 +183,7 @@ def writes(browser: Client, url: str, data: dict[str, Any]) -> list[str]:
     return [sql for sql in statements if is_write.match(sql) and "django_session" not in sql]
 
 
+@pytest.mark.any_database
 def test_pages_of_single_rows_are_as_guarded(group: str) -> None:
     """The actions on a row's own page, and pages that are no list."""
     browser = browser_of(group)

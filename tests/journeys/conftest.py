@@ -5,17 +5,21 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.environment import VAR
+from tests.support.migrated import copy_migrated
 from tests.support.relay import RunningRelay
 from tests.support.rig import Rig, Topology, clean
 
 
 @pytest.fixture
 def start_relay() -> Iterator[Callable[..., RunningRelay]]:
-    """Starts a relay of the test's own, stopped at its end; keywords are its environment."""
+    """Starts a relay of the test's own, stopped at its end; keywords are its environment. Its
+    database is migrated: that `up` does it for a new folder is shown elsewhere."""
     started: list[RunningRelay] = []
 
     def start(name: str, **environment: str) -> RunningRelay:
         relay = RunningRelay(VAR / name, **environment)
+        relay.var.mkdir(mode=0o700)
+        copy_migrated(relay.var / "relay.sqlite3")
         started.append(relay)
         relay.start()
         return relay

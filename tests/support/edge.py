@@ -105,7 +105,7 @@ class Edge:
             channel = keys.BUS_CHANNEL.format(edge=self.name)
             return bool(self.redis.pubsub_numsub(channel)[0][1]) and self.get("/livez")[0] == 200
 
-        wait_until(is_up, process=self.process, what="edge", log=self.log, deadline_s=DEADLINE_S)
+        wait_until(is_up, process=self.process, what="edge", log=self.log)
 
     @property
     def log(self) -> Path:

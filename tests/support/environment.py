@@ -60,7 +60,7 @@ def _choose_database() -> None:
             return
         case "mariadb":
             try:
-                server = start_mariadb(VAR / "mariadb")
+                server = start_mariadb(VAR / "mariadb", in_memory=True)
             except Missing as missing:
                 # Nothing can run; a failure where nothing may be missing, else a visible skip.
                 _leave(f"SKIPPED on MariaDB: {missing}", code=1 if os.environ.get("CI") else 0)
@@ -75,8 +75,16 @@ def _leave(why: str, *, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
+def keep_bytecode() -> None:
+    """Compile once, whatever the environment says: the suite starts a hundred processes, and
+    pytest rewrites each file of tests whose bytecode is not kept (7 s of a core for all)."""
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 if not IS_WORKER:
     clean()
+keep_bytecode()
 VAR = make_var()
 if not IS_WORKER:
     _choose_database()

@@ -22,11 +22,15 @@ from pathlib import Path
 import redis
 
 from relay_site.processes import die_with_parent, free_port
+from tests.support.memory import in_memory_folder
 
 #: MariaDB's first start on a busy machine took 6 s; far beyond is a fault.
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 10.0
 POLL_S = 0.02
+
+#: Twice what its data has grown to with two workers' databases in it.
+MARIADB_BYTES = 1 << 30
 
 REDIS = "redis-server"
 
@@ -136,9 +140,16 @@ def start_redis(folder: Path, *, port: int | None = None, socket: Path | None = 
     return Service("redis", f"redis://127.0.0.1:{port}/0", process, log, folder)
 
 
-def start_mariadb(folder: Path, *, port: int | None = None, options: Sequence[str] = ()) -> Service:
+def start_mariadb(
+    folder: Path,
+    *,
+    port: int | None = None,
+    options: Sequence[str] = (),
+    in_memory: bool = False,
+) -> Service:
     """A private MariaDB on a free port, with the user `relay` who may do all; empty, unless one ran
-    in `folder` before. `options` are the server's, and come after ours. Raises Missing.
+    in `folder` before. `options` are the server's, and come after ours; `in_memory` keeps its data
+    in memory until this process ends, where there is room. Raises Missing.
     """
     package = "mariadb-server"
     server = find_binary("mariadbd", "mysqld", package=package)
@@ -157,6 +168,8 @@ def start_mariadb(folder: Path, *, port: int | None = None, options: Sequence[st
     user = f"--user={getpass.getuser()}"
     base = ["--no-defaults", user, f"--datadir={data}"]
     if not data.exists():
+        if in_memory and (memory := in_memory_folder("hlrelay-mariadb-", MARIADB_BYTES)):
+            data.symlink_to(memory)
         subprocess.run(
             [install, *base, "--auth-root-authentication-method=normal", "--skip-test-db"],
             check=True,

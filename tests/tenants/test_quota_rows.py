@@ -132,6 +132,8 @@ def test_a_larger_limit_is_warned_of_again_and_one_that_moves_is_not(cast: Cast)
     assert len(set(dedupes)) == 4
 
 
+# The work of a core alone, 5 to 15 s of it, and cut off in the middle it would leave no database.
+@pytest.mark.timeout(400)
 @pytest.mark.django_db(transaction=True)
 def test_the_migration_of_warnings_goes_back() -> None:
     tenant = Tenant.objects.create(name="Acme", slug="acme-of-warnings")

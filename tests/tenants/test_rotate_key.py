@@ -215,6 +215,8 @@ def test_the_database_refuses_it_as_well(cast: Cast, row: dict[str, Any]) -> Non
         APIKey.objects.filter(pk=key.pk).update(**row)
 
 
+# The work of a core alone, 5 to 15 s of it, and cut off in the middle it would leave no database.
+@pytest.mark.timeout(400)
 @pytest.mark.django_db(transaction=True)
 def test_keys_survive_the_migration_and_the_way_back() -> None:
     before = [("tenants", "0002_bulk_lag")]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from billing.payments.readiness import stripe_problems
+from tests.support.migrated import copy_migrated
 from tests.support.relay import ROOT
 
 WITHOUT_LIBRARY = """
@@ -50,6 +51,9 @@ def run(tmp_path: Path, code: str, **variables: str) -> subprocess.CompletedProc
 
 
 def test_without_the_library(tmp_path: Path) -> None:
+    copy_migrated(
+        tmp_path / "relay.sqlite3"
+    )  # so that `migrate` there has nothing left but to look
     done = run(tmp_path, WITHOUT_LIBRARY)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-2:] == ["manual", "404"]
