@@ -138,8 +138,8 @@ class CallSink:
         does."""
         while True:
             if not self._burst and not len(self._outbox):
-                self._call_ready()
                 self._wake.clear()
+                self._call_ready()  # who waited for this has more, and sets it again
                 await self._wake.wait()
                 continue
             taken = self._take()
