@@ -75,8 +75,8 @@ check: tools
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 	@$(BIN)/python manage.py check --fail-level WARNING
-	@$(call generate,.proto-check) && \
-	  diff -r -x __pycache__ -x __init__.py .proto-check/$(GENERATED) $(GENERATED) \
+	@$(call generate,.proto-check) && for folder in $(GENERATED); do \
+	    diff -r -x __pycache__ -x __init__.py .proto-check/$$folder $$folder || exit 1; done \
 	    || { rm -rf .proto-check; echo "generated code is stale: make proto" >&2; exit 1; }; \
 	  rm -rf .proto-check
 	@if git grep -nIE 'hlr_(live|test)_[0-9A-Za-z]{38}' -- . ':!tests' ; then \
@@ -104,11 +104,18 @@ lock:
 	@$(COMPILE) --extra embedded --extra dev -c requirements.txt -o requirements-dev.txt
 
 # Python from the .proto files, with types; committed, so that nobody needs the compiler to run it.
-GENERATED := streaming/hl_gateway/generated
+# The relay's own surface is made twice: for the server, and for the package of clients/python.
+GENERATED := streaming/hl_gateway/generated gateway/grpc/generated clients/python/hlrelay/v1
+GRPC_PROTOS := gateway/grpc/protos
 define generate
-	mkdir -p $(1) && $(BIN)/python -m grpc_tools.protoc \
-	  -I $(GENERATED)=streaming/hl_gateway/protos --python_out=$(1) --pyi_out=$(1) \
-	  --grpc_python_out=$(1) streaming/hl_gateway/protos/hl_gateway.proto
+	mkdir -p $(addprefix $(1)/,$(GENERATED)) && $(BIN)/python -m grpc_tools.protoc \
+	  -I streaming/hl_gateway/generated=streaming/hl_gateway/protos --python_out=$(1) --pyi_out=$(1) \
+	  --grpc_python_out=$(1) streaming/hl_gateway/protos/hl_gateway.proto && \
+	$(BIN)/python -m grpc_tools.protoc -I $(GRPC_PROTOS) --python_out=$(1)/gateway/grpc/generated \
+	  --pyi_out=$(1)/gateway/grpc/generated \
+	  $$(cd $(GRPC_PROTOS) && find . -name '*.proto' | sed 's,^\./,,' | sort) && \
+	$(BIN)/python -m grpc_tools.protoc -I $(GRPC_PROTOS) --python_out=$(1)/clients/python \
+	  --pyi_out=$(1)/clients/python --grpc_python_out=$(1)/clients/python hlrelay/v1/relay.proto
 endef
 proto: tools
 	@$(call generate,.)

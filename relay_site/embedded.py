@@ -35,6 +35,7 @@ REDIS_GRACE_S = 1.0
 
 REDIS = "redis"
 WEB = "web"
+GRPC = "grpc"
 UPSTREAM = "upstream"
 JOBS = "jobs"
 SIMULATOR = "simulator"
@@ -60,7 +61,8 @@ class EmbeddedRelay:
             for number in range(1, settings.RELAY_UPSTREAM_WORKERS + 1)
         ]
         self.ports = {
-            name: free_port() for name in (SIMULATOR, "simulator_metrics", *self.workers, JOBS)
+            name: free_port()
+            for name in (SIMULATOR, "simulator_metrics", *self.workers, JOBS, GRPC)
         }
         self.supervisor = Supervisor(
             logs=self.var / "logs", cwd=settings.BASE_DIR, say=say, on_change=self._note_change
@@ -193,6 +195,8 @@ class EmbeddedRelay:
                 probe_url=f"{self.base_url}/readyz",
             )
         )
+        command = ["run_grpc", "--metrics-port", str(self.ports[GRPC])]
+        specs.append(self._spec(GRPC, [*manage, *command], GRPC))
         celery = ["-m", "celery", "-A", "relay_site", "worker", "-B", "-P", "solo", "-l", "INFO"]
         # One worker alone has nobody to gossip with, and mingling costs it a second.
         celery += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
@@ -251,7 +255,7 @@ class EmbeddedRelay:
     def run_info(self) -> dict[str, Any]:
         """What run.json says."""
         base_url = self.base_url
-        metrics_ports = {name: self.ports[name] for name in (*self.workers, JOBS)}
+        metrics_ports = {name: self.ports[name] for name in (*self.workers, GRPC, JOBS)}
         if self._simulates:
             metrics_ports[SIMULATOR] = self.ports["simulator_metrics"]
         info: dict[str, Any] = {
@@ -286,7 +290,7 @@ class EmbeddedRelay:
 
     def _summary(self, took_s: float) -> str:
         info = self.run_info()
-        rows = [("HTTP", info["http"])]
+        rows = [("HTTP", info["http"]), ("gRPC", info["grpc"])]
         if self._demo is not None:
             rows += [
                 ("WebSocket", info["ws"]),

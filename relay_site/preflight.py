@@ -90,12 +90,16 @@ def folder_problems(var: Path) -> Iterator[str]:
         yield f"RELAY_VAR: cannot write to {var} ({(error.strerror or str(error)).lower()})"
 
 
-def port_problems(*, http_host: str, http_port: int, grpc_port: int) -> Iterator[str]:
+def port_problems(
+    *, http_host: str, http_port: int, grpc_host: str, grpc_port: int
+) -> Iterator[str]:
     """Whether we could listen where we were told to."""
     if problem := processes.port_problem(http_host, http_port):
         yield f"RELAY_HTTP_PORT: {problem}"
     if http_port == grpc_port:
         yield f"RELAY_GRPC_PORT: {grpc_port} is the port of HTTP already (RELAY_HTTP_PORT)"
+    elif problem := processes.port_problem(grpc_host, grpc_port):
+        yield f"RELAY_GRPC_PORT: {problem}"
 
 
 def upstream_problems(upstreams: str, *, var: Path) -> Iterator[str]:
@@ -181,6 +185,7 @@ def all_problems(settings: Any) -> tuple[list[str], FolderLock | None]:
         problems += port_problems(
             http_host=settings.RELAY_HTTP_HOST,
             http_port=settings.RELAY_HTTP_PORT,
+            grpc_host=settings.RELAY_GRPC_HOST,
             grpc_port=settings.RELAY_GRPC_PORT,
         )
     if not unwritable and not settings.REDIS_URL_IS_SET:

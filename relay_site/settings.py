@@ -14,6 +14,7 @@ from pathlib import Path
 
 from billing.invoicing.schedule import read_prefix, read_schedule
 from billing.payments.readiness import stripe_problems
+from gateway.grpc.config import tls_problems
 from relay_site import redis_urls
 from relay_site.environment import Environment
 from relay_site.logging import logging_config
@@ -33,6 +34,11 @@ RELAY_HTTP_HOST = env.host("RELAY_HTTP_HOST", default="127.0.0.1")
 RELAY_HTTP_PORT = env.port("RELAY_HTTP_PORT", default=8000)
 RELAY_GRPC_HOST = env.host("RELAY_GRPC_HOST", default="127.0.0.1")
 RELAY_GRPC_PORT = env.port("RELAY_GRPC_PORT", default=50051)
+#: PEM files of the gRPC server; with a CA, only clients whose certificate it signed come in.
+RELAY_GRPC_TLS_CERT = env.text("RELAY_GRPC_TLS_CERT")
+RELAY_GRPC_TLS_KEY = env.text("RELAY_GRPC_TLS_KEY")
+RELAY_GRPC_TLS_CLIENT_CA = env.text("RELAY_GRPC_TLS_CLIENT_CA")
+env.problems.extend(tls_problems(RELAY_GRPC_TLS_CERT, RELAY_GRPC_TLS_KEY, RELAY_GRPC_TLS_CLIENT_CA))
 RELAY_METRICS_HOST = env.host("RELAY_METRICS_HOST", default="127.0.0.1")
 #: Peers that may read /metrics of the web process besides loopback; networks in CIDR form.
 RELAY_METRICS_ALLOW = env.words("RELAY_METRICS_ALLOW")

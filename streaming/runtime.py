@@ -30,16 +30,15 @@ from streaming.bus.log_reader import LogReader
 from streaming.bus.replayer import Replayer
 from streaming.core.catalogue import Catalogue
 from streaming.core.hub import Hub
-from streaming.sessions import SessionRegistry
-from streaming.ws.close_codes import STALL_LIMIT_S, CloseCode
-from streaming.ws.drain import let_go
+from streaming.sessions import OpenSession, SessionRegistry
+from streaming.ws.close_codes import STALL_LIMIT_S
+from streaming.ws.drain import Customer, let_go
 from streaming.ws.following import Following
 from tenants.admission.caps import Usage
 from tenants.admission.control import AdmissionControl
 from tenants.wire.cancellation import stop_if_cancelled
 
 if TYPE_CHECKING:
-    from streaming.ws.consumer import DataConsumer
     from streaming.ws.posts import Posts
 
 log = structlog.get_logger(__name__)
@@ -88,6 +87,23 @@ class MeterPort(Protocol):
         """The key followed the coin in this minute, counted from 1970."""
 
 
+class Connection(OpenSession, Customer, Protocol):
+    """An open connection of a customer, at whatever door."""
+
+    mute_since_s: float | None
+    """Since when it has asked for nothing; None once it has."""
+
+    @property
+    def stalled_since_s(self) -> float | None:
+        """Since when the customer has taken nothing of what is on its way; None: nothing is."""
+
+    def cut_slow(self) -> None:
+        """End it, because they do not keep up."""
+
+    def cut_mute(self, reason: str) -> None:
+        """End it, because it asks for nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """What a runtime is built from; called inside the process's event loop."""
@@ -123,7 +139,7 @@ class Runtime:
         self.admission.allowances.meter = self.meter.used_since
         self.following = Following(self.meter)
         self.posts = config.posts(self) if config.posts else None
-        self.connections: set[DataConsumer] = set()
+        self.connections: set[Connection] = set()
         self.sessions = SessionRegistry(
             client=self.redis, edge=self.edge, sessions=lambda: self.connections
         )
@@ -165,14 +181,14 @@ class Runtime:
             return "the bus is not connected"
         return staleness_of(self.workers)
 
-    def joined(self, connection: DataConsumer) -> None:
+    def joined(self, connection: Connection) -> None:
         """A customer was let in."""
         self.connections.add(connection)
         self.sessions.changed(connection.session_id)
         if self.is_draining:  # its handshake had passed the door before
             asyncio.get_running_loop().call_soon(connection.go_away)
 
-    def left(self, connection: DataConsumer) -> None:
+    def left(self, connection: Connection) -> None:
         """A customer's connection is over. May be called twice."""
         if connection in self.connections:
             self.connections.discard(connection)
@@ -218,16 +234,13 @@ class Runtime:
             now_s = time.monotonic()
             self.hub.sweep(now_s=now_s)
             for connection in list(self.connections):
-                session = connection.session
-                since_s = getattr(session.sink, "stalled_since_s", None) if session else None
+                since_s = connection.stalled_since_s
                 if since_s is not None and now_s - since_s > STALL_LIMIT_S:
-                    self._cut(connection)
+                    connection.cut_slow()
                     continue
                 since_s = connection.mute_since_s
                 if since_s is not None and now_s - since_s > self._mute_s:
-                    is_relay = session is not None and session.is_numbered
-                    code = CloseCode.MUTE if is_relay else CloseCode.POLICY
-                    connection.end(code, f"nothing asked for within {self._mute_s:g} s")
+                    connection.cut_mute(f"nothing asked for within {self._mute_s:g} s")
 
     async def _mark_minutes(self) -> None:
         while True:
@@ -244,12 +257,6 @@ class Runtime:
             ticks += 1
             if ticks % AGE_EVERY_TICKS == 0:
                 self.hub.check_age(now_s=now_s)
-
-    def _cut(self, connection: DataConsumer) -> None:
-        if connection.socket is not None:
-            connection.socket.cut_slow()
-        else:
-            connection.end(CloseCode.SLOW, "slow consumer")
 
     async def _follow_catalogue(self) -> None:
         seen: bytes | str = b""

@@ -181,7 +181,14 @@ class TestLife:
         assert run["grpc"].startswith("127.0.0.1:")
         assert run["admin_user"]
         assert run["admin_password"]
-        assert set(run["metrics"]) == {"web", "upstream", "upstream-2", "simulator", "jobs"}
+        assert set(run["metrics"]) == {
+            "web",
+            "upstream",
+            "upstream-2",
+            "simulator",
+            "grpc",
+            "jobs",
+        }
 
     def test_everything_serves(self, own: RunningRelay) -> None:
         """Readiness, the landing page and every process's metrics."""

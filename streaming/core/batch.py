@@ -56,11 +56,12 @@ class NumberedBatch:
     text here without becoming frames: 1 µs for each instead of 5.
     """
 
-    __slots__ = ("_before", "_frames", "_items", "_wire", "count", "tally")
+    __slots__ = ("_before", "_frames", "_wire", "count", "items", "tally")
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.count = len(items)
-        self._items = items
+        self.items = items
+        """As they were made, for a door that does not write text, and numbers them itself."""
         self._frames: tuple[Frame, ...] | None = None
         self._wire = b""
         self.tally: Tally = []
@@ -84,12 +85,12 @@ class NumberedBatch:
             if self._wire:
                 self._take_back()
             self._frames = tuple(
-                item if isinstance(item, Frame) else RelayFrame.of(*item) for item in self._items
+                item if isinstance(item, Frame) else RelayFrame.of(*item) for item in self.items
             )
         return self._frames
 
     def _number(self) -> None:
-        (first, *others) = self._items
+        (first, *others) = self.items
         if not others and isinstance(first, tuple):  # by far the commonest
             stream, parts, _, era = first
             number = self._next(stream, era)
@@ -103,7 +104,7 @@ class NumberedBatch:
         messages: dict[Counted, int] = {}
         sizes: dict[Counted, int] = {}
         counted: Counted | None
-        for item in self._items:
+        for item in self.items:
             if isinstance(item, tuple):
                 stream, parts, _, era = item
                 number = self._next(stream, era)
@@ -144,7 +145,7 @@ class NumberedBatch:
         for stream, known in (self._before or {}).items():
             stream.last_era, stream.last_seq = known
         self._before = None
-        for item in reversed(self._items):
+        for item in reversed(self.items):
             if isinstance(item, tuple):
                 item[3].seq -= 1
             else:

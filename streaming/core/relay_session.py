@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
@@ -97,18 +97,30 @@ class RelaySession:
         try:
             request = relay.parse(text, self._catalogue())
             self.bad_in_row = 0
-            match request:
-                case relay.Subscribe():
-                    self._subscribe(request)
-                case relay.Unsubscribe():
-                    self._unsubscribe(request)
-                case official.Ping():
-                    self.say(official.PONG)
-                case official.Post():
-                    return request
+            return self._do(request)
         except Refusal as refusal:
             self.bad_in_row = self.bad_in_row + 1 if refusal.code == "bad_json" else 0
             self.say(relay.error(refusal))
+        return None
+
+    def ask(self, frame: dict[str, Any], *, now_s: float) -> None:
+        """Act on a request that came in another form than text, with the same fields."""
+        self._now_s = now_s
+        try:
+            self._do(relay.request_of(frame, "", self._catalogue()))
+        except Refusal as refusal:
+            self.say(relay.error(refusal))
+
+    def _do(self, request: relay.Request) -> official.Post | None:
+        match request:
+            case relay.Subscribe():
+                self._subscribe(request)
+            case relay.Unsubscribe():
+                self._unsubscribe(request)
+            case official.Ping():
+                self.say(official.PONG)
+            case official.Post():
+                return request
         return None
 
     def say(self, payload: bytes) -> None:

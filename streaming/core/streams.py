@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from enum import Enum, StrEnum, auto
+from enum import Enum, IntFlag, StrEnum, auto
 from itertools import count, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -51,6 +51,30 @@ def kind_of(topic: Topic) -> int:
     return cursors.kind_key(topic.kind, topic.stream, topic.by_event)
 
 
+class Mark(IntFlag):
+    """What is to be known of a data frame besides its place."""
+
+    NONE = 0
+    REPLAY = 1  # read from the log
+    SNAPSHOT = 2
+    PARTIAL = 4  # more of the same block may follow
+
+
+#: The same in a text frame.
+_MARKS = tuple(
+    b"".join(
+        text
+        for mark, text in (
+            (Mark.REPLAY, b',"replay":true'),
+            (Mark.SNAPSHOT, b',"snapshot":true'),
+            (Mark.PARTIAL, b',"final":false'),
+        )
+        if mark & marks
+    )
+    for marks in range(8)
+)
+
+
 class StreamState(Enum):
     """Where a stream stands."""
 
@@ -77,7 +101,7 @@ class Subscription:
     """What one subscribe asked for: one id and one numbering for all its topics."""
 
     __slots__ = (
-        "_ahead", "_behind", "_height", "_unsettled_at", "_workers", "echo", "era", "head",
+        "_ahead", "_behind", "_height", "_unsettled_at", "_workers", "echo", "era", "form", "head",
         "id_json", "is_anew", "is_resuming", "is_stale", "lost", "max_age_ms", "on_slow", "session",
         "streams",
     )  # fmt: skip
@@ -94,6 +118,7 @@ class Subscription:
         self.session = session
         self.id_json = id_json
         self.head = b',"id":' + id_json + b',"seq":'
+        self.form: Any = None  # what the door that writes its frames keeps of it, if it is no text
         self.echo = echo
         self.on_slow = on_slow
         self.max_age_ms = max_age_ms
@@ -347,31 +372,35 @@ class Parts:
     """What the frames of one envelope have in common."""
 
     __slots__ = (
-        "_own", "_topic", "begins", "epoch", "position", "rest", "size", "source", "stem", "tail",
+        "_cursor", "begins", "epoch", "forms", "position", "rest", "size", "source", "stem",
+        "tail", "times", "topic",
     )  # fmt: skip
 
     def __init__(
         self, payload: bytes, topic: Topic, *, epoch: str, position: Position, times: Times
     ) -> None:
-        self._topic = topic
+        self.topic = topic
         self.stem = payload[:-1] if payload.endswith(b"}") else payload.rstrip()[:-1]
         self.epoch = epoch
         self.position = position
+        self.times = times
         self.source = cursors.source_of(epoch)
         t = b'"t":{"block":%d,"node":%d,"in":%d,"out":%d}}' % (
             times.block_ns, times.node_ns, times.in_ns, times.out_ns,
         )  # fmt: skip
         self.tail = b',"epoch":' + orjson.dumps(epoch) + b"," + t
-        self._own = self.rest = b""
+        self._cursor = self.rest = b""
         self.size = 0
         self.begins: dict[int, bytes] = {}
+        # What doors that do not write text made of it, each once for all who get it.
+        self.forms: dict[Any, Any] | None = None
 
     def prepare(self) -> None:
         """Set what frames for subscriptions to this topic alone consist of, besides their number
         (with its `id`): `rest` stands behind it, and all is `size` bytes of text; `begin` stands
         before it.
         """
-        self.rest = self.own + self.tail
+        self.rest = own_fields(self.cursor) + self.tail
         self.size = len(self.stem) + len(self.rest)
 
     def begin(self, size: int) -> bytes:
@@ -380,13 +409,22 @@ class Parts:
         return begin
 
     @property
-    def own(self) -> bytes:
-        """The field `cursor` of a subscription to this topic alone, which most are: made once."""
-        if not self._own:
-            cursor = Cursor(self.source, self.position, kind=kind_of(self._topic))
-            text = cursors.encode(cursor)
-            self._own = b',"cursor":"%b"' % text.encode()
-        return self._own
+    def payload(self) -> bytes:
+        """The whole official text."""
+        return self.stem + b"}"
+
+    @property
+    def cursor(self) -> bytes:
+        """The cursor of a subscription to this topic alone, which most are: made once."""
+        if not self._cursor:
+            cursor = Cursor(self.source, self.position, kind=kind_of(self.topic))
+            self._cursor = cursors.encode(cursor).encode()
+        return self._cursor
+
+
+def own_fields(cursor: bytes, marks: int = 0) -> bytes:
+    """A text frame's cursor and marks."""
+    return b',"cursor":"%b"%b' % (cursor, _MARKS[marks])
 
 
 #: What most frames are when they are made: nothing but an update of `stream`, made of `parts`, for
@@ -405,8 +443,8 @@ class RelayFrame(Frame):
     """A data frame of one subscription; its text is made, and numbered, when it leaves."""
 
     __slots__ = (
-        "_back", "_before", "_era", "_front", "_own", "_parts", "_stream", "_wire", "after",
-        "conflated",
+        "_back", "_before", "_front", "_wire", "after", "conflated", "cursor", "era", "marks",
+        "parts", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -414,15 +452,17 @@ class RelayFrame(Frame):
         stream: Stream,
         parts: Parts,
         *,
-        own: bytes,
+        cursor: bytes,
+        marks: int,
         counted: Counted,
         after: Position,
         made_s: float | None,
     ) -> None:
-        self._stream = stream
-        self._parts = parts
-        self._own = own
-        self._era = stream.subscription.era
+        self.stream = stream
+        self.parts = parts
+        self.cursor = cursor
+        self.marks = marks
+        self.era = stream.subscription.era
         # Once it is numbered: what stands before and behind the stem that all have in common.
         self._front = self._back = self._wire = b""
         self._before: tuple[Era | None, int] = (None, 0)  # where its topic stood
@@ -436,8 +476,16 @@ class RelayFrame(Frame):
     @classmethod
     def of(cls, stream: Stream, parts: Parts, after: Position, era: Era) -> RelayFrame:
         """The frame of an `Item`."""
-        frame = cls(stream, parts, own=parts.own, counted=stream.counted, after=after, made_s=None)
-        frame._era = era
+        frame = cls(
+            stream,
+            parts,
+            cursor=parts.cursor,
+            marks=0,
+            counted=stream.counted,
+            after=after,
+            made_s=None,
+        )
+        frame.era = era
         return frame
 
     @property
@@ -452,7 +500,7 @@ class RelayFrame(Frame):
             if not self._front:
                 self._number()
             # In one piece with its header: of 1.6 KB each copy counts.
-            wire = b"".join((self._front, self._parts.stem, self._back))
+            wire = b"".join((self._front, self.parts.stem, self._back))
             if len(wire) > SHARED_BYTES:
                 return wire
             self._wire = wire
@@ -463,14 +511,14 @@ class RelayFrame(Frame):
         """The length of `wire`, without making it."""
         if not self._front:
             self._number()
-        return len(self._front) + len(self._parts.stem) + len(self._back)
+        return len(self._front) + len(self.parts.stem) + len(self._back)
 
     def cut(self, begin: int, end: int) -> bytes:
         """`wire[begin:end]`, without making more of it."""
         if not self._front:
             self._number()
         pieces = []
-        for piece in (self._front, self._parts.stem, self._back):
+        for piece in (self._front, self.parts.stem, self._back):
             if begin < len(piece) and end > 0:
                 pieces.append(piece[max(0, begin) : end])
             begin, end = begin - len(piece), end - len(piece)
@@ -478,53 +526,57 @@ class RelayFrame(Frame):
 
     def _number(self) -> None:
         """Set what stands before and behind the stem."""
-        self._era.seq += 1
-        parts = self._parts
-        number = b"%b%d" % (self._stream.subscription.head, self._era.seq)
-        if self._stream.is_numbered:
-            number += b',"prevSeq":%d' % self._previous()
+        parts = self.parts
+        seq, previous = self.take_number()
+        number = b"%b%d" % (self.stream.subscription.head, seq)
+        if self.stream.is_numbered:
+            number += b',"prevSeq":%d' % previous
         if self.conflated:
             number += b',"conflated":%d' % self.conflated
-        self._back = b"".join((number, self._own, parts.tail))
+        self._back = b"".join((number, own_fields(self.cursor, self.marks), parts.tail))
         self.text_bytes = len(parts.stem) + len(self._back)
         self._front = header(self.text_bytes)
 
-    def _previous(self) -> int:
-        """The number of the topic's frame before this one; 0 for the first of an era."""
-        stream, era = self._stream, self._era
+    def take_number(self) -> tuple[int, int]:
+        """Its number, now that it leaves, and, where frames name the one before (else 0), that of
+        the topic's frame before this one; 0 for the first of an era."""
+        stream, era = self.stream, self.era
+        era.seq += 1
+        if not stream.is_numbered:
+            return era.seq, 0
         self._before = before = stream.last_era, stream.last_seq
         stream.last_era, stream.last_seq = era, era.seq
-        return before[1] if before[0] is era else 0
+        return era.seq, before[1] if before[0] is era else 0
 
     @property
     def size_bytes(self) -> int:
         """An upper bound that does not change."""
-        parts = self._parts
+        parts = self.parts
         return (
             len(parts.stem)
             + len(parts.tail)
-            + len(self._own)
-            + len(self._stream.subscription.head)
-            + 112
+            + len(self.cursor)
+            + len(self.stream.subscription.head)
+            + 168
         )
 
     def unnumber(self) -> None:
         """Give the number back."""
         if self._front:
             self._wire = self._front = self._back = b""
-            self._era.seq -= 1
+            self.era.seq -= 1
             # Several are given back in any order: the earliest is where the topic stands.
-            stream, (era, seq) = self._stream, self._before
+            stream, (era, seq) = self.stream, self._before
             if stream.is_numbered and _is_before(era, seq, stream.last_era, stream.last_seq):
                 stream.last_era, stream.last_seq = era, seq
 
     def keep(self) -> None:
         """The number goes to whatever leaves next."""
         self.unnumber()
-        lost = self._stream.subscription.lost
+        lost = self.stream.subscription.lost
         if lost and self.topic is None:
             # Made in the same tick as a frame that was left out since: it must not claim that one.
-            self._own = _without(self._own, lost)
+            self.cursor = _without(self.cursor, lost)
 
     def replace(self, older: Frame) -> None:
         """Count what the customer did not see."""
@@ -533,14 +585,14 @@ class RelayFrame(Frame):
 
     def skip(self) -> bool:
         """Leave it out, and remember it for the gap frame."""
-        if self._stream.subscription.on_slow is not OnSlow.SKIP:
+        if self.stream.subscription.on_slow is not OnSlow.SKIP:
             return False
-        self._stream.lose(self.after, self._parts.position)
+        self.stream.lose(self.after, self.parts.position)
         return True
 
     def drop(self) -> None:
         """The customer stands where they stood before it."""
-        self._stream.rewind(self.after)
+        self.stream.rewind(self.after)
 
 
 def _is_before(era: Era | None, seq: int, other: Era | None, other_seq: int) -> bool:
@@ -549,15 +601,13 @@ def _is_before(era: Era | None, seq: int, other: Era | None, other_seq: int) -> 
     return other is not None and (era is None or era.order < other.order)
 
 
-def _without(own: bytes, lost: Iterable[Stream]) -> bytes:
-    """The frame's own fields, its cursor not beyond what `lost` streams have lost."""
-    *head, text, rest = own.split(b'"', 4)
+def _without(text: bytes, lost: Iterable[Stream]) -> bytes:
+    """The cursor, not beyond what `lost` streams have lost."""
     cursor = cursors.decode(text.decode())
     others = dict(cursor.others)
     for stream in lost:
         others[stream.key] = min(cursor.of(stream.topic.name), stream.told)
-    text = cursors.encode(replace(cursor, others=others)).encode()
-    return b'"'.join((*head, text, rest))
+    return cursors.encode(replace(cursor, others=others)).encode()
 
 
 class GapFrame(Frame):
@@ -610,17 +660,18 @@ def data_frame(
     after, stream.position = stream.position, max(stream.position, parts.position)
     subscription = stream.subscription
     if stream.is_state or len(subscription.streams) == 1:
-        own = parts.own
+        cursor = parts.cursor
     else:
-        cursor = subscription.cursor(stream, source=parts.source, is_news=not is_snapshot)
-        own = b',"cursor":"%b"' % cursor.encode()
+        text = subscription.cursor(stream, source=parts.source, is_news=not is_snapshot)
+        cursor = text.encode()
+    marks = Mark.NONE
     if is_replay:
-        own += b',"replay":true'
+        marks |= Mark.REPLAY
     if is_snapshot:
-        own += b',"snapshot":true'
+        marks |= Mark.SNAPSHOT
     reason, messages = Reason.CHARGED, 1
     if stream.by_event and not is_snapshot:
-        own += b',"final":false'
+        marks |= Mark.PARTIAL
         if after.height == parts.position.height:
             messages = 0
     if is_replay:
@@ -632,4 +683,12 @@ def data_frame(
     if reason or not messages:
         counted = counted_of(stream.topic, reason, messages=messages)
     made_s = now_s if stream.is_bulk else None
-    return RelayFrame(stream, parts, own=own, counted=counted, after=after, made_s=made_s)
+    return RelayFrame(
+        stream,
+        parts,
+        cursor=cursor,
+        marks=int(marks),
+        counted=counted,
+        after=after,
+        made_s=made_s,
+    )

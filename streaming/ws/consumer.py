@@ -17,13 +17,13 @@ from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 
 from streaming import runtime
-from streaming.core.batch import Batch, NumberedBatch, Tally, tally
-from streaming.core.counted import Counted
+from streaming.core.batch import Batch, NumberedBatch, tally
 from streaming.core.dialects import official
 from streaming.core.dialects.relay import SUBPROTOCOL
 from streaming.core.outbox import Fate, Outbox
 from streaming.core.relay_session import RelaySession
 from streaming.core.session import Session
+from streaming.key_account import KeyAccount
 from streaming.sessions import MAX_TOPICS_TOLD, SessionRow
 from streaming.ws import close_codes, metrics, posts
 from streaming.ws.close_codes import CloseCode
@@ -41,34 +41,6 @@ log = structlog.get_logger(__name__)
 Message = dict[str, Any]
 #: Of a key's rate: as much as one `/info` request.
 HANDSHAKE_WEIGHT = 1
-
-
-class KeyAccount:
-    """Counts what one key is delivered: a slot for each channel, coin and reason, looked up
-    once."""
-
-    __slots__ = ("_add_each", "_slots")
-
-    def __init__(self, meter: runtime.MeterPort, key_id: int) -> None:
-        self._add_each = meter.add_each
-        self._slots = _Slots(meter, key_id)
-
-    def delivered(self, tally: Tally) -> None:
-        """Add (what it counts as, messages, payload bytes)."""
-        self._add_each(self._slots, tally)
-
-
-class _Slots(dict[Counted, int]):
-    """Slots of one key; one that is asked for the first time is allocated."""
-
-    def __init__(self, meter: runtime.MeterPort, key_id: int) -> None:
-        super().__init__()
-        self._meter = meter
-        self._key_id = key_id
-
-    def __missing__(self, of: Counted) -> int:
-        slot = self[of] = self._meter.slot(self._key_id, of.channel, of.coin, of.reason)
-        return slot
 
 
 class DataConsumer(AsyncConsumer):
@@ -299,6 +271,25 @@ class DataConsumer(AsyncConsumer):
     def disconnect(self, reason: str) -> None:
         """Implements `sessions.OpenSession`."""
         self.end(CloseCode.GOING_AWAY, reason)
+
+    # --- what the sweep finds ---
+
+    @property
+    def stalled_since_s(self) -> float | None:
+        """Implements `runtime.Connection`."""
+        return getattr(self.session.sink, "stalled_since_s", None) if self.session else None
+
+    def cut_slow(self) -> None:
+        """Implements `runtime.Connection`."""
+        if self.socket is not None:
+            self.socket.cut_slow()
+        else:
+            self.end(CloseCode.SLOW, "slow consumer")
+
+    def cut_mute(self, reason: str) -> None:
+        """Implements `runtime.Connection`."""
+        is_relay = isinstance(self.session, RelaySession)
+        self.end(CloseCode.MUTE if is_relay else CloseCode.POLICY, reason)
 
     # --- end ---
 

@@ -13,8 +13,8 @@ WRITE = f"{LOOP};Hub.flush (streaming/core/hub.py:822);Writer._write (streaming/
 def test_parts_of_a_profile() -> None:
     parts = shares(
         (
-            f"{WRITE};KeyAccount.delivered (streaming/ws/consumer.py:60) 1",
-            f"{WRITE};KeyAccount.delivered (streaming/ws/consumer.py:60);Meter.add"
+            f"{WRITE};KeyAccount.delivered (streaming/key_account.py:22) 1",
+            f"{WRITE};KeyAccount.delivered (streaming/key_account.py:22);Meter.add"
             " (billing/metering/meter.py:80) 2",
             f"{WRITE};NumberedBatch._next (streaming/core/batch.py:120) 4",
             f"{WRITE};Protocol.send (streaming/ws/server.py:124) 8",

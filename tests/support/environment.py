@@ -51,6 +51,9 @@ def make_var() -> Path:
     var = Path(tempfile.mkdtemp(prefix="hlrelay-test-"))
     atexit.register(shutil.rmtree, var, ignore_errors=True)
     os.environ["RELAY_VAR"] = str(var)
+    # A child of a process with gRPC's threads would start them before it becomes what it is to be,
+    # and now and then die of it.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     return var
 
 

@@ -104,6 +104,12 @@ def parse(text: str, catalogue: Catalogue) -> Request:
         raise Refusal("bad_json", f"Not JSON at position {error.pos}: {error.msg}.") from None
     if not isinstance(frame, dict):
         raise Refusal("bad_json", "A frame is a JSON object.")
+    return request_of(frame, text, catalogue)
+
+
+def request_of(frame: dict[str, Any], text: str, catalogue: Catalogue) -> Request:
+    """What a frame that was read asks for; `text` is what it was read from, of a `post`. Raises
+    Refusal as `parse` does."""
     id_json = _id(frame)
     try:
         return _request(frame, id_json, text, catalogue)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -16,12 +15,6 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
 
 from streaming.ws.close_codes import MAX_WAITING_CONNECTIONS
-
-#: Container objects more than there were, between two looks at the youngest; how many of those
-#: between two looks at what outlived one, and of these between two looks at all. A connection is
-#: some 80 objects that refer to each other, 17 KB, and only a look frees those of one that is gone:
-#: at 50 and 100 it was 17 MB more for every 1,000 customers that came and left, for 30,000 of them.
-GC_THRESHOLDS = 50_000, 2, 2
 
 
 class Command(BaseCommand):
@@ -45,7 +38,7 @@ class Command(BaseCommand):
         from daphne import server as _daphne  # noqa: F401
         from twisted.internet import defer, reactor
 
-        from streaming import runtime
+        from streaming import garbage, runtime
         from streaming.short_slice import ask_for_short_slice
         from streaming.turns import go_by_turns
         from streaming.ws.server import Server
@@ -76,7 +69,7 @@ class Command(BaseCommand):
             for name in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(name, on_signal)
             reactor.callLater(0, runtime.current)
-            _tame_garbage_collection()
+            garbage.tame()
 
         def stop() -> Any:
             return defer.Deferred.fromFuture(asyncio.ensure_future(runtime.stop()))
@@ -97,14 +90,6 @@ class Command(BaseCommand):
         if server.abort_start or not server.listening_addresses:
             sys.stderr.write(f"cannot listen on {where} (RELAY_HTTP_PORT)\n")
             sys.exit(1)
-
-
-def _tame_garbage_collection() -> None:
-    """Nearly all of ours is freed by its reference count. At the default thresholds a frame for
-    each of 500 customers of 20 topics set off a walk through all there is, 100 ms at a time."""
-    gc.collect()
-    gc.freeze()  # Django and all the rest that stays
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _endpoint(host: str, port: int, is_shared: bool) -> tuple[str, socket.socket | None]:

@@ -1,0 +1,71 @@
+"""Surfaces whose protos have words for data alone: what else is to be told ends the call, or is not
+told. A hole ends it, because nobody may take it for a quiet market."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import grpc
+
+from gateway.grpc import events
+from gateway.grpc.envelopes import Written
+from gateway.grpc.statuses import CallEnds, of_refusal
+from streaming.core.counted import Counted
+from streaming.core.streams import Item, RelayFrame
+
+#: One update as whole messages; none, where nothing of it is asked for.
+Making = Callable[[RelayFrame], Iterable[bytes]]
+
+
+class Plain:
+    """Implements `call_sink.Writing`: each update in messages of its own."""
+
+    def __init__(self, make: Making, *, is_gap_told: bool = False) -> None:
+        """`is_gap_told`: what comes after a gap makes good for it, as a snapshot does."""
+        self._make = make
+        self._is_gap_told = is_gap_told
+
+    def write(self, items: Sequence[Item]) -> Written:
+        """All of `items`, up to one that ends the call."""
+        messages: list[bytes] = []
+        tally: list[tuple[Counted, int, int]] = []
+        for item in items:
+            frame = RelayFrame.of(*item) if isinstance(item, tuple) else item
+            if not isinstance(frame, RelayFrame):
+                event = events.read(frame.payload)
+                if (told := self.say(event)) is not None:
+                    messages.append(told)
+                elif (ends := self._end(event)) is not None:
+                    return Written(messages, tally, ends)
+                continue
+            frame.take_number()
+            made = list(self._make(frame))
+            messages += made
+            if made and frame.counted is not None:
+                tally.append((frame.counted, frame.counted.messages, sum(map(len, made))))
+        return Written(messages, tally)
+
+    def say(self, event: dict[str, Any]) -> bytes | None:
+        """What the proto has for an event; None: no words."""
+        del event
+        return None
+
+    def _end(self, event: dict[str, Any]) -> CallEnds | None:
+        match event["type"]:
+            case "error":
+                return of_refusal(event["code"], event["msg"])
+            case "gap" if not self._is_gap_told:
+                first, last = event["fromHeight"] + 1, event["toHeight"]
+                which = f"{first} to {last}" if last is not None else f"from {first} on"
+                line = f"Blocks {which} are missing here: {event['reason']}."
+                if last is not None:
+                    line += f" Ask again from block {last + 1} on."
+                return CallEnds(grpc.StatusCode.DATA_LOSS, line, code="gap")
+            case "resumeFailed":
+                oldest = event["oldestHeight"]
+                line = f"What you asked for is gone: {event['reason']}."
+                if oldest:
+                    line += f" The oldest block that is kept is {oldest + 1}."
+                return CallEnds(grpc.StatusCode.OUT_OF_RANGE, line, code="resume_failed")
+        return None

@@ -1,0 +1,290 @@
+"""Package `hyperliquid`: node files and books, by another provider's names and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+import orjson
+
+from gateway.grpc import node_text, typed
+from gateway.grpc.call import Call, Reading
+from gateway.grpc.door import Door
+from gateway.grpc.filters import Filter, Filters, TooMany
+from gateway.grpc.generated.hyperliquid import streaming_pb2 as pb
+from gateway.grpc.plain import Making, Plain
+from gateway.grpc.reads import Reads
+from gateway.grpc.requests import read
+from gateway.grpc.statuses import bad_argument
+from gateway.grpc.wire import bytes_field, message_field, number_field
+from streaming.core.blocks import FileKind
+from streaming.core.streams import RelayFrame
+from tenants.admission.principal import Principal
+
+DIALECT = "hyperliquid"
+STREAMING, BLOCKS, BOOKS = (
+    pb.DESCRIPTOR.services_by_name[name].full_name
+    for name in ("Streaming", "BlockStreaming", "OrderBookStreaming")
+)
+FILES: dict[int, FileKind] = {
+    pb.TRADES: FileKind.FILLS,
+    pb.ORDERS: FileKind.STATUSES,
+    pb.BOOK_UPDATES: FileKind.DIFFS,
+    pb.TWAP: FileKind.TWAP,
+    pb.EVENTS: FileKind.MISC,
+    pb.BLOCKS: FileKind.BLOCKS,
+    pb.WRITER_ACTIONS: FileKind.WRITER,
+}
+DEFAULT_LEVELS = 20
+_DATA = pb.SubscribeUpdate.DATA_FIELD_NUMBER
+_PONG = b'{"channel":"pong","timestamp":%d}'
+
+
+def response(frame: RelayFrame, filters: Filters) -> Iterable[bytes]:
+    """A frame of a raw topic as `SubscribeUpdate`; none where no event of it is wanted."""
+    parts = frame.parts
+    forms = parts.forms
+    if forms is None:
+        forms = parts.forms = {}
+    if filters.is_open:
+        update = forms.get("update")
+        if update is None:
+            update = forms["update"] = _update(frame, None)
+        return (update,)
+    own = filters.own(node_text.events(parts.payload))
+    return (_update(frame, own),) if own else ()
+
+
+def _update(frame: RelayFrame, own: bytes | None) -> bytes:
+    parts = frame.parts
+    body = b"".join(
+        (
+            number_field(pb.StreamResponse.BLOCK_NUMBER_FIELD_NUMBER, parts.position.height),
+            number_field(pb.StreamResponse.TIMESTAMP_FIELD_NUMBER, parts.times.in_ns // 1_000_000),
+            bytes_field(
+                pb.StreamResponse.DATA_FIELD_NUMBER,
+                node_text.line(parts.payload, parts.times, own),
+            ),
+        )
+    )
+    return message_field(_DATA, body)
+
+
+class StreamData:
+    """One call of `Streaming.StreamData`: a stream for each type, each with named filters."""
+
+    def __init__(self) -> None:
+        self._filters: dict[str, Filters] = {}
+
+    def make(self, frame: RelayFrame) -> Iterable[bytes]:
+        """An update of one of the streams."""
+        filters = self._filters.get(frame.stream.topic.stream)
+        return response(frame, filters) if filters is not None else ()
+
+    async def read(self, call: Call, context: Any) -> None:
+        """Act on what the client sends. Raises CallEnds."""
+        while (data := await context.read()) is not grpc.aio.EOF:
+            if call.is_flooding():
+                continue
+            request = read(pb.SubscribeRequest, data)
+            match request.WhichOneof("request"):
+                case "subscribe":
+                    self._subscribe(call, request.subscribe)
+                case "ping":
+                    call.mute_since_s = None
+                    call.say(_PONG % request.ping.timestamp)
+                case _:
+                    raise bad_argument("request", "it is neither subscribe nor ping")
+
+    def _subscribe(self, call: Call, asked: pb.StreamSubscribe) -> None:
+        kind = FILES.get(asked.stream_type)
+        if kind is None:
+            raise bad_argument("subscribe.stream_type", f"{asked.stream_type} is not 1 to 7")
+        wanted = Filter({name: each.values for name, each in asked.filters.items()})
+        known = self._filters.get(kind.value)
+        filters = known or Filters()
+        try:
+            filters.add(asked.filter_name, wanted)
+        except TooMany as too_many:
+            raise bad_argument("subscribe.filters", f"{too_many}.") from None
+        if known is not None:
+            return
+        self._filters[kind.value] = filters
+        start = asked.start_block
+        if start >= 2**53:
+            raise bad_argument("subscribe.start_block", f"{start} is not below 2^53")
+        frame: dict[str, Any] = {
+            "method": "subscribe",
+            "id": asked.stream_type,
+            "subscription": {"type": "raw", "stream": kind.value},
+        }
+        call.ask(frame | ({"from": {"height": start}} if start else {}))
+
+
+class StreamDataWriting(Plain):
+    """Pongs are told here."""
+
+    def say(self, event: dict[str, Any]) -> bytes | None:
+        """A pong as a message."""
+        if event["type"] != "pong":
+            return None
+        pong = pb.Pong(timestamp=event["timestamp"])
+        return pb.SubscribeUpdate(pong=pong).SerializeToString()
+
+
+class QuickNodeService:
+    """All three services."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._reads = Reads(door)
+
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """What a server is given."""
+        stream = grpc.unary_stream_rpc_method_handler
+        streaming = {
+            "StreamData": grpc.stream_stream_rpc_method_handler(self._stream_data),
+            "Ping": grpc.unary_unary_rpc_method_handler(self._ping),
+        }
+        books = {
+            "StreamL2Book": stream(self._stream_l2_book),
+            "StreamL4Book": stream(self._stream_l4_book),
+        }
+        return (
+            grpc.method_handlers_generic_handler(STREAMING, streaming),
+            grpc.method_handlers_generic_handler(
+                BLOCKS, {"StreamBlocks": stream(self._stream_blocks)}
+            ),
+            grpc.method_handlers_generic_handler(BOOKS, books),
+        )
+
+    async def _stream_data(self, _: Any, context: Any) -> None:
+        data = StreamData()
+        call = Call(self._door, StreamDataWriting(data.make), dialect=DIALECT, has_words=False)
+        call.begin_mute()
+        await call.serve(context, data.read)
+
+    async def _ping(self, data: bytes, context: Any) -> bytes:
+        async def answering(_: Principal, data: bytes) -> bytes:
+            asked = read(pb.PingRequest, data)
+            return pb.PingResponse(count=asked.count).SerializeToString()
+
+        return await self._reads.answer(answering, data, context, "Ping")
+
+    async def _stream_blocks(self, data: bytes, context: Any) -> None:
+        async def ask(call: Call, _: Any) -> None:
+            since_ms = read(pb.Timestamp, data).timestamp
+            if not 0 <= since_ms < 2**53:
+                raise bad_argument("timestamp", f"{since_ms} is not between 0 and 2^53")
+            raw = {"type": "raw", "stream": FileKind.BLOCKS.value}
+            frame: dict[str, Any] = {"method": "subscribe", "id": 1, "subscription": raw}
+            call.ask(frame | ({"from": {"ms": since_ms}} if since_ms else {}))
+
+        await self._serve(context, _block, ask)
+
+    async def _stream_l2_book(self, data: bytes, context: Any) -> None:
+        async def ask(call: Call, _: Any) -> None:
+            asked = read(pb.L2BookRequest, data)
+            subscription: dict[str, Any] = {
+                "type": "l2Book",
+                "coin": asked.coin,
+                "nLevels": asked.n_levels or DEFAULT_LEVELS,
+            }
+            if asked.HasField("n_sig_figs"):
+                subscription["nSigFigs"] = asked.n_sig_figs
+            if asked.HasField("mantissa"):
+                subscription["mantissa"] = asked.mantissa
+            call.ask({"method": "subscribe", "id": 1, "subscription": subscription})
+
+        await self._serve(context, _l2_book, ask, is_gap_told=True)
+
+    async def _stream_l4_book(self, data: bytes, context: Any) -> None:
+        async def ask(call: Call, _: Any) -> None:
+            subscription = {"type": "l4Book", "coin": read(pb.L4BookRequest, data).coin}
+            call.ask({"method": "subscribe", "id": 1, "subscription": subscription})
+
+        await self._serve(context, _l4_book, ask, is_gap_told=True)
+
+    async def _serve(
+        self, context: Any, make: Making, ask: Reading, *, is_gap_told: bool = False
+    ) -> None:
+        writing = Plain(make, is_gap_told=is_gap_told)
+        await Call(self._door, writing, dialect=DIALECT, has_words=False).serve(context, ask)
+
+
+def _made_once(frame: RelayFrame, make: Any) -> Iterable[bytes]:
+    """A message that is the same for all who get the frame."""
+    parts = frame.parts
+    forms = parts.forms
+    if forms is None:
+        forms = parts.forms = {}
+    message = forms.get(make)
+    if message is None:
+        message = forms[make] = make(parts.payload, parts.position.height)
+    return (message,)
+
+
+def _block(frame: RelayFrame) -> Iterable[bytes]:
+    return _made_once(frame, _block_bytes)
+
+
+def _block_bytes(payload: bytes, _: int) -> bytes:
+    return bytes_field(pb.Block.DATA_JSON_FIELD_NUMBER, node_text.events(payload))
+
+
+def _l2_book(frame: RelayFrame) -> Iterable[bytes]:
+    return _made_once(frame, _l2_bytes)
+
+
+def _l2_bytes(payload: bytes, height: int) -> bytes:
+    book = typed.book(orjson.loads(payload)["data"])
+    update = pb.L2BookUpdate(coin=book.coin, time=book.time, block_number=height)
+    update.bids.extend(pb.L2Level(px=level.px, sz=level.sz, n=level.n) for level in book.bids)
+    update.asks.extend(pb.L2Level(px=level.px, sz=level.sz, n=level.n) for level in book.asks)
+    return update.SerializeToString()
+
+
+def _l4_book(frame: RelayFrame) -> Iterable[bytes]:
+    return _made_once(frame, _l4_bytes)
+
+
+def _l4_bytes(payload: bytes, _: int) -> bytes:
+    data = orjson.loads(payload)["data"]
+    if "Snapshot" in data:
+        book = data["Snapshot"]
+        bids, asks = book["levels"]
+        snapshot = pb.L4BookSnapshot(
+            coin=book["coin"],
+            time=book["time"],
+            height=book["height"],
+            bids=[_order(order) for order in bids],
+            asks=[_order(order) for order in asks],
+        )
+        return pb.L4BookUpdate(snapshot=snapshot).SerializeToString()
+    updates = data["Updates"]
+    changes = {name: updates[name] for name in ("order_statuses", "book_diffs")}
+    diff = pb.L4BookDiff(
+        time=updates["time"], height=updates["height"], data=orjson.dumps(changes).decode()
+    )
+    return pb.L4BookUpdate(diff=diff).SerializeToString()
+
+
+def _order(order: dict[str, Any]) -> pb.L4Order:
+    return pb.L4Order(
+        user=order.get("user") or "",
+        coin=order["coin"],
+        side=order["side"],
+        limit_px=order["limitPx"],
+        sz=order["sz"],
+        oid=order["oid"],
+        timestamp=order["timestamp"],
+        trigger_condition=order.get("triggerCondition") or "",
+        is_trigger=bool(order.get("isTrigger")),
+        trigger_px=order.get("triggerPx") or "",
+        is_position_tpsl=bool(order.get("isPositionTpsl")),
+        reduce_only=bool(order.get("reduceOnly")),
+        order_type=order.get("orderType") or "",
+        tif=order.get("tif"),
+        cloid=order.get("cloid"),
+    )
