@@ -66,6 +66,7 @@ TASKS: dict[str, tuple[Item, ...]] = {
     "Upstreams": (
         Item("Upstreams", "dns", "nodes.view_upstreamnode"),
         Item("Gaps", "broken_image", "nodes.view_gaprecord"),
+        Item("Failed requests", "error", "requests.view_requestrecord"),
     ),
     "Deliveries": (
         Item("Deliveries", "send", "tenants.view_delivery"),
