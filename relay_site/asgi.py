@@ -35,7 +35,7 @@ NOT_FOUND = HttpError(
     404, "not_found", "No such path. Sockets live at /<key>/ws, reads at /<key>/info."
 )
 #: Paths that trading clients join to their base URL: their refusal is JSON with `code` and `msg`.
-CLIENT_PATHS = frozenset({"/exchange", "/evm"})
+CLIENT_PATHS = frozenset({"/exchange"})
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -45,6 +45,8 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         case "websocket":
             if split_path(scope["path"])[1] == "/ws":
                 await _consumer()(scope, receive, send)
+            elif split_path(scope["path"])[1] == "/evm":
+                await doors.evm_socket(scope, receive, send)
             else:
                 await receive()
                 await _refuse(send, "websocket.http.response")

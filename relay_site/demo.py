@@ -17,6 +17,7 @@ from django.db import transaction
 from relay_site.secrets import read_json, write_private
 from tenants import services
 from tenants.admission.keys import digest, is_well_formed
+from tenants.admission.principal import DEFAULT_SCOPES, Scope
 from tenants.models import APIKey, Plan, Quota, Tenant
 
 TENANT_SLUG = "demo"
@@ -54,7 +55,10 @@ def seed(var: Path) -> Demo:
         api_key = str(kept.get("api_key", ""))
         if not _is_usable(api_key, tenant):
             issued = services.issue_key(
-                tenant=tenant, name="demo", environment=APIKey.Environment.TEST
+                tenant=tenant,
+                name="demo",
+                environment=APIKey.Environment.TEST,
+                scopes=(*DEFAULT_SCOPES, Scope.EVM),
             )
             api_key = issued.raw
         password = str(kept.get("admin_password", "")) or secrets.token_urlsafe(12)

@@ -11,6 +11,11 @@ from django.conf import settings
 from django.db import connection
 from prometheus_client import REGISTRY
 
+from gateway.evm.door import EvmDoor
+from gateway.evm.heads import Heads
+from gateway.evm.nodes import Nodes
+from gateway.evm.service import Evm
+from gateway.evm.socket import EvmSocket
 from gateway.http.edge import Edge
 from gateway.http.info import Info, InfoDoor
 from gateway.http.origins import Origins
@@ -42,6 +47,14 @@ class Doors:
         )
         self.origins = Origins(self.upstreams, states=self._states, pot=pot)
         self.info = Info(current, Router(current, self.origins))
+        evm_pot = SharedBudget(
+            current.redis,
+            limit=float(settings.RELAY_PUBLIC_EVM_REQUESTS),
+            processes=current.admission.processes,
+            key="relay:public-budget:evm",
+        )
+        self.evm = Evm(current, Nodes(self.upstreams, pot=evm_pot))
+        self.heads = Heads(self.evm)
 
     def _states(self) -> Iterable[Mapping[str, Any]]:
         return [worker["sources"] for worker in self.current.workers.values()]
@@ -52,6 +65,8 @@ class Doors:
             "upstreams": self.upstreams.run,
             "request_records": self.writer.run,
             "connections": self._hold_connections,
+            "evm_nodes": self.evm.nodes.run,
+            "evm_heads": self.heads.run,
         }
 
     async def _hold_connections(self) -> None:
@@ -112,6 +127,13 @@ def configure() -> None:
 
 
 edge = Edge(
-    {"/info": InfoDoor(lambda: current().info)},
+    {"/info": InfoDoor(lambda: current().info), "/evm": EvmDoor(lambda: current().evm)},
     note=lambda: current().writer.note,
 )
+
+
+async def evm_socket(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """A WebSocket at `/<key>/evm`."""
+    doors = current()
+    socket = EvmSocket(doors.current, doors.evm, doors.heads, note=doors.writer.note)
+    await socket(scope, receive, send)

@@ -76,6 +76,10 @@ RELAY_KEEP_REQUESTS = env.integer(
 #: What one address of ours may ask the public API a minute, in its weights; less, where something
 #: else asks from the same address.
 RELAY_PUBLIC_WEIGHT = env.integer("RELAY_PUBLIC_WEIGHT", default=1_200, least=0, most=1_000_000)
+#: The same of the exchange's own EVM node, in requests.
+RELAY_PUBLIC_EVM_REQUESTS = env.integer(
+    "RELAY_PUBLIC_EVM_REQUESTS", default=100, least=0, most=1_000_000
+)
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
 #: Whether tenants' webhooks may go to private addresses and over plain http: for relays whose

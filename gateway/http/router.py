@@ -3,7 +3,6 @@ upstream."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any, Protocol
 
@@ -12,14 +11,12 @@ import orjson
 from gateway.http import own, served
 from gateway.http.cache import Cache
 from gateway.http.errors import HttpError
+from gateway.http.flights import Flights
 from gateway.http.history_port import History, NoHistory
 from gateway.http.origins import BudgetSpent, Got
 from gateway.http.routes import EXPLORER, NODE_LOCAL, ROUTES, Route, Source, route_of
 from gateway.http.served import Served
 from streaming import runtime
-
-#: Distinct requests on their way; one more is refused rather than queued.
-MAX_FLIGHTS = 2_000
 
 
 class Asks(Protocol):
@@ -39,7 +36,7 @@ class Router:
         self._origins = origins
         self._history = history or NoHistory()
         self._cache: Cache[Served] = Cache()
-        self._flights: dict[bytes, asyncio.Task[Served]] = {}
+        self._flights: Flights[Served] = Flights()
 
     async def answer(
         self, kind: str, payload: dict[str, Any], *, tenant: str, weight: float
@@ -90,26 +87,18 @@ class Router:
         weight: float,
     ) -> Served:
         """One request upstream for all who ask the same now."""
-        while (flight := self._flights.get(key)) is not None:
+        while key in self._flights:
             try:
-                return (await asyncio.shield(flight)).as_(served.SHARED)
+                return (await self._flights.join(key)).as_(served.SHARED)
             except BudgetSpent as spent:
                 if spent.tenant == tenant:
                     raise
                 # Of who asked first: we may have something left.
-        if len(self._flights) >= MAX_FLIGHTS:
+        if self._flights.is_full:
             text = "Too many requests wait for upstreams. Try again shortly."
             raise HttpError(503, "overloaded", text, headers=[(b"retry-after", b"1")])
         asked = self._ask(key, kind, payload, route, tenant=tenant, weight=weight)
-        flight = self._flights[key] = asyncio.ensure_future(asked)
-        flight.add_done_callback(lambda done: self._landed(key, done))
-        # Whoever asked first may go: the others still wait for it.
-        return await asyncio.shield(flight)
-
-    def _landed(self, key: bytes, done: asyncio.Task[Served]) -> None:
-        del self._flights[key]
-        if not done.cancelled():
-            done.exception()  # it was told to whoever waited
+        return await self._flights.begin(key, asked)
 
     async def _ask(
         self,

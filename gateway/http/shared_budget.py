@@ -38,9 +38,16 @@ class SharedBudget:
     """`take` as `Budget.take`, over all processes. Never raises, never waits for long."""
 
     def __init__(
-        self, client: redis.asyncio.Redis | None, *, limit: float, processes: Callable[[], int]
+        self,
+        client: redis.asyncio.Redis | None,
+        *,
+        limit: float,
+        processes: Callable[[], int],
+        key: str = KEY,
     ) -> None:
+        """`key` names the address and the service whose budget it is."""
         self._client = client
+        self._key = key
         self._limit = limit
         self._processes = processes
         self._alone = Budget(limit)
@@ -64,7 +71,7 @@ class SharedBudget:
         async with asyncio.timeout(DEADLINE_S):
             for _ in range(TRIES):
                 async with client.pipeline(transaction=False) as pipe:
-                    pipe.get(KEY)
+                    pipe.get(self._key)
                     pipe.time()
                     before, (seconds, micros) = await pipe.execute()
                 window = msgspec.msgpack.decode(before, type=Window) if before else Window()
@@ -72,7 +79,9 @@ class SharedBudget:
                 budget = Budget(self._limit, window)
                 wait_s = budget.take(tenant, weight, now_s=seconds + micros / 1e6)
                 after = msgspec.msgpack.encode(budget.window)
-                swapped = await client.eval(_SWAP, 1, KEY, before or b"", after, int(2 * WINDOW_S))
+                swapped = await client.eval(
+                    _SWAP, 1, self._key, before or b"", after, int(2 * WINDOW_S)
+                )
                 if swapped:
                     return wait_s
         # Everybody at once: come back in a moment.
