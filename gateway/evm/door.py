@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gateway.evm.service import Evm
 from gateway.http.call import Call, Reply
+from gateway.http.concurrency import Concurrency
 from gateway.http.errors import JSON_HEADERS, Headers
 from streaming import runtime
 from tenants.admission.presented import caller_of
@@ -23,6 +24,7 @@ class EvmDoor:
     def __init__(self, service: Callable[[], Evm]) -> None:
         """`service` gives the running process's."""
         self._service = service
+        self._concurrency = Concurrency()
 
     async def reply(self, call: Call) -> Reply:
         """Implements `Door`."""
@@ -31,7 +33,8 @@ class EvmDoor:
             call.raw_key, scope=Scope.EVM, caller=caller_of(call.scope)
         )
         body = await call.body(max_bytes=MAX_BODY_BYTES)
-        outcome = await service.serve(body, call.principal)
+        with self._concurrency.of(call.principal):
+            outcome = await service.serve(body, call.principal)
         call.kind, call.upstream_s = outcome.methods, outcome.took_s
         told: Headers = [(b"x-relay-height", b"%d" % service.nodes.head)]
         for name, value in ((b"x-relay-source", outcome.source), (b"x-relay-cache", outcome.cache)):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -123,7 +123,7 @@ def request_id(scope: Message) -> str:
     given = header(scope, b"x-request-id")
     if given and _HARMLESS.match(given):
         return given.decode("ascii")
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def json_body(body: bytes) -> Any:

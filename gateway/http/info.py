@@ -10,6 +10,7 @@ import orjson
 
 from gateway.http import metrics
 from gateway.http.call import Call, Reply, json_body
+from gateway.http.concurrency import Concurrency
 from gateway.http.errors import JSON_HEADERS, Headers, HttpError
 from gateway.http.router import Router, label_of
 from gateway.http.weights import weight_of
@@ -113,6 +114,7 @@ class InfoDoor:
     def __init__(self, service: Callable[[], Info]) -> None:
         """`service` gives the running process's."""
         self._service = service
+        self._concurrency = Concurrency()
 
     async def reply(self, call: Call) -> Reply:
         """Implements `Door`."""
@@ -126,7 +128,10 @@ class InfoDoor:
             payload = json_body(await call.body(max_bytes=MAX_BODY_BYTES))
         except HttpError as error:
             problem = error
-        answer, told = await self._service().serve(payload, principal, problem=problem, call=call)
+        with self._concurrency.of(principal):
+            answer, told = await self._service().serve(
+                payload, principal, problem=problem, call=call
+            )
         headers = [(b"content-type", answer.content_type), *JSON_HEADERS[1:], *told]
         code = "upstream_refused" if answer.status >= 400 else ""
         return Reply(answer.status, headers, answer.body, code)

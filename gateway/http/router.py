@@ -53,9 +53,7 @@ class Router:
             ours = await own.answer(self._runtime, kind, payload)
             if ours is not None:
                 return ours
-        key = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
-        if route.names_user:
-            key = key.lower()  # addresses are read in either case
+        key = _key(payload)
         kept = self._cache.get(key) if route.ttl_s else None
         if kept is not None and time.monotonic() - kept.made_s <= route.ttl_s:
             return kept.as_(served.HIT)
@@ -124,6 +122,13 @@ class Router:
         if route.ttl_s and got.answer.status == 200:
             self._cache.put(key, answer)
         return answer
+
+
+def _key(payload: dict[str, Any]) -> bytes:
+    """What is the same for two who ask the same: addresses are read in either case."""
+    user = payload.get("user")
+    same = payload if not isinstance(user, str) else {**payload, "user": user.lower()}
+    return orjson.dumps(same, option=orjson.OPT_SORT_KEYS)
 
 
 def label_of(kind: str) -> str:

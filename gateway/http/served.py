@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway.http.errors import Headers
 from gateway.http.routes import Source
@@ -34,7 +34,7 @@ class Served:
 
     def as_(self, cache: str) -> Served:
         """The same, given again."""
-        return replace(self, cache=cache, took_s=None)
+        return Served(self.answer, self.source, self.height, self.made_s, cache)
 
     def headers(self) -> Headers:
         """Source, cache, age and height."""

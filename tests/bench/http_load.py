@@ -57,20 +57,28 @@ class Client(asyncio.Protocol):
             self.closed.set_result(None)
 
 
-async def run(options: argparse.Namespace) -> dict[str, float]:
-    """Load for a while; what is answered in the warm-up does not count."""
-    body = options.body.encode()
-    request = (
+def request_of(options: argparse.Namespace, number: int) -> bytes:
+    """What connection `number` sends: 40 digits of its own in the place of `@@`."""
+    body = options.body.replace("@@", f"{number:040x}").encode()
+    head = (
         f"POST {options.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
+    )
+    return head.encode() + body
+
+
+async def run(options: argparse.Namespace) -> dict[str, float]:
+    """Load for a while; what is answered in the warm-up does not count."""
     loop = asyncio.get_running_loop()
     until_s = [time.perf_counter() + options.warmup + options.seconds]
     latencies: list[float] = []
     clients = []
-    for _ in range(options.connections):
+    for number in range(options.connections):
+        request = request_of(options, number)
         _, client = await loop.create_connection(
-            lambda: Client(request, latencies, until_s), "127.0.0.1", options.port
+            lambda request=request: Client(request, latencies, until_s),  # type: ignore[misc]
+            "127.0.0.1",
+            options.port,
         )
         clients.append(client)
     await asyncio.sleep(options.warmup)

@@ -288,3 +288,15 @@ async def test_one_tenant_s_empty_budget_is_not_another_s() -> None:
     )
     assert isinstance(poor, BudgetSpent)
     assert isinstance(rich, served.Served)
+
+
+async def test_so_many_of_one_key_at_once_and_no_more() -> None:
+    from gateway.http.concurrency import Concurrency
+    from tests.gateway.evm_chain import customer
+
+    concurrency, who = Concurrency(most=2), customer()
+    with concurrency.of(who), concurrency.of(who):
+        with pytest.raises(HttpError) as refused, concurrency.of(who):
+            pass
+        assert (refused.value.status, refused.value.code) == (429, "too_many_at_once")
+    assert concurrency._held == {}
