@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
 from gateway.operations import gap_credits
+from gateway.requests import services
 
 
 @shared_task(acks_late=True, ignore_result=True)
 def credit_gaps() -> None:
     """Propose credits for the hours in which something was lost. Again changes nothing."""
     gap_credits.credit_gaps(timezone.now())
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def forget_requests() -> None:
+    """Keep records of failed requests for RELAY_KEEP_REQUESTS_DAYS, and RELAY_KEEP_REQUESTS at
+    most."""
+    kept = timedelta(days=settings.RELAY_KEEP_REQUESTS_DAYS)
+    services.forget(before=timezone.now() - kept, keep=settings.RELAY_KEEP_REQUESTS)

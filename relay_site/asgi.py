@@ -13,26 +13,11 @@ from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()  # loads the apps: the imports below need them
 
-from django.conf import settings  # noqa: E402
-from prometheus_client import REGISTRY  # noqa: E402
-
 from gateway.http.errors import JSON_HEADERS, HttpError  # noqa: E402
-from gateway.http.info import Info, InfoEndpoint  # noqa: E402
-from gateway.http.origin import Origins  # noqa: E402
-from relay_site import health, wiring  # noqa: E402
+from relay_site import doors, health  # noqa: E402
 from streaming import runtime  # noqa: E402
-from streaming.upstream.spec import parse_upstreams  # noqa: E402
 from streaming.ws.consumer import DataConsumer  # noqa: E402
-from streaming.ws.metrics import HubCollector  # noqa: E402
 from tenants.admission.presented import split_path  # noqa: E402
-
-
-def _posts(current: runtime.Runtime) -> Info:
-    REGISTRY.register(HubCollector(current))
-    if not settings.RELAY_UPSTREAMS:
-        return Info(current, Origins(current.info_urls))  # the rows that the workers read
-    urls = [spec.info_url for spec in parse_upstreams(settings.RELAY_UPSTREAMS) if spec.info_url]
-    return Info(current, Origins(lambda: urls))
 
 
 @cache
@@ -40,32 +25,17 @@ def _consumer() -> Any:
     return DataConsumer.as_asgi()
 
 
-def _info() -> Info:
-    posts = runtime.current().posts
-    assert isinstance(posts, Info)  # noqa: S101
-    return posts
-
-
 async def _upstream_check() -> str | None:
     return runtime.current().staleness()
 
 
 health.register("upstream", _upstream_check)
-runtime.configure(
-    runtime.Config(
-        bus_url=settings.REDIS_BUS_URL,
-        admission=wiring.admission,
-        meter=wiring.meter,
-        posts=_posts,
-        mute_s=settings.RELAY_MUTE_S,
-    )
-)
-info_endpoint = InfoEndpoint(_info)
+doors.configure()
 NOT_FOUND = HttpError(
     404, "not_found", "No such path. Sockets live at /<key>/ws, reads at /<key>/info."
 )
 #: Paths that trading clients join to their base URL: their refusal is JSON with `code` and `msg`.
-CLIENT_PATHS = frozenset({"/exchange", "/evm"})
+CLIENT_PATHS = frozenset({"/exchange"})
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -75,14 +45,15 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         case "websocket":
             if split_path(scope["path"])[1] == "/ws":
                 await _consumer()(scope, receive, send)
+            elif split_path(scope["path"])[1] == "/evm":
+                await doors.evm_socket(scope, receive, send)
             else:
                 await receive()
                 await _refuse(send, "websocket.http.response")
         case "http":
-            path = split_path(scope["path"])[1]
-            if path == "/info":
-                await info_endpoint(scope, receive, send)
-            elif path in CLIENT_PATHS:
+            if doors.edge.serves(scope["path"]):
+                await doors.edge(scope, receive, send)
+            elif split_path(scope["path"])[1] in CLIENT_PATHS:
                 await _refuse(send, "http.response")
             else:
                 await django_application(scope, receive, send)

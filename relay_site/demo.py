@@ -19,6 +19,7 @@ from billing.rating.seed import load as seed_book
 from relay_site.secrets import read_json, write_private
 from tenants import services
 from tenants.admission.keys import digest, is_well_formed
+from tenants.admission.principal import DEFAULT_SCOPES, Scope
 from tenants.models import APIKey, Plan, Quota, Tenant
 
 TENANT_SLUG = "demo"
@@ -62,7 +63,10 @@ def seed(var: Path) -> Demo:
         api_key = str(kept.get("api_key", ""))
         if not _is_usable(api_key, tenant):
             issued = services.issue_key(
-                tenant=tenant, name="demo", environment=APIKey.Environment.TEST
+                tenant=tenant,
+                name="demo",
+                environment=APIKey.Environment.TEST,
+                scopes=(*DEFAULT_SCOPES, Scope.EVM),
             )
             api_key = issued.raw
         password = str(kept.get("admin_password", "")) or secrets.token_urlsafe(12)

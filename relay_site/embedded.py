@@ -238,7 +238,7 @@ class EmbeddedRelay:
     def upstreams(self) -> str:
         """`RELAY_UPSTREAMS` with the simulator's own address in place of `simulator:`."""
         info = f"http://127.0.0.1:{self.ports[SIMULATOR]}"
-        node = f"node://{self.simulator_dir}?info={info}"
+        node = f"node://{self.simulator_dir}?info={info}&evm={info}"
         entries = [entry.strip() for entry in settings.RELAY_UPSTREAMS.split(",") if entry.strip()]
         return ",".join(node if entry.startswith("simulator:") else entry for entry in entries)
 
@@ -278,6 +278,7 @@ class EmbeddedRelay:
             info["ports"][SIMULATOR] = self.ports[SIMULATOR]
         if self._demo is not None:
             info["ws"] = f"{base_url.replace('http', 'ws', 1)}/{self._demo.api_key}/ws"
+            info["evm"] = f"{base_url}/{self._demo.api_key}/evm"
             info |= self._demo.as_dict()
         return info
 

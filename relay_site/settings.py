@@ -74,6 +74,18 @@ RELAY_KEEP_COIN_HOURS_DAYS = env.integer(
 RELAY_KEEP_QUARANTINE_DAYS = env.integer(
     "RELAY_KEEP_QUARANTINE_DAYS", default=400, least=1, most=36_500
 )
+#: Records of refused and failed requests: for how many days, and how many in all.
+RELAY_KEEP_REQUESTS_DAYS = env.integer("RELAY_KEEP_REQUESTS_DAYS", default=7, least=1, most=400)
+RELAY_KEEP_REQUESTS = env.integer(
+    "RELAY_KEEP_REQUESTS", default=1_000_000, least=1_000, most=100_000_000
+)
+#: What one address of ours may ask the public API a minute, in its weights; less, where something
+#: else asks from the same address.
+RELAY_PUBLIC_WEIGHT = env.integer("RELAY_PUBLIC_WEIGHT", default=1_200, least=0, most=1_000_000)
+#: The same of the exchange's own EVM node, in requests.
+RELAY_PUBLIC_EVM_REQUESTS = env.integer(
+    "RELAY_PUBLIC_EVM_REQUESTS", default=100, least=0, most=1_000_000
+)
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
 #: Whether tenants' webhooks may go to private addresses and over plain http: for relays whose
@@ -320,6 +332,11 @@ CELERY_BEAT_SCHEDULE |= {
         ("payment-events", "process_payment_events", 60.0),
     )
 }
+CELERY_BEAT_SCHEDULE["request-records"] = {
+    "task": "gateway.tasks.forget_requests",
+    "schedule": 3_600.0,
+    "options": {"expires": 3_600.0},
+}
 CELERY_BEAT_SCHEDULE["gap-credits"] = {
     "task": "gateway.tasks.credit_gaps",
     "schedule": 3_600.0,
@@ -375,6 +392,7 @@ INSTALLED_APPS = [
     "streaming.nodes",
     "gateway",
     "gateway.exchange",
+    "gateway.requests",
     "gateway.backoffice",
 ]
 MIDDLEWARE = [

@@ -64,6 +64,9 @@ def bus_client(url: str) -> redis.asyncio.Redis:
     )
 
 
+Job = Callable[[], Coroutine[Any, Any, None]]
+
+
 class MeterPort(Protocol):
     """What the data path needs of the meter."""
 
@@ -114,6 +117,8 @@ class Config:
         [], tuple[MeterPort, Callable[[], None]]
     ]  # the meter, and what stops it in good order
     posts: Callable[[Runtime], Posts] | None = None
+    jobs: Callable[[Runtime], Mapping[str, Job]] = lambda runtime: {}
+    """What those above keep running in this process, by name; begun anew when it fails."""
     mute_s: float = 60.0
     """How long a connection may send nothing after the handshake."""
 
@@ -161,6 +166,7 @@ class Runtime:
                 ("gap_reports", self.gap_reports.run),
                 ("sessions", self.sessions.run),
                 ("catalogue", self._follow_catalogue),
+                *config.jobs(self).items(),
             )
         ]
 
@@ -218,7 +224,7 @@ class Runtime:
             log.warning("leases_not_returned", error=str(error))
         self._stop_meter()  # on the counting thread: nothing counts any more
 
-    async def _forever(self, name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _forever(self, name: str, job: Job) -> None:
         """A job of ours must not end: log, wait, start again."""
         while True:
             try:

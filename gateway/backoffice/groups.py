@@ -13,7 +13,7 @@ from django.db.models import Q
 
 #: Whose models everybody of the company may look at: none of them shows a secret. Not `auth`,
 #: `account` and `mfa`: who is an operator is a superuser's business.
-SEEN_BY_ALL = ("tenants", "billing", "nodes", "exchange", "auditlog")
+SEEN_BY_ALL = ("tenants", "billing", "nodes", "exchange", "requests", "auditlog")
 #: What our traffic costs, and so what each customer brings.
 SEEN_BY = {"backoffice": ("read-only", "operator", "finance")}
 

@@ -69,6 +69,7 @@ TASKS: dict[str, tuple[Item, ...]] = {
         Item("Upstreams", "dns", "nodes.view_upstreamnode"),
         Item("Gaps", "broken_image", "nodes.view_gaprecord"),
         Item("Egress addresses", "output", "exchange.view_egressaddress"),
+        Item("Failed requests", "error", "requests.view_requestrecord"),
     ),
     "Deliveries": (
         Item("Deliveries", "send", "tenants.view_delivery"),

@@ -10,7 +10,7 @@ import orjson
 
 from gateway.exchange.passage import Outcome, Passed
 from gateway.http.errors import HttpError
-from gateway.http.origin import Answer
+from gateway.upstreams.posts import Answer
 
 JSON = b"application/json"
 #: What the exchange says to a signer that it does not know. Both beginnings were seen.

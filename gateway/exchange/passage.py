@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import aiohttp
 
-from gateway.http.origin import Answer
+from gateway.upstreams.posts import Answer
 
 #: The exchange answers within a block or two; 10 s is what clients of it wait.
 DEADLINE_S = 10.0

@@ -20,7 +20,7 @@ from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
 from gateway.exchange.passage import DEADLINE_S, Outcome, Passed
 from gateway.http.errors import Headers, HttpError
-from gateway.http.origin import Answer
+from gateway.upstreams.posts import Answer
 from tenants.admission.caps import BYTES, REQUESTS
 from tenants.admission.control import AdmissionControl
 from tenants.admission.errors import InvalidKey

@@ -12,7 +12,11 @@ Headers = list[tuple[bytes, bytes]]
 JSON_HEADERS: Headers = [
     (b"content-type", b"application/json"),
     (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"ratelimit-policy, ratelimit, retry-after"),
+    (
+        b"access-control-expose-headers",
+        b"ratelimit-policy, ratelimit, retry-after, x-request-id, x-relay-source, x-relay-height, "
+        b"x-relay-age-ms, x-relay-cache",
+    ),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),  # the path may hold a key
 ]
@@ -24,5 +28,6 @@ class HttpError(Exception):
     def __init__(self, status: int, code: str, msg: str, *, headers: Headers | None = None) -> None:
         super().__init__(msg)
         self.status = status
+        self.code = code
         self.headers = headers or []
         self.body = orjson.dumps({"code": code, "msg": msg})

@@ -4,8 +4,8 @@ from prometheus_client import Counter, Histogram
 
 REQUESTS = Counter(
     "relay_info_requests",
-    "/info requests by answer status and where it came from.",
-    ["status", "by"],
+    "/info requests by answer status, where it came from and whether it was given again.",
+    ["status", "by", "cache"],
 )
 SECONDS = Histogram(
     "relay_info_seconds",

@@ -37,13 +37,14 @@ def public_address(text: str) -> str:
     return f"{url.scheme}://{url.netloc.lower()}{url.path or '/ws'}"
 
 
-def info_url(text: str) -> str:
-    """The URL of an `/info`, which is added where it is missing; "" stays "". Raises ValueError."""
+def http_url(name: str, text: str) -> str:
+    """The URL of a node's `/info` or `/evm`, whose name is added where it is missing; "" stays "".
+    Raises ValueError."""
     if not text.strip():
         return ""
-    url = _url(text, schemes=("http", "https"), example="http://127.0.0.1:3001/info")
+    url = _url(text, schemes=("http", "https"), example=f"http://127.0.0.1:3001/{name}")
     path = url.path.rstrip("/")
-    return f"{url.scheme}://{url.netloc}{path if path.endswith('/info') else path + '/info'}"
+    return f"{url.scheme}://{url.netloc}{path if path.endswith(f'/{name}') else f'{path}/{name}'}"
 
 
 def tls_problems(*, ca: str, cert: str, key: str, is_gateway: bool) -> dict[str, str]:

@@ -47,7 +47,7 @@ class UpstreamNodeAdmin(ModelAdmin):
     list_before_template = "admin/nodes/upstreamnode/live.html"
     readonly_fields = ("live_state",)
     fieldsets = (
-        (None, {"fields": ("kind", "address", "info_url", "chain")}),
+        (None, {"fields": ("kind", "address", "info_url", "evm_url", "chain")}),
         ("TLS of a gateway", {"fields": ("tls_ca", "tls_cert", "tls_key")}),
         ("Use", {"fields": ("is_enabled", "is_draining", "weight", "region")}),
         ("Now, as the workers see it", {"fields": ("live_state",)}),
@@ -93,7 +93,11 @@ class UpstreamNodeAdmin(ModelAdmin):
         """Who may only look does not see what may be a key in an address."""
         if obj is None or self.has_change_permission(request, obj):
             return super().get_fieldsets(request, obj)
-        shown = {"address": "address_shown", "info_url": "info_url_shown"}
+        shown = {
+            "address": "address_shown",
+            "info_url": "info_url_shown",
+            "evm_url": "evm_url_shown",
+        }
         return tuple(
             (title, {"fields": tuple(shown.get(name, name) for name in options["fields"])})
             for title, options in self.fieldsets
@@ -106,6 +110,10 @@ class UpstreamNodeAdmin(ModelAdmin):
     @display(description="info URL")
     def info_url_shown(self, node: UpstreamNode) -> str:
         return without_secrets(node.info_url)
+
+    @display(description="EVM URL")
+    def evm_url_shown(self, node: UpstreamNode) -> str:
+        return without_secrets(node.evm_url)
 
     # --- live cells ---
 

@@ -42,6 +42,12 @@ class UpstreamNode(models.Model):
         blank=True,
         help_text="The node's /info. A gateway passes its own on; a public one has the same host.",
     )
+    evm_url = models.CharField(
+        "EVM URL",
+        max_length=255,
+        blank=True,
+        help_text="The node's /evm (JSON-RPC). A gateway passes its own on.",
+    )
     chain = models.CharField(max_length=10, choices=Chain.choices, default=Chain.MAINNET)
     tls_ca = models.CharField(
         "TLS authority",
@@ -104,10 +110,12 @@ class UpstreamNode(models.Model):
                 self.address = forms[self.Kind(self.kind)](self.address)
             except ValueError as error:
                 problems["address"] = str(error)
-        try:
-            self.info_url = addresses.info_url(self.info_url)
-        except ValueError as error:
-            problems["info_url"] = str(error)
+        for name in ("info", "evm"):
+            field = f"{name}_url"
+            try:
+                setattr(self, field, addresses.http_url(name, getattr(self, field)))
+            except ValueError as error:
+                problems[field] = str(error)
         problems |= addresses.tls_problems(
             ca=self.tls_ca,
             cert=self.tls_cert,
@@ -128,6 +136,7 @@ class UpstreamNode(models.Model):
         scheme = "" if self.kind == self.Kind.PUBLIC else f"{self.kind}://"
         parameters = {
             "info": self.info_url,
+            "evm": self.evm_url,
             "chain": self.chain,
             "region": self.region,
             "weight": str(self.weight),

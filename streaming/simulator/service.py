@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from streaming.simulator.engine.block import Block
 from streaming.simulator.servers.app import Endpoint
+from streaming.simulator.servers.evm_server import EvmServer
 from streaming.simulator.servers.feeds import EVERY_BLOCK, Cadence, ExchangeFeeds
 from streaming.simulator.servers.info import ExchangeInfo
 from streaming.simulator.servers.metrics import Metrics
@@ -33,12 +34,14 @@ class Service:
         self.simulator = simulator
         self.metrics = Metrics()
         self._feeds = ExchangeFeeds(simulator, cadence=cadence)
+        self.evm = EvmServer(simulator)
         self.endpoint = Endpoint(
             ExchangeInfo(simulator, like_node=like_node),
             self._feeds,
             state=self.state,
             registry=self.metrics.registry,
             rules=rules,
+            also=self.evm.add_to,
         )
         self._host = ""
 

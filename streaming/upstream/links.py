@@ -331,7 +331,7 @@ class GatewayNode:
         """One connection for all calls, made in the loop that uses it."""
         loop = asyncio.get_running_loop()
         if self._opened is None or self._opened[0] is not loop:
-            self._opened = loop, _open(self._spec.address, self._spec.tls)
+            self._opened = loop, open_channel(self._spec.address, self._spec.tls)
         return self._opened[1]
 
     async def _close(self) -> None:
@@ -353,8 +353,9 @@ async def _next(call: Any) -> tuple[pb.StreamBlocksResponse, int]:
         raise _Cut(_why(error)) from error
 
 
-def _open(address: str, tls: TlsFiles | None) -> grpc.aio.Channel:
-    """Raises OSError when a TLS file cannot be read."""
+def open_channel(address: str, tls: TlsFiles | None) -> grpc.aio.Channel:
+    """A connection to a gateway, for the running loop. Raises OSError when a TLS file cannot be
+    read."""
     if tls is None:
         return grpc.aio.insecure_channel(address, options=_OPTIONS)
     return grpc.aio.secure_channel(address, credentials(tls), options=_OPTIONS)

@@ -15,6 +15,13 @@ PARAMETERS = frozenset({"info", "exchange", "evm", "chain", "region", "weight"})
 TLS_PARAMETERS = frozenset({"tls_ca", "tls_cert", "tls_key"})
 
 
+#: Where the exchange serves JSON-RPC, by the host of its WebSocket.
+_PUBLIC_EVM = {
+    "api.hyperliquid.xyz": "https://rpc.hyperliquid.xyz/evm",
+    "api.hyperliquid-testnet.xyz": "https://rpc.hyperliquid-testnet.xyz/evm",
+}
+
+
 class UpstreamKind(StrEnum):
     """How an upstream is read."""
 
@@ -37,7 +44,8 @@ class TlsFiles:
 @dataclass(frozen=True, slots=True)
 class UpstreamSpec:
     """One upstream. `address` is the data folder of a node, the `host:port` of a gateway or the URL
-    of a WebSocket; `info_url` ends in `/info`. `tls` None means in the clear."""
+    of a WebSocket; `info_url` ends in `/info`, `evm_url` in `/evm`. `tls` None means in the
+    clear."""
 
     kind: UpstreamKind
     address: str
@@ -46,11 +54,13 @@ class UpstreamSpec:
     region: str = ""
     weight: int = 1
     tls: TlsFiles | None = None
+    evm_url: str | None = None
 
     def reads_as(self, other: UpstreamSpec) -> bool:
-        """Whether the same is read in the same way: a weight or a region is no reason to cut a
-        connection."""
-        return replace(self, weight=other.weight, region=other.region) == other
+        """Whether the same is read in the same way: a weight, a region or what edges alone ask is
+        no reason to cut a connection."""
+        as_other = {name: getattr(other, name) for name in ("weight", "region", "evm_url")}
+        return replace(self, **as_other) == other
 
 
 class BadUpstreams(ValueError):
@@ -100,6 +110,7 @@ def _parse(entry: str) -> UpstreamSpec:
         "chain": chain,
         "region": parameters.get("region", ""),
         "weight": int(weight),
+        "evm_url": _http_url("evm", parameters.get("evm", _PUBLIC_EVM.get(url.hostname or ""))),
     }
     match url.scheme:
         case "node":
@@ -107,13 +118,13 @@ def _parse(entry: str) -> UpstreamSpec:
             if not folder.startswith("/"):
                 raise ValueError("a node needs an absolute folder: node:///path/to/hl/data")
             return UpstreamSpec(
-                UpstreamKind.NODE, folder, _info_url(parameters.get("info")), **common
+                UpstreamKind.NODE, folder, _http_url("info", parameters.get("info")), **common
             )
         case "gateway":
             return UpstreamSpec(
                 UpstreamKind.GATEWAY,
                 _host_port(url),
-                _info_url(parameters.get("info")),
+                _http_url("info", parameters.get("info")),
                 tls=_tls(parameters),
                 **common,
             )
@@ -122,7 +133,7 @@ def _parse(entry: str) -> UpstreamSpec:
                 raise ValueError("a WebSocket needs a host: wss://api.hyperliquid.xyz/ws")
             address = f"{url.scheme}://{url.netloc}{url.path or '/ws'}"
             default = ("https" if url.scheme == "wss" else "http") + f"://{url.netloc}"
-            info = _info_url(parameters.get("info", default))
+            info = _http_url("info", parameters.get("info", default))
             return UpstreamSpec(UpstreamKind.PUBLIC, address, info, **common)
         case "simulator":
             return UpstreamSpec(UpstreamKind.SIMULATOR, url.netloc + url.path, **common)
@@ -161,13 +172,14 @@ def _tls(parameters: dict[str, str]) -> TlsFiles | None:
     return files
 
 
-def _info_url(base: str | None) -> str | None:
+def _http_url(name: str, base: str | None) -> str | None:
+    """The URL of a node's `/info` or `/evm`, the last part added where it is missing."""
     if base is None:
         return None
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"info must be an http(s) URL, not {without_secrets(base)!r}")
-    return base if parts.path.rstrip("/").endswith("/info") else base.rstrip("/") + "/info"
+        raise ValueError(f"{name} must be an http(s) URL, not {without_secrets(base)!r}")
+    return base if parts.path.rstrip("/").endswith(f"/{name}") else base.rstrip("/") + f"/{name}"
 
 
 NODE_UPSTREAMS = frozenset({UpstreamKind.NODE, UpstreamKind.GATEWAY})

@@ -73,6 +73,8 @@ def _value(field: Any) -> Any:
         return number % 50
     if isinstance(field, models.IntegerField):
         return number
+    if isinstance(field, models.FloatField):
+        return float(number % 50)
     if isinstance(field, models.JSONField):
         return field.get_default() if field.has_default() else {}
     if isinstance(field, models.UUIDField):

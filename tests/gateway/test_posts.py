@@ -8,7 +8,10 @@ from typing import Any
 import orjson
 
 from gateway.http.info import Info
-from gateway.http.origin import Answer
+from gateway.http.origins import Got
+from gateway.http.router import Router
+from gateway.http.routes import Route, Source
+from gateway.upstreams.posts import Answer
 from streaming.core.dialects import official
 from streaming.ws import posts
 from tenants.admission.control import AdmissionControl
@@ -19,8 +22,8 @@ from tests.tenants.test_directory import principal
 
 
 class _Origin:
-    async def ask(self, _: bytes) -> Answer:
-        return Answer(200, b"application/json", b'{"universe":[]}')
+    async def ask(self, _: bytes, __: Route, **___: Any) -> Got:
+        return Got(Answer(200, b"application/json", b'{"universe":[]}'), Source.NODE, 7, 0.0)
 
 
 async def posted(key: Principal) -> tuple[Any, int]:
@@ -33,9 +36,8 @@ async def posted(key: Principal) -> tuple[Any, int]:
         add=lambda *_: None,
     )
     runtime: Any = SimpleNamespace(admission=control, meter=meter, workers={})
-    origin: Any = _Origin()
     post = official.Post(1, "info", {"type": "meta"})
-    frame = await posts.answer(post, Info(runtime, origin), key)
+    frame = await posts.answer(post, Info(runtime, Router(runtime, _Origin())), key)
     await control.aclose()
     return orjson.loads(frame)["data"]["response"], sum(counted)
 

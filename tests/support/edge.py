@@ -42,9 +42,11 @@ class Edge:
         mute_s: float = 60.0,
         options: tuple[str, ...] = (),
         variables: Mapping[str, str] | None = None,
+        server: str = "run_daphne",
     ) -> None:
-        """`options` are of `run_daphne`, `variables` more of its environment."""
+        """`options` are of `server`, a management command, `variables` more of its environment."""
         self._options = options
+        self._server = server
         self.var = var
         self.api_key = seed(var)
         self.port = port or free_port()
@@ -91,7 +93,7 @@ class Edge:
         try:
             os.environ.clear()
             os.environ.update(self._environment)
-            command = [sys.executable, str(ROOT / "manage.py"), "run_daphne", *self._options]
+            command = [sys.executable, str(ROOT / "manage.py"), self._server, *self._options]
             self.process = start_process(command, log=self.log)
         finally:
             os.environ.clear()

@@ -26,7 +26,7 @@ class Endpoint:
     """The HTTP and WebSocket face of a simulation or a recording.
 
     `on_info` is told of every /info request's type, `state` fills GET /sim/state, and `registry`
-    what the metrics port shows.
+    what the metrics port shows; `also` adds what else is served.
     """
 
     def __init__(
@@ -39,8 +39,10 @@ class Endpoint:
         rules: SocketRules | None = None,
         on_info: Callable[[str], None] = lambda kind: None,
         on_subscribe: Callable[[Subscription], None] = lambda subscription: None,
+        also: Callable[[web.Application], None] = lambda app: None,
     ) -> None:
         self._desk = desk
+        self._also = also
         self._state = state
         self._registry = registry
         self._on_info = on_info
@@ -64,6 +66,7 @@ class Endpoint:
         app.router.add_post("/info", self._info)
         app.router.add_get("/ws", self.socket.serve)
         app.router.add_get("/sim/state", self._sim_state)
+        self._also(app)
         metrics = web.Application()
         metrics.router.add_get("/metrics", self._metrics)
         async with contextlib.AsyncExitStack() as stack:

@@ -8,6 +8,7 @@ from tests.bench.cases import (
     crowd,
     fanout,
     hop,
+    http,
     idle,
     market,
     mixed,
@@ -34,5 +35,6 @@ CASES: dict[str, Case] = {
         share.Share(),
         market.Market(),
         worker.Worker(),
+        *http.cases(),
     )
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench.subjects import others, relay
+from tests.bench.subjects import http_servers, others, relay
 from tests.bench.subjects.contract import Subject
 
 #: In the order of the table; ours first, because the others are shown as ratios to it.
@@ -17,5 +17,8 @@ SUBJECTS: dict[str, Subject] = {
         others.UWebSockets(),
         others.CLoop(),
         others.Bare(),
+        http_servers.RelayHttp(),
+        http_servers.RelayEdge(),
+        http_servers.Drf(),
     )
 }

@@ -16,6 +16,8 @@ class Relay:
 
     name = "relay"
     what = "this relay: key check, hub, metering"
+    #: Arguments of the seed.
+    seeds: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._api_key: str | None = None
@@ -69,7 +71,7 @@ class Relay:
 
     def _seed(self, stage: Stage, env: dict[str, str | None]) -> str:
         child = stage.family.start(
-            [sys.executable, "-m", "tests.bench.subjects.relay_seed"],
+            [sys.executable, "-m", "tests.bench.subjects.relay_seed", *self.seeds],
             name="relay-seed",
             core=stage.cores.server,
             env=env,

@@ -1,0 +1,1 @@
+"""JSON-RPC of the HyperEVM, over HTTP and WebSocket."""

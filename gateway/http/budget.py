@@ -1,0 +1,120 @@
+"""What one address of ours may ask the public API in a minute, spent fairly between tenants. Pure.
+
+Max-min fairness with a memory of a minute. A tenant below its equal share is served while there is
+anything left; one above it takes only what is left when the others' shares, as far as they have
+asked for them lately, or a reserve for who has not asked yet are put aside.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import msgspec
+
+#: The exchange's minute, with a second for the way there.
+WINDOW_S = 61.0
+SLOT_S = 5.0
+SLOTS = int(WINDOW_S // SLOT_S) + 2
+#: For a tenant who has asked nothing within the minute.
+RESERVE = 0.1
+#: Tenants remembered in a slot; beyond it those who asked least are forgotten, not what they used.
+MAX_TENANTS = 500
+
+
+class Slot(msgspec.Struct, array_like=True):
+    """A few seconds: what each tenant used, and what it asked for and did not get."""
+
+    number: int
+    used: dict[str, float] = {}
+    refused: dict[str, float] = {}
+    others: float = 0.0  # used by those that were forgotten
+
+
+class Window(msgspec.Struct, array_like=True):
+    """The minute as it is shared between processes."""
+
+    slots: list[Slot] = []
+
+
+@dataclass(slots=True)
+class Budget:
+    """`limit` of weight in any `WINDOW_S`, whatever the tenants do."""
+
+    limit: float
+    window: Window = field(default_factory=Window)
+
+    def take(self, tenant: str, weight: float, *, now_s: float) -> float:
+        """Spend `weight` and return 0.0, or spend nothing and return the seconds to wait.
+
+        What is heavier than the limit takes all of it: it could never be served else.
+        """
+        weight = min(weight, self.limit)
+        if weight <= 0:
+            return WINDOW_S
+        slot = self._slot(now_s)
+        used, asked = self._sums()
+        total = used.total() + sum(each.others for each in self.window.slots)
+        if total + weight <= self.limit and self._is_fair(tenant, weight, used, asked, total):
+            slot.used[tenant] = slot.used.get(tenant, 0.0) + weight
+            self._bound(slot)
+            return 0.0
+        slot.refused[tenant] = max(slot.refused.get(tenant, 0.0), weight)
+        self._bound(slot)
+        return self._wait(now_s)
+
+    def spent(self, *, now_s: float) -> float:
+        """What was used within the minute."""
+        self._slot(now_s)
+        return sum(sum(slot.used.values()) + slot.others for slot in self.window.slots)
+
+    def _is_fair(
+        self, tenant: str, weight: float, used: Counter[str], asked: Counter[str], total: float
+    ) -> bool:
+        active = asked.keys() | {tenant}
+        share = (1 - RESERVE) * self.limit / len(active)
+        if used[tenant] + weight <= share:
+            return True
+        aside = sum(min(max(0.0, share - used[other]), asked[other]) for other in active - {tenant})
+        # A lone weight that is larger than what is not reserved is served from the reserve too.
+        reserve = RESERVE * self.limit if total else 0.0
+        return total + weight + max(aside, reserve) <= self.limit
+
+    def _sums(self) -> tuple[Counter[str], Counter[str]]:
+        """Used, and used or refused, by tenant."""
+        used: Counter[str] = Counter()
+        asked: Counter[str] = Counter()
+        for slot in self.window.slots:
+            used.update(slot.used)
+            asked.update(slot.refused)
+        asked.update(used)
+        return used, asked
+
+    def _slot(self, now_s: float) -> Slot:
+        """That of now; what is older than the window is gone. A clock that went back stays in the
+        newest slot."""
+        slots = self.window.slots
+        number = int(now_s // SLOT_S)
+        if slots and slots[-1].number >= number:
+            if slots[-1].number - number <= SLOTS:
+                return slots[-1]
+            slots.clear()  # of a clock that was wrong by more than a window
+        slots.append(Slot(number, {}, {}))
+        while slots[0].number <= number - SLOTS:
+            slots.pop(0)
+        return slots[-1]
+
+    def _wait(self, now_s: float) -> float:
+        """Until the oldest that was used leaves the window."""
+        for slot in self.window.slots:
+            if slot.used or slot.others:
+                return max(1.0, (slot.number + SLOTS) * SLOT_S - now_s)
+        return SLOT_S
+
+    @staticmethod
+    def _bound(slot: Slot) -> None:
+        while len(slot.used) > MAX_TENANTS:
+            least = min(slot.used, key=lambda tenant: slot.used[tenant])
+            slot.others += slot.used.pop(least)
+        while len(slot.refused) > MAX_TENANTS:
+            slot.refused.pop(next(iter(slot.refused)))
