@@ -39,6 +39,8 @@ class Service:
             state=self.state,
             registry=self.metrics.registry,
             rules=rules,
+            # Nodes take no orders.
+            trading=None if like_node else simulator.trading,
         )
         self._host = ""
 

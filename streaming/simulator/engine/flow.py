@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, field
 
 from streaming.simulator.engine.accounts import Account, Role
-from streaming.simulator.engine.book import Book, Order
+from streaming.simulator.engine.book import Book, Order, Side
 from streaming.simulator.engine.coins import Coin
 from streaming.simulator.engine.exchange import Exchange
 from streaming.simulator.engine.twaps import SLICES, TwapDesk
@@ -165,7 +165,7 @@ class Flow:
             account, desk.coin, is_buy=is_buy, px=px, sz=sz, tif=tif, cloid=cloid
         )
         if tif != "Ioc" and self._rng.random() < CHILD_SHARE:
-            order.child = self._take_profit(desk, account, order)
+            order.children = (self._take_profit(desk, account, order),)
         self._exchange.submit(order)
         if order.is_live:
             desk.oids.append(order.oid)
@@ -224,8 +224,9 @@ class Flow:
         )
 
     def _stop(self, desk: Desk, *, is_buy: bool) -> None:
-        if len(desk.book.triggers) >= MAX_TRIGGERS:
-            self._exchange.cancel(next(iter(desk.book.triggers.values())))
+        ours = [order for order in desk.book.triggers.values() if self._is_ours(order)]
+        if len(ours) >= MAX_TRIGGERS:
+            self._exchange.cancel(ours[0])
             return
         account = self._rng.choice(self._takers)
         trigger = self._limit(desk, is_buy=is_buy, rungs=4)
@@ -268,11 +269,19 @@ class Flow:
                 self._quote(desk, is_buy=is_buy, rung=int(self._rng.random() * RUNGS))
             while len(side) < MIN_LEVELS:
                 self._extend(desk, is_buy=is_buy)
-            worst = side.worst
-            if worst is not None and len(side) > MIN_LEVELS + 8:
-                far = abs(worst.px - desk.fair) > STALE_RUNGS * desk.rung
-                if far or len(desk.book.orders) > MAX_RESTING:
-                    self._exchange.cancel(next(iter(worst.orders.values())))
+            if len(side) > MIN_LEVELS + 8:
+                worst = self._worst(side)
+                far = worst and abs(worst.px - desk.fair) > STALE_RUNGS * desk.rung
+                if worst is not None and (far or len(desk.book.orders) > MAX_RESTING):
+                    self._exchange.cancel(worst)
+
+    def _worst(self, side: Side) -> Order | None:
+        """The order furthest from trading that is not a customer's: theirs we leave alone."""
+        orders = (order for level in side.from_worst() for order in level.orders.values())
+        return next((order for order in orders if self._is_ours(order)), None)
+
+    def _is_ours(self, order: Order) -> bool:
+        return self._exchange.accounts[order.user].role is not Role.CUSTOMER
 
     def _extend(self, desk: Desk, *, is_buy: bool) -> None:
         """One more level behind the last one."""
