@@ -225,8 +225,9 @@ def test_a_twap_works_in_slices_and_can_be_called_off(floor: Floor) -> None:
 # --- margin and money -----------------------------------------------------------------------------
 
 
-def test_leverage_decides_how_much_can_be_bought(floor: Floor) -> None:
-    row = wire("B", floor.px(0.99), "10")  # about 29,000 USDC
+@pytest.mark.parametrize(("side", "factor"), [("B", 0.99), ("A", 1.01)])
+def test_leverage_decides_how_much_can_be_traded(floor: Floor, side: str, factor: float) -> None:
+    row = wire(side, floor.px(factor), "10")  # about 29,000 USDC
     set_leverage = {"type": "updateLeverage", "asset": ETH, "isCross": True, "leverage": 2}
     assert floor.act(set_leverage)["status"] == "ok"
     assert "error" in floor.order(row)[0]
