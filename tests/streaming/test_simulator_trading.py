@@ -222,6 +222,26 @@ def test_a_twap_works_in_slices_and_can_be_called_off(floor: Floor) -> None:
     assert floor.szi() == "0.1"
 
 
+def test_the_market_lives_on_around_a_customers_orders(floor: Floor) -> None:
+    """Nobody's far order is dropped for being far, and nobody quotes behind it."""
+    far, high = floor.px(0.4), floor.px(1.7)
+    floor.order(wire("B", far, "0.1"), wire("A", high, "0.1"))
+    floor.slump()
+    for _ in range(60):
+        floor.simulator.step()
+    assert {order["limitPx"] for order in floor.ask("openOrders")} == {
+        f"{far}.0" if "." not in far else far,
+        f"{high}.0" if "." not in high else high,
+    }
+    book = floor.simulator.exchange.books["ETH"]
+    bid, ask = book.bids.best, book.asks.best
+    assert bid is not None
+    assert ask is not None
+    assert 1 < ask.px / bid.px < 1.005
+    levels = [level.px for level in book.bids]
+    assert min(levels[:-1]) > bid.px * 0.9
+
+
 # --- margin and money -----------------------------------------------------------------------------
 
 

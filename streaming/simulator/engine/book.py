@@ -65,7 +65,7 @@ class Order:
             "triggerCondition": condition,
             "isTrigger": triggered,
             "triggerPx": coin.px_text(self.trigger_px) if triggered else "0.0",
-            "children": [child.as_dict() for child in self.children],
+            "children": [child.as_dict() for child in self.children] if self.children else [],
             "isPositionTpsl": self.is_position_tpsl,
             "reduceOnly": self.reduce_only,
             "orderType": self.order_type or ("Stop Limit" if triggered else "Limit"),

@@ -255,9 +255,10 @@ class Exchange:
                 self.cancel(maker, "reduceOnlyCanceled")
                 continue
             sz = min(order.sz, maker.sz)
-            for side in (order, maker):
-                if side.reduce_only:
-                    sz = min(sz, self.reducible(side))
+            if order.reduce_only:
+                sz = min(sz, self.reducible(order))
+            if maker.reduce_only:
+                sz = min(sz, self.reducible(maker))
             before = maker.sz
             order.sz -= sz
             book.reduce(maker, sz)

@@ -269,14 +269,22 @@ class Flow:
                 self._quote(desk, is_buy=is_buy, rung=int(self._rng.random() * RUNGS))
             while len(side) < MIN_LEVELS:
                 self._extend(desk, is_buy=is_buy)
-            if len(side) > MIN_LEVELS + 8:
-                worst = self._worst(side)
-                far = worst and abs(worst.px - desk.fair) > STALE_RUNGS * desk.rung
-                if worst is not None and (far or len(desk.book.orders) > MAX_RESTING):
-                    self._exchange.cancel(worst)
+            worst = side.worst
+            if worst is not None and len(side) > MIN_LEVELS + 8:
+                if len(desk.book.orders) > MAX_RESTING:
+                    self._drop_worst(side, beyond=0)
+                elif abs(worst.px - desk.fair) > STALE_RUNGS * desk.rung:
+                    self._drop_worst(side, beyond=STALE_RUNGS * desk.rung, fair=desk.fair)
+
+    def _drop_worst(self, side: Side, *, beyond: float, fair: float = 0) -> None:
+        """Cancel the order furthest from trading, if it is further than `beyond` from `fair`.
+        Customers' orders we leave alone.
+        """
+        worst = self._worst(side)
+        if worst is not None and abs(worst.px - fair) > beyond:
+            self._exchange.cancel(worst)
 
     def _worst(self, side: Side) -> Order | None:
-        """The order furthest from trading that is not a customer's: theirs we leave alone."""
         orders = (order for level in side.from_worst() for order in level.orders.values())
         return next((order for order in orders if self._is_ours(order)), None)
 
@@ -284,8 +292,8 @@ class Flow:
         return self._exchange.accounts[order.user].role is not Role.CUSTOMER
 
     def _extend(self, desk: Desk, *, is_buy: bool) -> None:
-        """One more level behind the last one."""
-        worst = desk.book.side(is_buy=is_buy).worst
+        """One more level behind our last one: a customer's may lie at half the price."""
+        worst = self._worst(desk.book.side(is_buy=is_buy))
         at = desk.fair if worst is None else float(worst.px)
         px = desk.coin.snap_down(at - desk.rung) if is_buy else desk.coin.snap_up(at + desk.rung)
         account = self._rng.choice(self._makers)
