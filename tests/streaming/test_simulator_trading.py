@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import itertools
+from copy import deepcopy
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from streaming.simulator import Settings, Simulator
 from streaming.simulator.trading.nonces import DAY_MS, KEPT, Nonces
@@ -411,6 +417,15 @@ def test_the_same_body_counts_once(floor: Floor) -> None:
 
 
 ORDER: dict[str, Any] = {"type": "order", "orders": [], "grouping": "na"}
+NONCES = itertools.count(START_MS + 1_000)
+
+
+@functools.cache
+def shared_floor() -> Floor:
+    """One for every example: what one does to it must not break the next."""
+    floor = Floor()
+    floor.ask("clearinghouseState")
+    return floor
 
 
 @pytest.mark.parametrize(
@@ -432,6 +447,48 @@ ORDER: dict[str, Any] = {"type": "order", "orders": [], "grouping": "na"}
 def test_what_the_exchange_cannot_read(floor: Floor, action: dict[str, Any]) -> None:
     with pytest.raises(Unparsable):
         floor.act(action)
+
+
+REPLACEMENTS = st.sampled_from(
+    (None, True, -1, 0, 1, 2**64, 1.5, "", "0x", "1e9", "-1", "0.1", [], {}, [[]], [{}], "na")
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_no_body_breaks_the_desk(data: st.DataObject) -> None:
+    """Whatever stands in any one place of a body: a reply, or the exchange's 422."""
+    rows = [wire("B", "2800", "0.1", cloid=CLOID), wire("A", "3000", "0.1", stop("3000", "tp"))]
+    body = data.draw(
+        st.sampled_from(
+            (
+                ORDER | {"orders": rows, "builder": {"b": "0x" + "1" * 40, "f": 1}},
+                {"type": "cancel", "cancels": [{"a": 1, "o": 1}]},
+                {"type": "modify", "oid": 1, "order": rows[0]},
+                {"type": "updateIsolatedMargin", "asset": 1, "isBuy": True, "ntli": 5},
+                {"type": "twapOrder", "twap": rows[0] | {"m": 5, "t": True, "s": "1"}},
+                {"type": "scheduleCancel", "time": START_MS + 60_000},
+                {"type": "usdSend", "destination": CLOID, "amount": "1", "time": 1},
+                {"type": "approveAgent", "agentAddress": CLOID, "agentName": "x", "nonce": 1},
+            )
+        ).map(lambda action: shared_floor().wallet.l1(deepcopy(action), nonce=next(NONCES)))
+    )
+    place: Any = body
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        is_leaf = not isinstance(place[key], dict | list) or not place[key]
+        if is_leaf or data.draw(st.booleans()):
+            place[key] = data.draw(REPLACEMENTS)
+            break
+        place = place[key]
+    # The signature of what is sent, so that it comes past the door where it can.
+    with contextlib.suppress(TypeError, KeyError, AttributeError, OverflowError, ValueError):
+        body = shared_floor().wallet.l1(body["action"], nonce=body["nonce"])
+    try:
+        assert shared_floor().send(body)["status"] in ("ok", "err")
+    except Unparsable:
+        pass
 
 
 def test_without_a_faucet_nobody_is_given_anything() -> None:

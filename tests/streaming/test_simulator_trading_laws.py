@@ -20,7 +20,7 @@ from tests.support.wallet import Wallet
 BLOCK_NS = 70_000_000
 WALLETS = tuple(Wallet(bytes((number,)) * 32) for number in (1, 2, 3))
 PAID_IN_USDC = 5_000
-TOKENS = 10**6 * 10**8
+TOKENS = 5_000 * 10**8
 ETH, PURR = MAIN_PERPS[1], SPOT_PAIRS[0]
 ASSETS = {"ETH": 0, "PURR": 10_000}
 MIDS = {"ETH": 2_914, "PURR": 0.104}

@@ -143,8 +143,11 @@ class Exchange:
         order.trigger_px = 0
         if order.is_position_tpsl and not order.orig_sz:
             order.sz = order.orig_sz = self.reducible(order)
+        account = self.accounts[order.user]
         if order.reduce_only and not self.reducible(order):
             self._status(order, "reduceOnlyCanceled")
+        elif account.role is Role.CUSTOMER and self.lacks_means(account, order):
+            self._status(order, "marginCanceled")
         elif order.tif == "Ioc" or book.crosses(is_buy=order.is_buy, px=order.px):
             self._trade(order, self.next_hash())
         else:
