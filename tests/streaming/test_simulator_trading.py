@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streaming.signing.typed_data import Network
 from streaming.simulator import Settings, Simulator
 from streaming.simulator.trading.nonces import DAY_MS, KEPT, Nonces
 from streaming.simulator.trading.wire import Unparsable
@@ -368,6 +369,10 @@ def test_a_signature_for_the_other_network_is_a_strangers(floor: Floor) -> None:
     assert reply["status"] == "err"
     assert reply["response"].startswith("User or API Wallet 0x")
     assert testnet.address not in reply["response"]
+    other = Floor(network=Network.TESTNET)
+    other.ask("clearinghouseState")
+    assert other.act({"type": "noop"}, wallet=testnet)["status"] == "ok"
+    assert other.act({"type": "noop"})["status"] == "err"
 
 
 def test_vaults_are_not_here_and_expired_actions_are_not_run(floor: Floor) -> None:
