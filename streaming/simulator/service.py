@@ -42,6 +42,8 @@ class Service:
             registry=self.metrics.registry,
             rules=rules,
             also=self.evm.add_to,
+            # Nodes take no orders.
+            trading=None if like_node else simulator.trading,
         )
         self._host = ""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from streaming.signing.typed_data import Network
 from streaming.simulator.engine.accounts import Account, cast
 from streaming.simulator.engine.block import Block
 from streaming.simulator.engine.coins import DEFAULT_PERPS, Coin, listing
@@ -17,6 +18,7 @@ from streaming.simulator.engine.ledger import Ledger
 from streaming.simulator.files.replica import ReplicaWriter
 from streaming.simulator.files.resume import last_block
 from streaming.simulator.files.writer import Mode, NodeWriter
+from streaming.simulator.trading.desk import TradingDesk
 
 BLOCK_NS = 70_000_000  # mainnet spaces its blocks by 65-70 ms
 FIRST_HEIGHT = 1_100_000_000
@@ -32,7 +34,9 @@ class Settings:
     `activity` multiplies how much users do. `reject_share` (0 ≤ share < 1) adds rejected orders
     until they are that share of all statuses (mainnet BTC: 0.95). `perps` is how many main perps
     are listed. `funding_every_s` is the time between two fundings (the exchange's: an hour).
-    `replica_cmds` also writes the blocks as transactions, 0.1 MB/s of them.
+    `replica_cmds` also writes the blocks as transactions, 0.1 MB/s of them. `faucet_usdc` is what
+    whoever asks for a balance without having an account may begin to trade with; `network` is the
+    one whose signatures /exchange takes.
     """
 
     seed: int = 1
@@ -44,12 +48,16 @@ class Settings:
     keep_hours: int = 2
     funding_every_s: float = 3_600.0
     replica_cmds: bool = False
+    faucet_usdc: int = 0
+    network: Network = Network.MAINNET
 
     def __post_init__(self) -> None:
         if not 0 <= self.reject_share < 1:
             raise ValueError(f"reject_share must be in [0, 1), not {self.reject_share}")
         if self.perps < 1:
             raise ValueError(f"perps must be at least 1, not {self.perps}")
+        if self.faucet_usdc < 0:
+            raise ValueError(f"faucet_usdc must not be below 0, not {self.faucet_usdc}")
         if self.funding_every_s < 1:
             raise ValueError(f"funding_every_s must be at least 1, not {self.funding_every_s}")
 
@@ -101,6 +109,11 @@ class Simulator:
             rng=random.Random(f"ledger:{self.settings.seed}:{self.height}"),  # noqa: S311
             funding_ns=int(self.settings.funding_every_s * 1e9),
         )
+        self.trading = TradingDesk(
+            self.exchange,
+            network=self.settings.network,
+            faucet_usdc=self.settings.faucet_usdc,
+        )
         self._writer = (
             NodeWriter(
                 dir, mode=self.settings.mode, now_ns=now_ns, keep_hours=self.settings.keep_hours
@@ -123,6 +136,7 @@ class Simulator:
         self.time_ns += BLOCK_NS
         self.exchange.begin(height=self.height, time_ns=self.time_ns)
         if self._is_open:
+            self.trading.run_block()
             self._flow.run_block()
             self._ledger.run_block()
         else:
@@ -133,6 +147,7 @@ class Simulator:
             self._writer.write(block)
         if self._replica is not None:
             self._replica.write(block)
+        self.trading.answer()
         return block
 
     def close(self) -> None:

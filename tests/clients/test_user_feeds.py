@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay_site.processes import free_port
 from tests.clients.environments import (
     HERE,
-    ROOT,
     node_command,
     node_environment,
     python_environment,
     run_client,
 )
+from tests.clients.simulator import running_simulator
 from tests.conftest import skip
-from tests.support.services import Missing, start_process, wait_until
+from tests.support.services import Missing
 
 pytestmark = [pytest.mark.relay, pytest.mark.timeout(600)]
 
@@ -70,25 +67,8 @@ def place(
         run = request.getfixturevalue("relay")
         yield Place(f"{run['http']}/{run['api_key']}", run["ws"], run["simulator"])
         return
-    yield from _simulator(tmp_path_factory.mktemp("simulator"))
-
-
-def _simulator(folder: Path) -> Iterator[Place]:
-    port, log = free_port(), folder / "simulator.out"
-    command = [sys.executable, str(ROOT / "manage.py"), "run_simulator"]
-    command += ["--dir", str(folder / "node"), "--port", str(port)]
-    process = start_process(command, log=log)
-    here = f"127.0.0.1:{port}"
-
-    def is_up() -> bool:
-        return "serving" in log.read_text()
-
-    try:
-        wait_until(is_up, process=process, what="run_simulator", log=log, deadline_s=30)
-        yield Place(f"http://{here}", f"ws://{here}/ws", f"http://{here}")
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    with running_simulator(tmp_path_factory.mktemp("simulator")) as url:
+        yield Place(url, f"ws{url.removeprefix('http')}/ws", url)
 
 
 def assert_user_frames(frames: dict[str, list[Any]], place: Place, user: str) -> None:

@@ -14,8 +14,9 @@ from streaming.simulator import Block, Settings, Simulator
 from streaming.simulator.engine.accounts import Account, Role, cast, perp_direction
 from streaming.simulator.engine.book import Order
 from streaming.simulator.engine.coins import Coin, decimal_text, listing
-from streaming.simulator.engine.exchange import Exchange, trade_id
+from streaming.simulator.engine.exchange import Exchange
 from streaming.simulator.engine.levels import bucket_px, l2_levels
+from streaming.simulator.engine.rows import trade_id
 
 START_NS = 1_790_000_000_000_000_000
 BTC = Coin("BTC", 5, 84_143.0, 40)

@@ -324,7 +324,8 @@ async def test_posts_answer_info_and_name_their_failures(client: Client) -> None
     assert failed["data"]["response"]["type"] == "error"
     assert failed["data"]["response"]["payload"].startswith("422 Failed to deserialize")
     action = json.loads(await client.ask(post % ("action", '{"action":{}}')))
-    assert action["data"]["response"]["payload"]["status"] == "err"
+    assert action["data"]["response"]["type"] == "error"
+    assert action["data"]["response"]["payload"].startswith("422 Failed to deserialize")
 
 
 async def test_limits(http: aiohttp.ClientSession) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from streaming.signing.typed_data import Network
 from streaming.simulator.engine.coins import DEFAULT_PERPS
 from streaming.simulator.files.resume import iso_to_ns
 from streaming.simulator.files.writer import Mode
@@ -78,6 +79,15 @@ class Command(BaseCommand):
             "--replica-cmds", action="store_true", help="also write blocks as transactions"
         )
         parser.add_argument(
+            "--faucet-usdc",
+            type=int,
+            default=10_000,
+            help="what who asks for a balance without an account may trade with; 0 gives nothing",
+        )
+        parser.add_argument(
+            "--testnet", action="store_true", help="/exchange takes testnet signatures"
+        )
+        parser.add_argument(
             "--keep-hours", type=int, default=2, help="older hour files are deleted; 0 keeps all"
         )
         parser.add_argument(
@@ -133,6 +143,8 @@ class Command(BaseCommand):
             keep_hours=options["keep_hours"],
             funding_every_s=options["funding_every_s"],
             replica_cmds=options["replica_cmds"],
+            faucet_usdc=options["faucet_usdc"],
+            network=Network.TESTNET if options["testnet"] else Network.MAINNET,
         )
         stop = stop_on_signal()
         simulator = Simulator(settings, dir=options["dir"])

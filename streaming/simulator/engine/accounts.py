@@ -7,10 +7,11 @@ token.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from streaming.simulator.engine.book import Order
 from streaming.simulator.engine.coins import Coin, decimal_text
 
 PPM = 1_000_000
@@ -18,6 +19,9 @@ USDC_DECIMALS = 6
 WEI_DECIMALS = 8
 MAX_FILLS_KEPT = 2_000  # what userFills answers at most
 MAX_ROWS_KEPT = 500  # what the other histories answer at most
+MAX_STATUSES_KEPT = 5_000  # of a customer's own orders
+#: Statuses after which an order can still trade.
+LIVE_STATUSES = frozenset({"open", "triggered"})
 
 
 class Role(StrEnum):
@@ -26,6 +30,7 @@ class Role(StrEnum):
     MAKER = "maker"
     TAKER = "taker"
     TWAP = "twap"
+    CUSTOMER = "customer"  # somebody outside: acts through /exchange alone
 
 
 @dataclass(slots=True)
@@ -33,7 +38,8 @@ class Position:
     """A perp position: signed size in the coin's scale, and its cost in micro-USDC.
 
     The three funding sums are micro-USDC paid (received counts down): ever, since the position was
-    opened, since its size last changed.
+    opened, since its size last changed. `extra_margin` is what its owner has added to an isolated
+    one, micro-USDC.
     """
 
     szi: int = 0
@@ -41,6 +47,7 @@ class Position:
     funding_ever: int = 0
     funding_since_open: int = 0
     funding_since_change: int = 0
+    extra_margin: int = 0
 
     def pay_funding(self, micro_usdc: int) -> None:
         """Count a funding payment; negative when received."""
@@ -68,9 +75,21 @@ class Settled:
     fee_in: str
 
 
+@dataclass(frozen=True, slots=True)
+class Leverage:
+    """How a user holds one perp."""
+
+    value: int
+    is_cross: bool = True
+
+
 @dataclass(slots=True)
 class Account:
-    """One simulated user. Fee rates are parts per million; a negative maker rate is a rebate."""
+    """One simulated user. Fee rates are parts per million; a negative maker rate is a rebate.
+
+    `orders` are the live ones and `statuses` the last status of each, by order id, the newest last:
+    kept for customers, whose orders must not be forgotten among everybody's.
+    """
 
     address: str
     role: Role
@@ -80,6 +99,7 @@ class Account:
     builder: str | None = None
     volume: int = 0
     requests: int = 0
+    bought_requests: int = 0
     positions: dict[str, Position] = field(default_factory=dict)
     balances: dict[str, Balance] = field(default_factory=dict)
     fills: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=MAX_FILLS_KEPT))
@@ -88,10 +108,28 @@ class Account:
     ledger: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=MAX_ROWS_KEPT))
     twaps: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=MAX_ROWS_KEPT))
     running_twaps: dict[int, dict[str, object]] = field(default_factory=dict)
+    leverages: dict[str, Leverage] = field(default_factory=dict)
+    orders: dict[int, Order] = field(default_factory=dict)
+    statuses: OrderedDict[int, dict[str, object]] = field(default_factory=OrderedDict)
 
     def position(self, coin: Coin) -> Position:
         """The user's position in a perp, created flat on first use."""
         return self.positions.setdefault(coin.name, Position())
+
+    def leverage(self, coin: Coin) -> Leverage:
+        """How the user holds a perp: at its highest leverage and cross, until told otherwise."""
+        return self.leverages.get(coin.name) or Leverage(coin.max_leverage)
+
+    def note(self, order: Order, event: dict[str, object]) -> None:
+        """Remember a status of an own order, and whether the order lives on."""
+        self.statuses[order.oid] = event
+        self.statuses.move_to_end(order.oid)
+        if len(self.statuses) > MAX_STATUSES_KEPT:
+            self.statuses.popitem(last=False)
+        if event["status"] in LIVE_STATUSES:
+            self.orders[order.oid] = order
+        else:
+            self.orders.pop(order.oid, None)
 
     def balance(self, token: str) -> Balance:
         """The user's balance of a spot token, created empty on first use."""
@@ -135,6 +173,8 @@ class Account:
         position.funding_since_change = 0
         if start == 0 or start * position.szi < 0:
             position.funding_since_open = 0
+        if start * position.szi <= 0:
+            position.extra_margin = 0
         # Truncated towards zero: the recorded fee of 0.00033 BTC at 81308 is 0.010866, a rebate
         # likewise.
         fee = px * sz * abs(ppm) // PPM * (1 if ppm >= 0 else -1)

@@ -15,8 +15,9 @@ class Order:
     coin.
 
     `spent` is what it has taken as taker so far: price times size, scaled. `trigger_px` is 0 for a
-    plain order; `child` is a stop that begins to wait once this order is filled. `is_live` says
-    whether it rests in a book or waits for its trigger.
+    plain order; `children` are stops that begin to wait once this order is filled, and of two
+    siblings the one that is filled ends the other. `order_type` is what it was placed as, where
+    that is not plain. `is_live` says whether it rests in a book or waits for its trigger.
     """
 
     oid: int
@@ -33,7 +34,11 @@ class Order:
     builder: str | None = None
     trigger_px: int = 0
     trigger_above: bool = False
-    child: Order | None = None
+    children: tuple[Order, ...] = ()
+    sibling: Order | None = field(default=None, repr=False, compare=False)
+    reduce_only: bool = False
+    is_position_tpsl: bool = False
+    order_type: str = ""
     is_live: bool = False
     spent: int = 0
 
@@ -60,10 +65,10 @@ class Order:
             "triggerCondition": condition,
             "isTrigger": triggered,
             "triggerPx": coin.px_text(self.trigger_px) if triggered else "0.0",
-            "children": [] if self.child is None else [self.child.as_dict()],
-            "isPositionTpsl": False,
-            "reduceOnly": False,
-            "orderType": "Stop Limit" if triggered else "Limit",
+            "children": [child.as_dict() for child in self.children] if self.children else [],
+            "isPositionTpsl": self.is_position_tpsl,
+            "reduceOnly": self.reduce_only,
+            "orderType": self.order_type or ("Stop Limit" if triggered else "Limit"),
             "origSz": coin.sz_text(self.orig_sz),
             "tif": self.tif,
             "cloid": self.cloid,
@@ -106,6 +111,10 @@ class Side:
     def worst(self) -> Level | None:
         """The level furthest from the other side, or None when the side is empty."""
         return self._levels[self._keys[-1]] if self._keys else None
+
+    def from_worst(self) -> Iterator[Level]:
+        """Every level, worst first."""
+        return (self._levels[key] for key in reversed(self._keys))
 
     def top(self, count: int) -> list[Level]:
         """At most `count` levels, best first."""

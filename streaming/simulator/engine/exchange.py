@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 
-from streaming.simulator.engine.accounts import USDC_DECIMALS, Account, Settled
+from streaming.simulator.engine.accounts import Account, Role
 from streaming.simulator.engine.block import Block, Event, iso_ns
 from streaming.simulator.engine.book import Book, Level, Order
-from streaming.simulator.engine.coins import Coin, decimal_text
+from streaming.simulator.engine.coins import Coin
+from streaming.simulator.engine.rows import BUILDER_FEE_PPM, asset_ids, fill_row, trade_id
 from streaming.simulator.engine.tape import Tape
 
 ZERO_HASH = "0x" + "0" * 64
 MIN_NOTIONAL_USDC = 10
 MAX_STATUSES_KEPT = 20_000
-BUILDER_FEE_PPM = 250
-DEPLOYER_FEE_PPM = 100
 # Every so many full fills are written as an update to size zero before their remove, as seen on
 # mainnet in 2026-06.
 ZERO_UPDATE_EVERY = 4
@@ -26,6 +26,8 @@ class Exchange:
 
     Between `begin` and `end` the caller submits, cancels and modifies; everything that happened
     lies in the returned `Block`. Order ids grow by one and start where `first_oid` says.
+    `lacks_means` is asked of every customer's order that could trade: the status to reject it with,
+    or None.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Exchange:
         self.asset_ids = asset_ids(coins)
         self.next_oid = first_oid
         self.last_status: OrderedDict[int, Event] = OrderedDict()
+        self.lacks_means: Callable[[Account, Order], str | None] = lambda account, order: None
         self.block = Block(height=0, time_ns=0)
         self._iso = ""
         self._action = 0
@@ -127,14 +130,27 @@ class Exchange:
             if (mark_px >= order.trigger_px if order.trigger_above else mark_px <= order.trigger_px)
         ]
         for order in reached:
-            del book.triggers[order.oid]
-            order.is_live = False
-            self._status(order, "triggered")
-            order.trigger_px = 0
-            if book.crosses(is_buy=order.is_buy, px=order.px):
-                self._trade(order, self.next_hash())
-            else:
-                self._rest(order)
+            # Its sibling may have been filled a moment ago.
+            if order.is_live:
+                self._trigger(order)
+
+    def _trigger(self, order: Order) -> None:
+        book = self.books[order.coin.name]
+        del book.triggers[order.oid]
+        order.is_live = False
+        self._status(order, "triggered")
+        order.trigger_px = 0
+        if order.is_position_tpsl and not order.orig_sz:
+            order.sz = order.orig_sz = self.reducible(order)
+        account = self.accounts[order.user]
+        if order.reduce_only and not self.reducible(order):
+            self._status(order, "reduceOnlyCanceled")
+        elif account.role is Role.CUSTOMER and self.lacks_means(account, order):
+            self._status(order, "marginCanceled")
+        elif order.tif == "Ioc" or book.crosses(is_buy=order.is_buy, px=order.px):
+            self._trade(order, self.next_hash())
+        else:
+            self._rest(order)
 
     def cancel(self, order: Order, status: str = "canceled") -> None:
         """Take a live order out of its book, or a stop from beside it."""
@@ -168,7 +184,7 @@ class Exchange:
             "b": order.is_buy,
             "p": coin.px_text(order.px).removesuffix(".0"),
             "s": coin.sz_text(order.sz).removesuffix(".0"),
-            "r": False,
+            "r": order.reduce_only,
             "t": {"limit": {"tif": order.tif.capitalize()}},
         }
         if order.cloid is not None:
@@ -180,24 +196,38 @@ class Exchange:
         if not coin.is_valid_px(order.px):
             return "tickRejected"
         scale = 10 ** (coin.px_decimals + coin.sz_decimals)
-        if order.px * order.sz < MIN_NOTIONAL_USDC * scale and order.twap_id is None:
+        may_be_small = order.twap_id is not None or order.reduce_only
+        if order.px * order.sz < MIN_NOTIONAL_USDC * scale and not may_be_small:
             return "minTradeNtlRejected"
+        if order.reduce_only and not self.reducible(order):
+            return "reduceOnlyRejected"
         crosses = book.crosses(is_buy=order.is_buy, px=order.px)
         if order.tif == "Alo" and crosses:
             return "badAloPxRejected"
         if order.tif == "Ioc" and not crosses:
             return "iocCancelRejected"
         account = self.accounts[order.user]
+        if account.role is Role.CUSTOMER:
+            return self.lacks_means(account, order)
         if coin.is_spot:
             short = not order.is_buy and account.spot_units(coin) < order.sz
             return "insufficientSpotBalanceRejected" if short else None
         worth = abs(account.position(coin).szi) * order.px + order.sz * order.px
         return "perpMarginRejected" if worth > account.usdc * coin.max_leverage else None
 
+    def reducible(self, order: Order) -> int:
+        """How much of the owner's position an order can still take away, in the coin's scale."""
+        position = self.accounts[order.user].positions.get(order.coin.name)
+        szi = 0 if position is None else position.szi
+        return max(0, -szi if order.is_buy else szi)
+
+    def _is_spent(self, order: Order) -> bool:
+        return order.reduce_only and not self.reducible(order)
+
     def _trade(self, order: Order, tx_hash: str) -> str:
         book = self.books[order.coin.name]
         opposite = book.side(is_buy=not order.is_buy)
-        while order.sz and (level := opposite.best) is not None:
+        while order.sz and not self._is_spent(order) and (level := opposite.best) is not None:
             if (level.px > order.px) if order.is_buy else (level.px < order.px):
                 break
             self._trade_level(order, level, tx_hash)
@@ -205,6 +235,9 @@ class Exchange:
             if order.twap_id is None:
                 self._filled(order)
             return "filled"
+        if self._is_spent(order):
+            self._status(order, "reduceOnlyCanceled")
+            return "canceled"
         if order.tif == "Ioc":
             if order.twap_id is None:
                 self._status(order, "canceled")
@@ -215,10 +248,19 @@ class Exchange:
     def _trade_level(self, order: Order, level: Level, tx_hash: str) -> None:
         book = self.books[order.coin.name]
         for maker in list(level.orders.values()):
+            if maker.oid not in book.orders:
+                continue  # its sibling was filled a moment ago
             if maker.user == order.user:
                 self.cancel(maker, "selfTradeCanceled")
                 continue
+            if self._is_spent(maker):
+                self.cancel(maker, "reduceOnlyCanceled")
+                continue
             sz = min(order.sz, maker.sz)
+            if order.reduce_only:
+                sz = min(sz, self.reducible(order))
+            if maker.reduce_only:
+                sz = min(sz, self.reducible(maker))
             before = maker.sz
             order.sz -= sz
             book.reduce(maker, sz)
@@ -226,14 +268,18 @@ class Exchange:
             self._fills(order, maker, sz=sz, tx_hash=tx_hash)
             if not maker.is_live:
                 self._filled(maker)
-            if order.sz == 0:
+            elif self._is_spent(maker):
+                self.cancel(maker, "reduceOnlyCanceled")
+            if order.sz == 0 or self._is_spent(order):
                 return
 
     def _filled(self, order: Order) -> None:
-        child, order.child = order.child, None
+        children, order.children = order.children, ()
         self._status(order, "filled")
-        if child is not None:
+        for child in children:
             self.place_trigger(child, trigger_px=child.trigger_px, above=child.trigger_above)
+        if order.sibling is not None and order.sibling.is_live:
+            self.cancel(order.sibling, "siblingFilledCanceled")
 
     def _fill_diffs(self, maker: Order, before: int) -> None:
         sz_text = maker.coin.sz_text
@@ -299,6 +345,10 @@ class Exchange:
             }
         )
 
+    def reject(self, order: Order, status: str) -> None:
+        """Refuse an order that is not submitted."""
+        self._status(order, status)
+
     def _status(self, order: Order, status: str, tx_hash: str | None = None) -> None:
         builder = (
             {"b": order.builder, "f": BUILDER_FEE_PPM // 10} if order.builder and tx_hash else None
@@ -312,6 +362,9 @@ class Exchange:
             "order": order.as_dict(),
         }
         self.block.add_status(event)
+        account = self.accounts[order.user]
+        if account.role is Role.CUSTOMER:
+            account.note(order, event)
         self.last_status[order.oid] = event
         self.last_status.move_to_end(order.oid)
         if len(self.last_status) > MAX_STATUSES_KEPT:
@@ -325,71 +378,3 @@ class Exchange:
             f"{self.block.height}:{self._action}".encode(), digest_size=24
         ).hexdigest()
         return f"0x{noise[:20]}{self.block.height:010x}{self._action:06x}{noise[20:48]}"
-
-
-def asset_ids(coins: tuple[Coin, ...]) -> dict[str, int]:
-    """The number by which an action names each coin, for at most one builder dex.
-
-    Source: official docs, asset ids.
-    """
-    ids: dict[str, int] = {}
-    counts = {"": 0}
-    for coin in coins:
-        if coin.is_spot:
-            ids[coin.name] = 10_000 + coin.spot_index
-            continue
-        index = counts.get(coin.dex, 110_000)
-        ids[coin.name], counts[coin.dex] = index, index + 1
-    return ids
-
-
-def trade_id(buy_oid: int, sell_oid: int) -> int:
-    """50 bits from the two order ids, as the exchange derives it from them."""
-    digest = hashlib.blake2b(f"{buy_oid}:{sell_oid}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 14
-
-
-def fill_row(
-    order: Order,
-    settled: Settled,
-    *,
-    px: int,
-    sz: int,
-    time_ms: int,
-    tx_hash: str,
-    tid: int,
-    crossed: bool,
-) -> dict[str, object]:
-    """One side of a trade in the node's key order; optional keys appear only where they apply."""
-    coin = order.coin
-    notional = px * sz
-    row: dict[str, object] = {
-        "coin": coin.name,
-        "px": coin.px_text(px),
-        "sz": coin.sz_text(sz),
-        "side": order.side,
-        "time": time_ms,
-        "startPosition": settled.start_position,
-        "dir": settled.direction,
-        "closedPnl": settled.closed_pnl,
-        "hash": tx_hash,
-        "oid": order.oid,
-        "crossed": crossed,
-        "fee": settled.fee,
-    }
-    if order.builder is not None and not coin.is_spot:
-        row["builderFee"] = _usdc(notional * BUILDER_FEE_PPM // 1_000_000)
-    row["tid"] = tid
-    if order.cloid is not None:
-        row["cloid"] = order.cloid
-    row["feeToken"] = settled.fee_in
-    if order.builder is not None and not coin.is_spot:
-        row["builder"] = order.builder
-    row["twapId"] = order.twap_id
-    if coin.dex:
-        row["deployerFee"] = _usdc(notional * DEPLOYER_FEE_PPM // 1_000_000 if crossed else 0)
-    return row
-
-
-def _usdc(micro: int) -> str:
-    return decimal_text(micro, USDC_DECIMALS)

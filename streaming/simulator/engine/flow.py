@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, field
 
 from streaming.simulator.engine.accounts import Account, Role
-from streaming.simulator.engine.book import Book, Order
+from streaming.simulator.engine.book import Book, Order, Side
 from streaming.simulator.engine.coins import Coin
 from streaming.simulator.engine.exchange import Exchange
 from streaming.simulator.engine.twaps import SLICES, TwapDesk
@@ -165,7 +165,7 @@ class Flow:
             account, desk.coin, is_buy=is_buy, px=px, sz=sz, tif=tif, cloid=cloid
         )
         if tif != "Ioc" and self._rng.random() < CHILD_SHARE:
-            order.child = self._take_profit(desk, account, order)
+            order.children = (self._take_profit(desk, account, order),)
         self._exchange.submit(order)
         if order.is_live:
             desk.oids.append(order.oid)
@@ -224,8 +224,9 @@ class Flow:
         )
 
     def _stop(self, desk: Desk, *, is_buy: bool) -> None:
-        if len(desk.book.triggers) >= MAX_TRIGGERS:
-            self._exchange.cancel(next(iter(desk.book.triggers.values())))
+        ours = [order for order in desk.book.triggers.values() if self._is_ours(order)]
+        if len(ours) >= MAX_TRIGGERS:
+            self._exchange.cancel(ours[0])
             return
         account = self._rng.choice(self._takers)
         trigger = self._limit(desk, is_buy=is_buy, rungs=4)
@@ -270,13 +271,29 @@ class Flow:
                 self._extend(desk, is_buy=is_buy)
             worst = side.worst
             if worst is not None and len(side) > MIN_LEVELS + 8:
-                far = abs(worst.px - desk.fair) > STALE_RUNGS * desk.rung
-                if far or len(desk.book.orders) > MAX_RESTING:
-                    self._exchange.cancel(next(iter(worst.orders.values())))
+                if len(desk.book.orders) > MAX_RESTING:
+                    self._drop_worst(side, beyond=0)
+                elif abs(worst.px - desk.fair) > STALE_RUNGS * desk.rung:
+                    self._drop_worst(side, beyond=STALE_RUNGS * desk.rung, fair=desk.fair)
+
+    def _drop_worst(self, side: Side, *, beyond: float, fair: float = 0) -> None:
+        """Cancel the order furthest from trading, if it is further than `beyond` from `fair`.
+        Customers' orders we leave alone.
+        """
+        worst = self._worst(side)
+        if worst is not None and abs(worst.px - fair) > beyond:
+            self._exchange.cancel(worst)
+
+    def _worst(self, side: Side) -> Order | None:
+        orders = (order for level in side.from_worst() for order in level.orders.values())
+        return next((order for order in orders if self._is_ours(order)), None)
+
+    def _is_ours(self, order: Order) -> bool:
+        return self._exchange.accounts[order.user].role is not Role.CUSTOMER
 
     def _extend(self, desk: Desk, *, is_buy: bool) -> None:
-        """One more level behind the last one."""
-        worst = desk.book.side(is_buy=is_buy).worst
+        """One more level behind our last one: a customer's may lie at half the price."""
+        worst = self._worst(desk.book.side(is_buy=is_buy))
         at = desk.fair if worst is None else float(worst.px)
         px = desk.coin.snap_down(at - desk.rung) if is_buy else desk.coin.snap_up(at + desk.rung)
         account = self._rng.choice(self._makers)

@@ -21,16 +21,29 @@ class Twap:
     """One TWAP of a whole size, scaled by its coin."""
 
     def __init__(
-        self, *, id: int, account: Account, coin: Coin, is_buy: bool, sz: int, begun_ms: int
+        self,
+        *,
+        id: int,
+        account: Account,
+        coin: Coin,
+        is_buy: bool,
+        sz: int,
+        begun_ms: int,
+        minutes: int = MINUTES,
+        most_slices: int = SLICES,
+        reduce_only: bool = False,
+        randomize: bool = False,
     ) -> None:
         self.id, self.account, self.coin = id, account, coin
         self.is_buy, self.sz, self.begun_ms = is_buy, sz, begun_ms
+        self.minutes, self.most_slices = minutes, most_slices
+        self.reduce_only, self.randomize = reduce_only, randomize
         self.executed = self.executed_ntl = self.slices = 0
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to do, or all slices have been tried."""
-        return self.slices >= SLICES or self.executed >= self.sz
+        return self.slices >= self.most_slices or self.executed >= self.sz
 
     def state(self) -> Event:
         """In the exchange's key order."""
@@ -42,9 +55,9 @@ class Twap:
             "sz": self.coin.sz_text(self.sz),
             "executedSz": self.coin.sz_text(self.executed),
             "executedNtl": decimal_text(self.executed_ntl, decimals),
-            "minutes": MINUTES,
-            "reduceOnly": False,
-            "randomize": False,
+            "minutes": self.minutes,
+            "reduceOnly": self.reduce_only,
+            "randomize": self.randomize,
             "timestamp": self.begun_ms,
         }
 
@@ -70,7 +83,7 @@ class TwapDesk:
             begun_ms=self._exchange.block.time_ms,
         )
         self._next_id += 1
-        self._tell(self._running, ACTIVATED)
+        tell_twap(self._exchange, self._running, ACTIVATED)
 
     @property
     def running(self) -> Twap | None:
@@ -104,23 +117,25 @@ class TwapDesk:
 
     def _end(self, twap: Twap, status: str) -> None:
         self._running = None
-        self._tell(twap, status)
+        tell_twap(self._exchange, twap, status)
 
-    def _tell(self, twap: Twap, status: str) -> None:
-        exchange, state = self._exchange, twap.state()
-        exchange.block.add_rare(
-            Stream.TWAPS,
-            {"time": exchange.iso_time, "twap_id": twap.id, "state": state, "status": status},
-        )
-        self._account.twaps.append(
-            {
-                "time": exchange.block.time_ms // 1_000,
-                "state": state,
-                "status": {"status": status},
-                "twapId": twap.id,
-            }
-        )
-        if status == ACTIVATED:
-            self._account.running_twaps[twap.id] = state
-        else:
-            self._account.running_twaps.pop(twap.id, None)
+
+def tell_twap(exchange: Exchange, twap: Twap, status: str) -> None:
+    """Write down that a TWAP begins or ends."""
+    state, account = twap.state(), twap.account
+    exchange.block.add_rare(
+        Stream.TWAPS,
+        {"time": exchange.iso_time, "twap_id": twap.id, "state": state, "status": status},
+    )
+    account.twaps.append(
+        {
+            "time": exchange.block.time_ms // 1_000,
+            "state": state,
+            "status": {"status": status},
+            "twapId": twap.id,
+        }
+    )
+    if status == ACTIVATED:
+        account.running_twaps[twap.id] = state
+    else:
+        account.running_twaps.pop(twap.id, None)

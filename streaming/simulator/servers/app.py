@@ -1,4 +1,6 @@
-"""One port: POST /info, GET /ws and, for test oracles, GET /sim/state; a second one for metrics."""
+"""One port: POST /info, POST /exchange, GET /ws and, for test oracles, GET /sim/state and
+/sim/exchange; a second one for metrics.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from streaming.simulator.servers.dialect import Subscription
+from streaming.simulator.servers.door import ExchangeDoor
 from streaming.simulator.servers.feeds import Feeds
 from streaming.simulator.servers.info import UNPROCESSABLE, Answer, InfoDesk, Refused
 from streaming.simulator.servers.socket import Socket, SocketRules
+from streaming.simulator.trading.desk import TradingDesk
 
 SHUTDOWN_S = 0.3  # a stop must take less than a second
 NULL = Answer(b"null")
@@ -26,7 +30,8 @@ class Endpoint:
     """The HTTP and WebSocket face of a simulation or a recording.
 
     `on_info` is told of every /info request's type, `state` fills GET /sim/state, and `registry`
-    what the metrics port shows; `also` adds what else is served.
+    what the metrics port shows. Without a `trading` desk there is no /exchange; `also` adds what
+    else is served.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Endpoint:
         state: Callable[[], dict[str, object]],
         registry: CollectorRegistry,
         rules: SocketRules | None = None,
+        trading: TradingDesk | None = None,
         on_info: Callable[[str], None] = lambda kind: None,
         on_subscribe: Callable[[Subscription], None] = lambda subscription: None,
         also: Callable[[web.Application], None] = lambda app: None,
@@ -46,9 +52,11 @@ class Endpoint:
         self._state = state
         self._registry = registry
         self._on_info = on_info
+        self._door = None if trading is None else ExchangeDoor(trading)
         self.socket = Socket(
             feeds,
             post_info=self._post_info,
+            post_action=None if self._door is None else self._door.post,
             rules=rules or SocketRules(),
             on_subscribe=on_subscribe,
         )
@@ -64,6 +72,8 @@ class Endpoint:
         """
         app = web.Application(client_max_size=1 << 20)
         app.router.add_post("/info", self._info)
+        if self._door is not None:
+            _open(app, self._door)
         app.router.add_get("/ws", self.socket.serve)
         app.router.add_get("/sim/state", self._sim_state)
         self._also(app)
@@ -126,6 +136,17 @@ class Endpoint:
         return web.Response(
             body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
+
+
+def _open(app: web.Application, door: ExchangeDoor) -> None:
+    async def exchange(request: web.Request) -> web.Response:
+        return _response(await door.exchange(request))
+
+    async def arrivals(request: web.Request) -> web.Response:
+        return _response(door.arrivals(request))
+
+    app.router.add_post("/exchange", exchange)
+    app.router.add_get("/sim/exchange", arrivals)
 
 
 async def _start(

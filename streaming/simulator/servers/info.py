@@ -8,8 +8,9 @@ from typing import Protocol
 
 import orjson
 
-from streaming.simulator.engine.accounts import Account
+from streaming.simulator.engine.accounts import USDC_DECIMALS, Account
 from streaming.simulator.engine.block import Event
+from streaming.simulator.engine.coins import decimal_text
 from streaming.simulator.engine.exchange import ZERO_HASH
 from streaming.simulator.engine.tape import INTERVALS_MS
 from streaming.simulator.files.snapshot import render_l4
@@ -19,6 +20,7 @@ from streaming.simulator.simulation import Simulator
 
 UNPROCESSABLE = b"Failed to deserialize the JSON body into the target type"
 RECENT_TRADES = 30
+MAX_FAUCET_USDC = 1_000_000_000
 MAX_ROWS = 500  # of a range of time
 #: Source: the list of what `--serve-info` serves; the public API has more.
 NOT_AT_NODES = (
@@ -88,6 +90,7 @@ class ExchangeInfo:
         contexts and histories.
         """
         self._exchange = simulator.exchange
+        self._customers = simulator.trading.customers
         self._like_node = like_node
         self._handlers: dict[str, Callable[[Event], object]] = {
             "meta": lambda r: market_info.meta(self._exchange, self._dex(r)),
@@ -107,10 +110,10 @@ class ExchangeInfo:
             "fundingHistory": lambda r: [],
             "perpsAtOpenInterestCap": lambda r: [],
             "clearinghouseState": lambda r: user_info.clearinghouse_state(
-                self._exchange, self._account(r), dex=self._dex(r), now_ms=self._now_ms
+                self._exchange, self._funded(r), dex=self._dex(r), now_ms=self._now_ms
             ),
             "spotClearinghouseState": lambda r: user_info.spot_state(
-                self._exchange, self._account(r)
+                self._exchange, self._funded(r)
             ),
             "openOrders": lambda r: user_info.open_orders(self._exchange, address(r), self._dex(r)),
             "frontendOpenOrders": lambda r: user_info.frontend_orders(
@@ -125,7 +128,7 @@ class ExchangeInfo:
                 start_ms=integer(r, "startTime"),
                 end_ms=optional_integer(r, "endTime"),
             ),
-            "userRole": lambda r: {"role": "user" if self._account(r) else "missing"},
+            "userRole": self._role,
             "userFees": lambda r: user_info.user_fees(self._account(r)),
             "userRateLimit": lambda r: user_info.user_rate_limit(self._account(r)),
             "userAbstraction": lambda r: "default",
@@ -142,7 +145,11 @@ class ExchangeInfo:
             "webData2": self._web_data2,
             # Ours alone, so that a test finds somebody who trades: makers, then takers, then TWAPs.
             "simUsers": lambda r: list(self._exchange.accounts),
-            "extraAgents": lambda r: [],
+            "simFaucet": self._faucet,
+            "extraAgents": lambda r: self._customers.agents(address(r)),
+            "maxBuilderFee": lambda r: self._customers.builder_fee(
+                address(r), address({"user": r.get("builder")})
+            ),
             "subAccounts": lambda r: None,
             "userVaultEquities": lambda r: [],
             "delegations": lambda r: [],
@@ -185,7 +192,26 @@ class ExchangeInfo:
         return str(dex)
 
     def _account(self, request: Event) -> Account | None:
-        return self._exchange.accounts.get(address(request))
+        return self._customers.account(address(request))
+
+    def _funded(self, request: Event) -> Account | None:
+        """Who asks for a balance is given one, where there is a faucet."""
+        return self._customers.promise(address(request))
+
+    def _faucet(self, request: Event) -> object:
+        """An account for an address that has none, with `usdc` or what the faucet gives."""
+        usdc = optional_integer(request, "usdc")
+        if usdc is not None and not 0 < usdc <= MAX_FAUCET_USDC:
+            raise unprocessable()
+        account = self._customers.promise(address(request), usdc)
+        return {"usdc": None if account is None else decimal_text(account.usdc, USDC_DECIMALS)}
+
+    def _role(self, request: Event) -> object:
+        user = address(request)
+        master = self._customers.master(user, now_ms=self._now_ms)
+        if master is not None and master != user:
+            return {"role": "agent", "data": {"user": master}}
+        return {"role": "user" if self._account(request) else "missing"}
 
     def _l2_book(self, request: Event) -> object:
         coin = text(request, "coin")

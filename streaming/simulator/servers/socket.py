@@ -17,6 +17,9 @@ from streaming.simulator.servers.dialect import Malformed, Ping, Post, Subscribe
 from streaming.simulator.servers.feeds import Feeds
 from streaming.simulator.servers.session import Session
 
+Answerer = Callable[[dict[str, object]], Awaitable[tuple[int, bytes]]]
+
+NO_ORDERS = b'{"status":"err","response":"The simulator takes no orders."}'
 GREETING = b"Websocket connection established."
 MAX_SUBSCRIPTIONS = 1_000
 MAX_USERS = 10
@@ -46,20 +49,23 @@ class SocketRules:
 class Socket:
     """The WebSocket side of the server.
 
-    `post_info` answers an info request made over the socket. `on_subscribe` is told of every
-    accepted subscription.
+    `post_info` answers an info request made over the socket, `post_action` an action, where there
+    is an exchange. `on_subscribe` is told of every accepted subscription.
     """
 
     def __init__(
         self,
         feeds: Feeds,
         *,
-        post_info: Callable[[dict[str, object]], Awaitable[tuple[int, bytes]]],
+        post_info: Answerer,
+        post_action: Answerer | None = None,
         rules: SocketRules,
         on_subscribe: Callable[[Subscription], None] = lambda subscription: None,
     ) -> None:
         self._feeds = feeds
         self._post_info = post_info
+        self._post_action = post_action
+        self._posts: set[asyncio.Task[None]] = set()
         self._rules = rules
         self._on_subscribe = on_subscribe
         self._routes: dict[str, Counter[Session]] = {}
@@ -96,6 +102,8 @@ class Socket:
         """Drop every connection."""
         for session in list(self.sessions):
             session.drop()
+        for post in self._posts:
+            post.cancel()
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """One connection from handshake to end. No compression is negotiated, whatever the client
@@ -147,7 +155,7 @@ class Socket:
             case Malformed(error):
                 self._refuse(session, error)
             case Post() as post:
-                await self._post(session, post)
+                self._begin(session, post)
             case Subscribe(method="subscribe") as request:
                 self._subscribe(session, request)
             case Subscribe() as request:
@@ -204,19 +212,26 @@ class Socket:
         if not followers:
             del self._routes[route], self._wanted[route]
 
+    def _begin(self, session: Session, post: Post) -> None:
+        """Answer beside the reading: an action waits for its block, what follows it does not."""
+        task = asyncio.create_task(self._post(session, post))
+        self._posts.add(task)
+        task.add_done_callback(self._posts.discard)
+
     async def _post(self, session: Session, post: Post) -> None:
-        if post.kind == "action":
-            response: dict[str, object] = {
-                "type": "action",
-                "payload": {"status": "err", "response": "The simulator takes no orders."},
-            }
-        else:
+        if post.kind == "info":
             status, body = await self._post_info(post.payload)
-            if status == 200:
-                payload = {"type": post.payload["type"], "data": orjson.loads(body)}
-                response = {"type": "info", "payload": payload}
-            else:
-                response = {"type": "error", "payload": f"{status} {body.decode()}"}
+        elif self._post_action is not None:
+            status, body = await self._post_action(post.payload)
+        else:
+            status, body = 200, NO_ORDERS
+        if status != 200:
+            response: dict[str, object] = {"type": "error", "payload": f"{status} {body.decode()}"}
+        elif post.kind == "info":
+            payload = {"type": post.payload["type"], "data": orjson.loads(body)}
+            response = {"type": "info", "payload": payload}
+        else:
+            response = {"type": "action", "payload": orjson.loads(body)}
         frame = {"channel": "post", "data": {"id": post.id, "response": response}}
         session.offer(orjson.dumps(frame), channel="post")
 

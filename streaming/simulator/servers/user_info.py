@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import cast
 
-from streaming.simulator.engine.accounts import PPM, USDC_DECIMALS, WEI_DECIMALS, Account
+from streaming.simulator.engine.accounts import (
+    PPM,
+    USDC_DECIMALS,
+    WEI_DECIMALS,
+    Account,
+    Leverage,
+    Role,
+)
 from streaming.simulator.engine.block import Event
 from streaming.simulator.engine.book import Order
 from streaming.simulator.engine.coins import Coin, decimal_text
 from streaming.simulator.engine.exchange import Exchange
+from streaming.simulator.engine.margin import free, position_margin
 from streaming.simulator.engine.prices import mark_px
 from streaming.simulator.servers.market_info import TOKENS, perps, spots
 
@@ -32,12 +41,12 @@ def clearinghouse_state(
     notional = margin = unrealized = signed_value = 0
     for coin in perps(exchange, dex) if account else ():
         position = account.positions.get(coin.name) if account else None
-        if position is None or position.szi == 0:
+        if account is None or position is None or position.szi == 0:
             continue
-        size = abs(position.szi)
+        szi, size = position.szi, abs(position.szi)
         value = size * mark_px(exchange, coin)
-        pnl = (value - position.entry_ntl) * (1 if position.szi > 0 else -1)
-        used = value // coin.max_leverage
+        pnl = (value - position.entry_ntl) * (1 if szi > 0 else -1)
+        used = position_margin(exchange, account, coin)
         notional, margin, unrealized = notional + value, margin + used, unrealized + pnl
         signed_value += value if position.szi > 0 else -value
         rows.append(
@@ -46,7 +55,9 @@ def clearinghouse_state(
                 "position": {
                     "coin": coin.name,
                     "szi": coin.sz_text(position.szi),
-                    "leverage": {"type": "cross", "value": coin.max_leverage},
+                    "leverage": _leverage(
+                        account, coin, raw=used + pnl - (value if szi > 0 else -value)
+                    ),
                     "entryPx": coin.px_text(position.entry_ntl // size),
                     "positionValue": _usdc(value),
                     "unrealizedPnl": _usdc(pnl),
@@ -62,8 +73,11 @@ def clearinghouse_state(
                 },
             }
         )
-    cash = 0 if account is None else account.usdc if dex == "" else BUILDER_DEX_USDC
-    value = cash + unrealized
+    value = _cash(account, dex) + unrealized
+    withdrawable = value - margin
+    if account is not None and account.role is Role.CUSTOMER:
+        # One pot for every dex, of which resting orders have their part.
+        withdrawable = free(exchange, account) if dex == "" else 0
     summary = {
         "accountValue": _usdc(value),
         "totalNtlPos": _usdc(notional),
@@ -74,10 +88,26 @@ def clearinghouse_state(
         "marginSummary": summary,
         "crossMarginSummary": summary,
         "crossMaintenanceMarginUsed": _usdc(margin // 2),
-        "withdrawable": _usdc(max(0, value - margin)),
+        "withdrawable": _usdc(max(0, withdrawable)),
         "assetPositions": rows,
         "time": now_ms,
     }
+
+
+def _cash(account: Account | None, dex: str) -> int:
+    if account is None:
+        return 0
+    if dex == "":
+        return account.usdc
+    return 0 if account.role is Role.CUSTOMER else BUILDER_DEX_USDC
+
+
+def _leverage(account: Account, coin: Coin, *, raw: int) -> Event:
+    """As a position shows it; `raw` is the USDC of an isolated one."""
+    leverage = account.leverage(coin)
+    if leverage.is_cross:
+        return {"type": "cross", "value": leverage.value}
+    return {"type": "isolated", "value": leverage.value, "rawUsd": _usdc(raw)}
 
 
 def spot_state(exchange: Exchange, account: Account | None) -> Event:
@@ -152,10 +182,17 @@ def historical_orders(exchange: Exchange, address: str) -> list[Event]:
             "status": event["status"],
             "statusTimestamp": _status_ms(event),
         }
-        for event in reversed(exchange.last_status.values())
+        for event in reversed(statuses_of(exchange, address).values())
         if event["user"] == address
     ]
     return rows[:MAX_ORDERS_SHOWN]
+
+
+def statuses_of(exchange: Exchange, address: str) -> OrderedDict[int, Event]:
+    """Where a user's last statuses are found: a customer's in a list of their own, for longer."""
+    account = exchange.accounts.get(address)
+    is_customer = account is not None and account.role is Role.CUSTOMER
+    return account.statuses if account and is_customer else exchange.last_status
 
 
 def active_asset_data(
@@ -163,20 +200,22 @@ def active_asset_data(
 ) -> Event:
     """`activeAssetData` of a perp: sizes and USDC that buying and selling could still use."""
     mark = mark_px(exchange, coin)
-    free, szi = 0, 0
+    usable, szi = 0, 0
     if account is not None:
-        held = clearinghouse_state(exchange, account, dex=coin.dex, now_ms=0)
-        free = _micro(str(held["withdrawable"]))
+        dex = "" if account.role is Role.CUSTOMER else coin.dex
+        held = clearinghouse_state(exchange, account, dex=dex, now_ms=0)
+        usable = _micro(str(held["withdrawable"]))
         szi = account.positions[coin.name].szi if coin.name in account.positions else 0
-    most = free * coin.max_leverage // max(mark, 1)
+    leverage = account.leverage(coin) if account else Leverage(coin.max_leverage)
+    most = usable * leverage.value // max(mark, 1)
     # Against a position one may trade back through it.
     buy, sell = most + max(0, -szi), most + max(0, szi)
     return {
         "user": address,
         "coin": coin.name,
-        "leverage": {"type": "cross", "value": coin.max_leverage},
+        "leverage": {"type": "cross" if leverage.is_cross else "isolated", "value": leverage.value},
         "maxTradeSzs": [coin.sz_text(buy), coin.sz_text(sell)],
-        "availableToTrade": [_usdc(free), _usdc(free)],
+        "availableToTrade": [_usdc(usable), _usdc(usable)],
         "markPx": coin.px_text(mark),
     }
 
@@ -204,9 +243,10 @@ def notification(status: Event) -> str:
 
 def order_status(exchange: Exchange, address: str, oid: object) -> Event:
     """`orderStatus` by order id or client order id."""
-    event = exchange.last_status.get(oid) if isinstance(oid, int) else None
+    statuses = statuses_of(exchange, address)
+    event = statuses.get(oid) if isinstance(oid, int) else None
     if isinstance(oid, str):
-        for each in reversed(exchange.last_status.values()):
+        for each in reversed(statuses.values()):
             order = each["order"]
             if (
                 isinstance(order, dict)
@@ -296,6 +336,6 @@ def user_rate_limit(account: Account | None) -> Event:
     return {
         "cumVlm": _usdc(volume),
         "nRequestsUsed": used,
-        "nRequestsCap": 10_000 + volume // PPM,
+        "nRequestsCap": 10_000 + volume // PPM + (account.bought_requests if account else 0),
         "nRequestsSurplus": 0,
     }

@@ -1,0 +1,1 @@
+"""POST /exchange: signed actions of customers, run in the next block."""
