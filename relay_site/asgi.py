@@ -34,8 +34,6 @@ doors.configure()
 NOT_FOUND = HttpError(
     404, "not_found", "No such path. Sockets live at /<key>/ws, reads at /<key>/info."
 )
-#: Paths that trading clients join to their base URL: their refusal is JSON with `code` and `msg`.
-CLIENT_PATHS = frozenset({"/exchange"})
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -53,8 +51,6 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         case "http":
             if doors.edge.serves(scope["path"]):
                 await doors.edge(scope, receive, send)
-            elif split_path(scope["path"])[1] in CLIENT_PATHS:
-                await _refuse(send, "http.response")
             else:
                 await django_application(scope, receive, send)
         case kind:

@@ -66,7 +66,7 @@ def seed(var: Path) -> Demo:
                 tenant=tenant,
                 name="demo",
                 environment=APIKey.Environment.TEST,
-                scopes=(*DEFAULT_SCOPES, Scope.EVM),
+                scopes=(*DEFAULT_SCOPES, Scope.EVM, Scope.EXCHANGE),
             )
             api_key = issued.raw
         password = str(kept.get("admin_password", "")) or secrets.token_urlsafe(12)

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connection
 from prometheus_client import REGISTRY
@@ -16,11 +18,19 @@ from gateway.evm.heads import Heads
 from gateway.evm.nodes import Nodes
 from gateway.evm.service import Evm
 from gateway.evm.socket import EvmSocket
+from gateway.exchange.asked import Asked
+from gateway.exchange.door import ExchangeDoor
+from gateway.exchange.egress import ANY, Egress, Pool, read_rows
+from gateway.exchange.exposure import Exposure
+from gateway.exchange.market import Market
+from gateway.exchange.service import Exchange, Signers
 from gateway.http.edge import Edge
 from gateway.http.info import Info, InfoDoor
 from gateway.http.origins import Origins
 from gateway.http.router import Router
 from gateway.http.shared_budget import SharedBudget
+from gateway.http.weights import weight_of
+from gateway.posts import CustomerPosts
 from gateway.requests.writer import Writer
 from gateway.upstreams.specs import Upstreams
 from relay_site import wiring
@@ -46,7 +56,8 @@ class Doors:
             processes=current.admission.processes,
         )
         self.origins = Origins(self.upstreams, states=self._states, pot=pot)
-        self.info = Info(current, Router(current, self.origins))
+        self.router = Router(current, self.origins)
+        self.info = Info(current, self.router)
         evm_pot = SharedBudget(
             current.redis,
             limit=float(settings.RELAY_PUBLIC_EVM_REQUESTS),
@@ -55,6 +66,53 @@ class Doors:
         )
         self.evm = Evm(current, Nodes(self.upstreams, pot=evm_pot))
         self.heads = Heads(self.evm)
+        self.egress = Pool(read=_read_egress, budget_of=self._budget_of)
+        self.exchange = Exchange(
+            admission=current.admission,
+            meter=current.meter,
+            urls=self._exchange_urls,
+            sender=self.egress,
+            market=Market(self._ask_info),
+            exposure=Exposure(settings.REDIS_QUOTA_URL, processes=current.admission.processes),
+            recover=_recover,
+            exists=self._exists,
+            is_mainnet=self._is_mainnet,
+        )
+        self.posts = CustomerPosts(current.admission, self.info, self.exchange)
+
+    def _exchange_urls(self) -> list[str]:
+        specs = self.upstreams().values()
+        return list(dict.fromkeys(spec.exchange_url for spec in specs if spec.exchange_url))
+
+    def _is_mainnet(self) -> bool:
+        chains = {spec.chain for spec in self.upstreams().values() if spec.exchange_url}
+        return chains != {"testnet"}
+
+    def _budget_of(self, egress: Egress) -> SharedBudget:
+        """The kernel's choice of an address is what `/info` asks from too, and so is its budget."""
+        if egress.address == ANY:
+            return SharedBudget(
+                self.current.redis,
+                limit=float(settings.RELAY_PUBLIC_WEIGHT),
+                processes=self.current.admission.processes,
+            )
+        return SharedBudget(
+            self.current.redis,
+            limit=float(egress.per_minute),
+            processes=self.current.admission.processes,
+            key=f"relay:public-budget:{egress.address}",
+        )
+
+    async def _ask_info(self, payload: dict[str, Any]) -> bytes:
+        """As nobody's request: what the relay itself has to know."""
+        served = await self.router.answer(
+            payload["type"], payload, tenant="", weight=weight_of(payload)
+        )
+        return served.answer.body
+
+    async def _exists(self, address: str) -> bool:
+        answer = await self._ask_info({"type": "userRole", "user": address})
+        return bool(orjson.loads(answer)["role"] != "missing")
 
     def _states(self) -> Iterable[Mapping[str, Any]]:
         return [worker["sources"] for worker in self.current.workers.values()]
@@ -73,6 +131,8 @@ class Doors:
         try:
             await asyncio.Event().wait()
         finally:
+            await self.exchange.aclose()
+            await self.egress.aclose()
             await self.origins.close()
 
 
@@ -86,11 +146,29 @@ def current() -> Doors:
     return _doors
 
 
-def _open(of: runtime.Runtime) -> Info:
+async def _read_egress() -> list[Egress]:
+    try:
+        return await read_rows()
+    finally:
+        await sync_to_async(connection.close)()
+
+
+def _recover(asked: Asked) -> Signers:
+    # Where a rail asks for it, and then it costs 0.1 s once.
+    from streaming.signing.recovery import Unrecoverable, recover
+
+    try:
+        signer = recover(asked.envelope)
+    except Unrecoverable:
+        return Signers(None, None)
+    return Signers(signer.mainnet_address, signer.testnet_address)
+
+
+def _open(of: runtime.Runtime) -> CustomerPosts:
     global _doors
     REGISTRY.register(HubCollector(of))
     _doors = Doors(of)
-    return _doors.info
+    return _doors.posts
 
 
 def _jobs(of: runtime.Runtime) -> Mapping[str, runtime.Job]:
@@ -127,7 +205,11 @@ def configure() -> None:
 
 
 edge = Edge(
-    {"/info": InfoDoor(lambda: current().info), "/evm": EvmDoor(lambda: current().evm)},
+    {
+        "/info": InfoDoor(lambda: current().info),
+        "/exchange": ExchangeDoor(lambda: current().exchange),
+        "/evm": EvmDoor(lambda: current().evm),
+    },
     note=lambda: current().writer.note,
 )
 

@@ -238,7 +238,7 @@ class EmbeddedRelay:
     def upstreams(self) -> str:
         """`RELAY_UPSTREAMS` with the simulator's own address in place of `simulator:`."""
         info = f"http://127.0.0.1:{self.ports[SIMULATOR]}"
-        node = f"node://{self.simulator_dir}?info={info}&evm={info}"
+        node = f"node://{self.simulator_dir}?info={info}&evm={info}&exchange={info}"
         entries = [entry.strip() for entry in settings.RELAY_UPSTREAMS.split(",") if entry.strip()]
         return ",".join(node if entry.startswith("simulator:") else entry for entry in entries)
 

@@ -27,6 +27,21 @@ BATCH_OF_ONE_WEIGHT = 40
 CANCELS = frozenset({"cancel", "cancelByCloid", "scheduleCancel", "twapCancel", "noop"})
 
 
+#: What may be a facet of records: words that the exchange knows, and not what a customer makes up.
+KINDS = CANCELS | {
+    *("order", "modify", "batchModify", "updateLeverage", "updateIsolatedMargin", "twapOrder"),
+    *("topUpIsolatedOnlyMargin", "usdSend", "spotSend", "withdraw3", "usdClassTransfer"),
+    *("sendAsset", "vaultTransfer", "approveAgent", "approveBuilderFee", "multiSig"),
+    *("setReferrer", "createSubAccount", "subAccountTransfer", "subAccountSpotTransfer"),
+    *("tokenDelegate", "cDeposit", "cWithdraw", "evmUserModify", "reserveRequestWeight"),
+}
+
+
+def label_of(kind: str) -> str:
+    """The type of an action, or `other`."""
+    return kind if kind in KINDS else "other"
+
+
 class BadAction(ValueError):
     """A body that no exchange would take; the text is one line for the customer."""
 

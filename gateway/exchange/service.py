@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,10 +15,11 @@ from typing import Protocol
 import structlog
 
 from gateway.exchange import answers, metrics, rails
-from gateway.exchange.asked import Asked, BadAction, read
+from gateway.exchange.asked import Asked, BadAction, label_of, read
 from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
 from gateway.exchange.passage import DEADLINE_S, Outcome, Passed
+from gateway.http.call import Call
 from gateway.http.errors import Headers, HttpError
 from gateway.upstreams.posts import Answer
 from tenants.admission.caps import BYTES, REQUESTS
@@ -83,8 +84,8 @@ class Exchange:
         market: Market,
         exposure: Exposure,
         recover: Callable[[Asked], Signers],
-        exists: Callable[[str], asyncio.Future[bool]],
-        is_mainnet: bool = True,
+        exists: Callable[[str], Awaitable[bool]],
+        is_mainnet: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._admission = admission
@@ -102,9 +103,11 @@ class Exchange:
         self._under_way: dict[asyncio.Task[Answer], int] = {}
         self._looking: asyncio.Task[None] | None = None
 
-    async def serve(self, body: bytes, principal: Principal) -> tuple[Answer, Headers]:
+    async def serve(
+        self, body: bytes, principal: Principal, *, call: Call | None = None
+    ) -> tuple[Answer, Headers]:
         """Charge, check, send and count one body; with the header fields that say how the rates
-        stand. Raises HttpError, or a Denied.
+        stand. `call` is told of what is found out. Raises HttpError, or a Denied.
 
         A caller that is cancelled leaves what was begun to its end: it is sent once, and counted
         once.
@@ -117,10 +120,17 @@ class Exchange:
         except BadAction as bad:
             await self._admission.charge(principal, 1, default=DEFAULT_RATE)
             raise HttpError(422, "bad_action", str(bad)) from bad
+        if call is not None:
+            call.kind = label_of(asked.kind)
         standing = await self._admission.charge(principal, weight, default=DEFAULT_RATE)
         try:
             if (answer := await self._stopped(asked, principal)) is None:
-                answer = await self._carry(asked, principal)
+                began_s = self._monotonic()
+                try:
+                    answer = await self._carry(asked, principal)
+                finally:
+                    if call is not None:
+                        call.asked_upstream(self._monotonic() - began_s)
         except HttpError as error:
             error.headers = [*error.headers, *standing]
             raise
@@ -159,9 +169,9 @@ class Exchange:
     def _signer(self, asked: Asked, allowed: frozenset[str]) -> tuple[str, ...]:
         found = self._recover(asked)
         ours, other = found.mainnet, found.testnet
-        if not self._is_mainnet:
+        if not self._is_mainnet():
             ours, other = other, ours
-        if other in allowed and ours not in allowed and self._is_mainnet:
+        if other in allowed and ours not in allowed and self._is_mainnet():
             raise rails.Refused(f"The signer is not an allowed one.{answers.TESTNET_HINT}")
         return () if ours is None else (ours,)
 
@@ -198,7 +208,7 @@ class Exchange:
             self._meter.add(slot, 0, len(passed.answer.body) if passed.answer else 0)
         if passed.answer is None:
             raise answers.without_answer(passed)
-        if self._is_mainnet and answers.is_of_unknown_signer(passed.answer):
+        if self._is_mainnet() and answers.is_of_unknown_signer(passed.answer):
             return await self._explained(asked, passed.answer)
         return passed.answer
 

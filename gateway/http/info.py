@@ -53,12 +53,6 @@ class Info:
             raise posts.Refused(f"{answer.status} {text}")
         return answer.body
 
-    async def action(self, body: bytes, principal: Principal) -> bytes:
-        """No actions are forwarded here. Raises posts.Refused."""
-        raise posts.Refused(
-            "This relay does not forward actions. Send them to the exchange directly."
-        )
-
     async def serve(
         self,
         payload: Any,

@@ -38,8 +38,8 @@ def public_address(text: str) -> str:
 
 
 def http_url(name: str, text: str) -> str:
-    """The URL of a node's `/info` or `/evm`, whose name is added where it is missing; "" stays "".
-    Raises ValueError."""
+    """The URL of a node's `/info` or `/evm`, or of `/exchange`, whose name is added where it is
+    missing; "" stays "". Raises ValueError."""
     if not text.strip():
         return ""
     url = _url(text, schemes=("http", "https"), example=f"http://127.0.0.1:3001/{name}")

@@ -47,7 +47,7 @@ class UpstreamNodeAdmin(ModelAdmin):
     list_before_template = "admin/nodes/upstreamnode/live.html"
     readonly_fields = ("live_state",)
     fieldsets = (
-        (None, {"fields": ("kind", "address", "info_url", "evm_url", "chain")}),
+        (None, {"fields": ("kind", "address", "info_url", "evm_url", "exchange_url", "chain")}),
         ("TLS of a gateway", {"fields": ("tls_ca", "tls_cert", "tls_key")}),
         ("Use", {"fields": ("is_enabled", "is_draining", "weight", "region")}),
         ("Now, as the workers see it", {"fields": ("live_state",)}),
@@ -97,6 +97,7 @@ class UpstreamNodeAdmin(ModelAdmin):
             "address": "address_shown",
             "info_url": "info_url_shown",
             "evm_url": "evm_url_shown",
+            "exchange_url": "exchange_url_shown",
         }
         return tuple(
             (title, {"fields": tuple(shown.get(name, name) for name in options["fields"])})
@@ -114,6 +115,10 @@ class UpstreamNodeAdmin(ModelAdmin):
     @display(description="EVM URL")
     def evm_url_shown(self, node: UpstreamNode) -> str:
         return without_secrets(node.evm_url)
+
+    @display(description="exchange URL")
+    def exchange_url_shown(self, node: UpstreamNode) -> str:
+        return without_secrets(node.exchange_url)
 
     # --- live cells ---
 

@@ -48,6 +48,12 @@ class UpstreamNode(models.Model):
         blank=True,
         help_text="The node's /evm (JSON-RPC). A gateway passes its own on.",
     )
+    exchange_url = models.CharField(
+        "exchange URL",
+        max_length=255,
+        blank=True,
+        help_text="Where orders go. Nodes take none; a public one has the same host.",
+    )
     chain = models.CharField(max_length=10, choices=Chain.choices, default=Chain.MAINNET)
     tls_ca = models.CharField(
         "TLS authority",
@@ -110,7 +116,7 @@ class UpstreamNode(models.Model):
                 self.address = forms[self.Kind(self.kind)](self.address)
             except ValueError as error:
                 problems["address"] = str(error)
-        for name in ("info", "evm"):
+        for name in ("info", "evm", "exchange"):
             field = f"{name}_url"
             try:
                 setattr(self, field, addresses.http_url(name, getattr(self, field)))
@@ -137,6 +143,7 @@ class UpstreamNode(models.Model):
         parameters = {
             "info": self.info_url,
             "evm": self.evm_url,
+            "exchange": self.exchange_url,
             "chain": self.chain,
             "region": self.region,
             "weight": str(self.weight),

@@ -44,7 +44,8 @@ class TlsFiles:
 @dataclass(frozen=True, slots=True)
 class UpstreamSpec:
     """One upstream. `address` is the data folder of a node, the `host:port` of a gateway or the URL
-    of a WebSocket; `info_url` ends in `/info`, `evm_url` in `/evm`. `tls` None means in the
+    of a WebSocket; `info_url` ends in `/info`, `evm_url` in `/evm`, `exchange_url` in
+    `/exchange`. `tls` None means in the
     clear."""
 
     kind: UpstreamKind
@@ -55,11 +56,14 @@ class UpstreamSpec:
     weight: int = 1
     tls: TlsFiles | None = None
     evm_url: str | None = None
+    exchange_url: str | None = None
 
     def reads_as(self, other: UpstreamSpec) -> bool:
         """Whether the same is read in the same way: a weight, a region or what edges alone ask is
         no reason to cut a connection."""
-        as_other = {name: getattr(other, name) for name in ("weight", "region", "evm_url")}
+        as_other = {
+            name: getattr(other, name) for name in ("weight", "region", "evm_url", "exchange_url")
+        }
         return replace(self, **as_other) == other
 
 
@@ -111,6 +115,7 @@ def _parse(entry: str) -> UpstreamSpec:
         "region": parameters.get("region", ""),
         "weight": int(weight),
         "evm_url": _http_url("evm", parameters.get("evm", _PUBLIC_EVM.get(url.hostname or ""))),
+        "exchange_url": _http_url("exchange", parameters.get("exchange")),
     }
     match url.scheme:
         case "node":
@@ -134,6 +139,8 @@ def _parse(entry: str) -> UpstreamSpec:
             address = f"{url.scheme}://{url.netloc}{url.path or '/ws'}"
             default = ("https" if url.scheme == "wss" else "http") + f"://{url.netloc}"
             info = _http_url("info", parameters.get("info", default))
+            # Only the exchange's own hosts take orders; nodes do not.
+            common["exchange_url"] = common["exchange_url"] or _http_url("exchange", default)
             return UpstreamSpec(UpstreamKind.PUBLIC, address, info, **common)
         case "simulator":
             return UpstreamSpec(UpstreamKind.SIMULATOR, url.netloc + url.path, **common)
@@ -173,7 +180,8 @@ def _tls(parameters: dict[str, str]) -> TlsFiles | None:
 
 
 def _http_url(name: str, base: str | None) -> str | None:
-    """The URL of a node's `/info` or `/evm`, the last part added where it is missing."""
+    """The URL of a node's `/info` or `/evm`, or of `/exchange`, the last part added where it is
+    missing."""
     if base is None:
         return None
     parts = urlsplit(base)

@@ -102,6 +102,28 @@ def test_the_relay_delivers_what_was_traded(relay: dict[str, Any]) -> None:
     test_what_happened_came_over_the_socket(trade(relay["simulator"], "--feed", feed))
 
 
+@pytest.mark.relay
+def test_the_sdk_trades_through_the_relay(relay: dict[str, Any]) -> None:
+    """All it does at the exchange itself, with the key in its base URL and nothing else."""
+    said = trade(f"{relay['http']}/{relay['api_key']}")
+    for check in (
+        test_a_fresh_key_can_trade_at_once,
+        test_orders_are_modified_and_canceled,
+        test_a_batch_is_answered_one_by_one,
+        test_positions_are_opened_watched_and_closed,
+        test_agents_transfers_and_the_rest,
+        test_what_happened_came_over_the_socket,
+    ):
+        check(said)
+
+
+@pytest.mark.relay
+def test_the_relay_says_why_the_sdk_signs_for_testnet(relay: dict[str, Any]) -> None:
+    said = trade(f"{relay['http']}/{relay['api_key']}", "unpatched")
+    assert said["order"]["response"].startswith("User or API Wallet 0x")
+    assert "MAINNET_API_URL = <the base URL" in said["order"]["response"]
+
+
 def test_without_its_fix_the_sdk_signs_for_testnet(simulator: str) -> None:
     said = trade(simulator, "unpatched")
     assert said["order"]["response"].startswith("User or API Wallet 0x")
