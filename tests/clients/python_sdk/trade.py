@@ -25,7 +25,8 @@ from hyperliquid.info import Info
 from hyperliquid.utils.types import Cloid
 
 COIN = "ETH"
-FRIEND = "0x" + "fe" * 20
+#: Nobody has sent it anything before.
+FRIEND = Account.create().address.lower()
 EVENTS_DEADLINE_S = 30
 
 
