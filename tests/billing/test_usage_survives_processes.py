@@ -46,6 +46,8 @@ class Machine:
 
     def __init__(self, folder: Path, settings: Any) -> None:
         self.folder = folder
+        # Of one hour for all, also where the next one begins between two batches.
+        self.first_minute = int(time.time()) // 3600 * 60
         self.redis: Service = start_redis(folder / "redis")
         self.port = int(self.redis.url.rsplit(":", 1)[1].split("/")[0])
         settings.REDIS_QUOTA_URL = self.redis.url
@@ -79,9 +81,8 @@ class Machine:
         """Deliver of a coin that is followed in that many minutes, and seal at once."""
         meter = self.shipper.meter
         meter.add(meter.slot(key_id, "trades", "BTC"), messages, 100 * messages)
-        hour = int(time.time()) // 3600
         for minute in range(messages):
-            meter.mark(key_id, "BTC", hour * 60 + minute)
+            meter.mark(key_id, "BTC", self.first_minute + minute)
         meter.begin_seal(datetime.now(UTC))
         self.shipper.spool.keep(meter.batch())
         meter.finish_seal()

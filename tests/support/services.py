@@ -29,7 +29,7 @@ START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 10.0
 POLL_S = 0.02
 
-#: Twice what its data has grown to with two workers' databases in it.
+#: Five times what the data of a whole run has grown to.
 MARIADB_BYTES = 1 << 30
 
 REDIS = "redis-server"
