@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from tests.gateway.evm_chain import FIRST, EvmNode
 from tests.support.edge import DEADLINE_S, Edge
@@ -229,3 +229,82 @@ def test_evm_subscriptions(served: tuple[Edge, Upstream]) -> None:
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://127.0.0.1:{edge.port}/hlr_wrong/evm", open_timeout=DEADLINE_S)
     assert refused.value.response.status_code in (401, 403)
+
+
+ISSUE = """
+from tenants.admission.principal import Scope
+from tenants.models import Tenant
+from tenants.services import issue_key
+tenant = Tenant.objects.get(slug="demo")
+print(issue_key(tenant=tenant, name="short", scopes=[Scope.EVM]).raw)
+"""
+REVOKE = """
+from tenants.models import APIKey
+from tenants.services import revoke_key
+revoke_key(APIKey.objects.get(name="short", revoked_at=None))
+"""
+
+
+def test_a_revoked_key_ends_its_subscriptions_and_opens_nothing(
+    served: tuple[Edge, Upstream],
+) -> None:
+    edge, _ = served
+    api_key = edge.shell(ISSUE)
+    url = f"ws://127.0.0.1:{edge.port}/{api_key}/evm"
+    with connect(url, compression=None, open_timeout=DEADLINE_S) as socket:
+        call = {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}
+        socket.send(json.dumps(call))
+        assert "result" in json.loads(socket.recv(DEADLINE_S))
+        edge.shell(REVOKE)
+        with pytest.raises(ConnectionClosed) as closed:
+            _read_to_the_end(socket)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+    body = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
+    status, _, answer = post(edge, f"/{api_key}/evm", body)
+    assert (status, json.loads(answer)["code"]) == (401, "invalid_key")
+    # A key of the scope `evm` alone opens no other door.
+    other = edge.shell(ISSUE)
+    status, _, answer = post(edge, f"/{other}/info", META)
+    assert (status, json.loads(answer)["code"]) == (403, "scope_missing")
+    edge.shell(REVOKE)
+
+
+@pytest.mark.alone
+def test_one_who_does_not_read_is_cut_and_the_others_go_on(
+    served: tuple[Edge, Upstream],
+) -> None:
+    """200 subscriptions of one socket are 3 MB a second, of which it takes none."""
+    edge, _ = served
+    url = f"ws://127.0.0.1:{edge.port}/{edge.api_key}/evm"
+    with (
+        connect(url, compression=None, open_timeout=DEADLINE_S) as reader,
+        connect(
+            url, compression=None, open_timeout=DEADLINE_S, max_queue=1, close_timeout=0.1
+        ) as silent,
+    ):
+        call = {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}
+        for _ in range(200):
+            silent.send(json.dumps(call))
+        reader.send(json.dumps(call))
+        numbers = []
+        until_s = time.monotonic() + DEADLINE_S
+        while time.monotonic() < until_s:
+            frame = json.loads(reader.recv(DEADLINE_S))
+            if "params" in frame:
+                numbers.append(int(frame["params"]["result"]["number"], 16))
+                if len(numbers) > 20 and _followers(edge) == 1:
+                    break
+        assert _followers(edge) == 1
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _read_to_the_end(socket: ClientConnection) -> None:
+    while True:
+        socket.recv(DEADLINE_S)
+
+
+def _followers(edge: Edge) -> int:
+    sample = 'relay_evm_subscriptions{kind="newHeads"} '
+    lines = edge.get("/metrics")[1].decode().splitlines()
+    return round(sum(float(line.removeprefix(sample)) for line in lines if line.startswith(sample)))
