@@ -232,8 +232,6 @@ def write_off(
 ) -> PaymentAllocation:
     """Give up `amount` of what is open, by default all. It stays on the invoice, as a loss. Raises
     InvoicingError for more, and for a draft."""
-    if not invoice.is_finalized:
-        raise InvoicingError(f"{invoice} is not finalized: nothing is owed on it yet")
     standing = lock_standing(invoice)
     amount = standing.balance if amount is None else amount
     _whole_cents(amount)

@@ -64,7 +64,7 @@ def reconcile_these(chosen: QuerySet[Invoice]) -> Iterator[Difference]:
                 lines, is_again = page.lines[invoice.pk], invoice.pk in page.again
                 found = walk.next(invoice, is_again=is_again)
                 if invoice.pk in wanted:
-                    yield from _sums(invoice, lines)
+                    yield from _sums(invoice, lines, page.notes[invoice.pk])
                     yield from _usage(invoice, lines, found)
                     yield from page.standing_of(invoice)
                 if is_again:
@@ -106,6 +106,9 @@ class _Page:
         self.lines: dict[int, list[InvoiceLine]] = defaultdict(list)
         for line in InvoiceLine.objects.filter(invoice__in=ids).order_by("invoice", "place"):
             self.lines[line.invoice_id].append(line)
+        self.notes: dict[int, list[CreditNote]] = defaultdict(list)
+        for note in CreditNote.objects.filter(invoice__in=ids, number__isnull=False).order_by("pk"):
+            self.notes[note.invoice_id].append(note)
         again = InvoiceReplacement.objects.filter(pk__in=ids).order_by()
         self.again = set(again.values_list("pk", flat=True))
         changes: dict[int, list[KindChange]] = defaultdict(list)
@@ -133,10 +136,12 @@ class _Page:
             yield from _standing(invoice)
 
 
-def _sums(invoice: Invoice, lines: list[InvoiceLine]) -> Iterator[Difference]:
+def _sums(
+    invoice: Invoice, lines: list[InvoiceLine], notes: list[CreditNote]
+) -> Iterator[Difference]:
     if not adds_up(invoice, lines):
         yield Difference("invoice", str(invoice), "sums or hash are not those of its lines")
-    for note in invoice.credit_notes.filter(number__isnull=False):
+    for note in notes:
         if not crediting.adds_up(note):
             yield Difference("credit note", str(note), "sums or hash are not those of its lines")
 

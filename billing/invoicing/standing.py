@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import lock_cursor
 from billing.invoicing.waiting_again import wait_again
 from billing.models import Invoice, InvoiceEvent, InvoiceStanding, PaymentAllocation
@@ -67,9 +68,13 @@ def _stand(balance: Decimal, due: Decimal) -> Stand:
 
 def lock_standing(invoice: Invoice) -> InvoiceStanding:
     """The standing, locked, and the tenant's cursor before it: whoever moves money of a tenant
-    waits for the others, so no two of them wait for each other."""
+    waits for the others, so no two of them wait for each other. Raises InvoicingError for a
+    draft."""
     lock_cursor(invoice.tenant_id)
-    return InvoiceStanding.objects.select_for_update().get(invoice=invoice.pk)
+    standing = InvoiceStanding.objects.select_for_update().filter(invoice=invoice.pk).first()
+    if standing is None:
+        raise InvoicingError(f"{invoice} is not finalized: nothing is owed on it yet")
+    return standing
 
 
 def begin_standing(invoice: Invoice, due_at: datetime) -> InvoiceStanding:

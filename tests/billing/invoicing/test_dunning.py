@@ -156,7 +156,7 @@ def test_who_is_in_credit_is_not_dunned(cast: Cast, invoice: Invoice) -> None:
     assert (state(invoice), state(newer)) == (("paid", 0), ("in_favour", Decimal(-102)))
     assert (newer.carried, newer.payable) == (Decimal(-49), Decimal(-102))
     assert sheet_of(newer).totals[-1] == ("Used for earlier invoices", "49.00")
-    assert sheet_of(newer).due == ("In your favour, settles the next invoice", "102.00 USD")
+    assert sheet_of(newer).due == ("In your favour", "102.00 USD")
     pass_days(invoice.due_at + DAY, 40)  # type: ignore[operator]
     assert notices(invoice) == []
     third = sent(cast.acme, JANUARY)

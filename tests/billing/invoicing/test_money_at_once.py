@@ -100,8 +100,10 @@ class Desk:
 
     def credit(self) -> object:
         invoice = self.invoice()
-        line = invoice.lines.get(code="growth")
-        return crediting.credit(invoice, {line.pk: self.amount() / 10}, reason="bad", by=self.by)
+        # A one-off has no fee, and its first line may be a credit.
+        line = self.chance.choice(list(invoice.lines.all()))
+        amount = round(self.amount() / 10, 2)
+        return crediting.credit(invoice, {line.pk: amount}, reason="bad", by=self.by)
 
     def settle(self) -> object:
         draft_ = Invoice.objects.filter(tenant=self.tenant, state="draft").order_by("period_start")
