@@ -99,7 +99,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml
 lock:
 	@test -x $(BIN)/uv || $(MAKE) --no-print-directory tools
-	@$(COMPILE) --extra embedded --extra mysql -o requirements.txt
+	@$(COMPILE) --extra embedded --extra http --extra mysql -o requirements.txt
 	@$(COMPILE) --extra embedded -c requirements.txt -o requirements-embedded.txt
 	@$(COMPILE) --extra embedded --extra dev -c requirements.txt -o requirements-dev.txt
 
