@@ -1,5 +1,9 @@
-"""`python -m tests.bench.http_load`: POSTs one body over some kept connections, each the next when
-the last is answered, and prints a line of JSON: rate and quantiles of the window."""
+"""`python -m tests.bench.http_load`: POSTs one body over some kept connections, and prints a line
+of JSON: rate and quantiles of the window.
+
+Each connection sends the next when the last is answered; with `--rate` at its times, and then
+latencies are from those, whether or not the last answer was there.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,17 @@ import time
 class Client(asyncio.Protocol):
     """One connection. Reads heads by their Content-Length alone."""
 
-    def __init__(self, request: bytes, latencies: list[float], until_s: list[float]) -> None:
+    def __init__(
+        self,
+        request: bytes,
+        latencies: list[float],
+        until_s: list[float],
+        *,
+        every_s: float = 0.0,
+        first_s: float = 0.0,
+    ) -> None:
         self._request, self._latencies, self._until_s = request, latencies, until_s
+        self._every_s, self._due_s = every_s, first_s
         self._buffer = b""
         self._sent_s = 0.0
         self.failures = 0
@@ -23,11 +36,20 @@ class Client(asyncio.Protocol):
         """Begin."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self._send()
+        self._next()
 
-    def _send(self) -> None:
-        self._sent_s = time.perf_counter()
-        self.transport.write(self._request)
+    def _next(self) -> None:
+        if not self._every_s:
+            self._send(time.perf_counter())
+            return
+        wait_s = self._due_s - time.perf_counter()
+        asyncio.get_running_loop().call_later(max(0.0, wait_s), self._send, self._due_s)
+        self._due_s += self._every_s
+
+    def _send(self, at_s: float) -> None:
+        self._sent_s = at_s
+        if not self.transport.is_closing():
+            self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         """Part of an answer, or all of it."""
@@ -47,7 +69,7 @@ class Client(asyncio.Protocol):
         now_s = time.perf_counter()
         self._latencies.append(now_s - self._sent_s)
         if now_s < self._until_s[0]:
-            self._send()
+            self._next()
         else:
             self.transport.close()
 
@@ -75,8 +97,12 @@ async def run(options: argparse.Namespace) -> dict[str, float]:
     clients = []
     for number in range(options.connections):
         request = request_of(options, number)
+        every_s = options.connections / options.rate if options.rate else 0.0
+        first_s = time.perf_counter() + number / options.rate if options.rate else 0.0
         _, client = await loop.create_connection(
-            lambda request=request: Client(request, latencies, until_s),  # type: ignore[misc]
+            lambda request=request, every_s=every_s, first_s=first_s: Client(  # type: ignore[misc]
+                request, latencies, until_s, every_s=every_s, first_s=first_s
+            ),
             "127.0.0.1",
             options.port,
         )
@@ -104,6 +130,7 @@ def main() -> None:
     parser.add_argument("--body", required=True)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rate", type=float, default=0.0, help="a second, over all connections")
     parser.add_argument("--warmup", type=float, default=1.0)
     print(json.dumps(asyncio.run(run(parser.parse_args()))), flush=True)
 

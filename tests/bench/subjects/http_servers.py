@@ -21,6 +21,7 @@ class RelayEdge(Relay):
 
     def __init__(self) -> None:
         super().__init__()
+        self.node_port = 0
         self.name = "relay-daphne"
         self.what = "this relay's HTTP edge in its Daphne: key check, limits, metering"
 
@@ -28,7 +29,7 @@ class RelayEdge(Relay):
         """The node, then the edge; the path is the key alone."""
         if self.needs and importlib.util.find_spec(self.needs) is None:
             raise NotHere(f"no Python package {self.needs}")
-        node = free_port()
+        node = self.node_port = free_port()
         command = [sys.executable, "-m", "tests.bench.subjects.http_origin", str(node)]
         origin = stage.family.start(
             command, name="http-origin", core=stage.cores.load, env={}, cwd=ROOT
@@ -36,8 +37,11 @@ class RelayEdge(Relay):
         origin.wait_for_port(node)
         port = free_port()
         url = f"http://127.0.0.1:{node}"
-        upstreams = f"node:///nowhere?info={url}&evm={url}"
-        env = self.environment(stage, port=port) | {"RELAY_UPSTREAMS": upstreams}
+        upstreams = f"node:///nowhere?info={url}&evm={url}&exchange={url}"
+        env = self.environment(stage, port=port) | {
+            "RELAY_UPSTREAMS": upstreams,
+            "RELAY_PUBLIC_WEIGHT": "1000000",  # the node counts nobody
+        }
         if self._api_key is None:
             self._api_key = self._seed(stage, env)
         child = self._command(stage, self.server, env)

@@ -31,7 +31,7 @@ def main() -> None:
         )
         create_tenant(name=slug, slug=slug, plan=plan)
     tenant = Tenant.objects.get(slug=slug)
-    scopes = (*DEFAULT_SCOPES, Scope.EVM)
+    scopes = (*DEFAULT_SCOPES, Scope.EVM, Scope.EXCHANGE)
     print(issue_key(tenant=tenant, name="load client", scopes=scopes).raw, flush=True)
 
 
