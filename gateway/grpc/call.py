@@ -19,6 +19,7 @@ from gateway.grpc.statuses import (
     CallEnds,
     Metadata,
     abort,
+    fault,
     of_denied,
 )
 from streaming.core.relay_session import RelaySession
@@ -79,6 +80,9 @@ class Call:
             await self._open(context)
         except Denied as denied:
             await abort(context, of_denied(denied))
+        except Exception:
+            log.exception("grpc_call_not_opened", dialect=self._dialect)
+            await abort(context, fault())
         writer = asyncio.ensure_future(self.sink.run(context.write))
         reader = asyncio.ensure_future(reading(self, context))
         for task in (writer, reader):
@@ -140,11 +144,12 @@ class Call:
         if isinstance(error, CallEnds):
             self._end(error)
         elif isinstance(error, grpc.aio.BaseError):
-            pass  # the client is gone: gRPC cancels the handler
+            # The client is gone, and gRPC cancels us; if it does not, this is the end as well.
+            line = "The call was cut."
+            self._end(CallEnds(grpc.StatusCode.CANCELLED, line), is_orderly=False)
         elif error is not None:
             log.error("grpc_call_failed", dialect=self._dialect, exc_info=error)
-            line = "A fault of the relay ended this call: open it again."
-            self._end(CallEnds(grpc.StatusCode.INTERNAL, line, code="internal"))
+            self._end(fault())
 
     # --- in ---
 

@@ -27,6 +27,7 @@ MAX_PART_BYTES = 960 * 1024
 
 _E = pb.Envelope
 _SEQ = tag(_E.SEQ_FIELD_NUMBER, 0)
+_JSON = tag(_E.JSON_FIELD_NUMBER, BYTES)
 _ENVELOPE = tag(pb.StreamResponse.ENVELOPES_FIELD_NUMBER, BYTES)
 
 
@@ -192,21 +193,28 @@ def _in_parts(item: Item) -> Written:
     stem, head = frame.parts.stem, _head(frame)
     count = -(-len(stem) // MAX_PART_BYTES)
 
+    def head_of(number: int) -> bytes:
+        """All of an envelope but its piece."""
+        size_bytes = min(MAX_PART_BYTES, len(stem) - number * MAX_PART_BYTES)
+        size_bytes += number == count - 1  # the brace
+        return b"".join(
+            (
+                head,
+                number_field(_E.PART_FIELD_NUMBER, number + 1),
+                number_field(_E.PARTS_FIELD_NUMBER, count),
+                _JSON,
+                varint(size_bytes),
+            )
+        )
+
     def responses() -> Iterator[bytes]:
         for number in range(count):
             begin = number * MAX_PART_BYTES
-            piece = stem[begin : begin + MAX_PART_BYTES]
-            body = b"".join(
-                (
-                    head,
-                    number_field(_E.PART_FIELD_NUMBER, number + 1),
-                    number_field(_E.PARTS_FIELD_NUMBER, count),
-                    message_field(_E.JSON_FIELD_NUMBER, piece + b"}" * (number == count - 1)),
-                )
-            )
-            yield b"".join((_ENVELOPE, varint(len(body)), body))
+            piece = stem[begin : begin + MAX_PART_BYTES] + b"}" * (number == count - 1)
+            own = head_of(number)
+            yield b"".join((_ENVELOPE, varint(len(own) + len(piece)), own, piece))
 
     counted = frame.counted
-    size_bytes = len(stem) + count * len(head)
+    size_bytes = len(stem) + 1 + sum(len(head_of(number)) for number in range(count))
     tally: Tally = [] if counted is None else [(counted, counted.messages, size_bytes)]
     return Written(responses(), tally)

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import grpc
 import orjson
+import structlog
 from redis.exceptions import RedisError
 
 from gateway.grpc import metrics, node_text
 from gateway.grpc.door import CALL_WEIGHT, DEFAULT_RATE, Door
 from gateway.grpc.generated.hlrelay.v1 import relay_pb2 as pb
 from gateway.grpc.requests import read, subscription_of
-from gateway.grpc.statuses import CallEnds, abort, bad_argument, of_denied, of_refusal
+from gateway.grpc.statuses import CallEnds, abort, bad_argument, fault, of_denied, of_refusal
 from gateway.grpc.typed import book
 from streaming.bus.log_reader import LogReader, Replay
 from streaming.core import cursor as cursors
@@ -30,6 +31,8 @@ from streaming.core.topic import Topic
 from tenants.admission.caps import BYTES, REQUESTS
 from tenants.admission.errors import Denied
 from tenants.admission.principal import Principal
+
+log = structlog.get_logger(__name__)
 
 #: The channel its use is counted on.
 CHANNEL = "grpc"
@@ -74,6 +77,9 @@ class Reads:
         except CallEnds as ends:
             metrics.CALLS.labels(method, ends.code or ends.status.name).inc()
             await abort(context, ends)
+        except Exception:
+            log.exception("grpc_read_failed", method=method)
+            await abort(context, fault())
         slot = meter.slot(principal.key_id, CHANNEL)
         meter.add_requests(slot, 1)
         meter.add(slot, 0, len(answer))

@@ -79,6 +79,12 @@ def bad_argument(where: str, what: str) -> CallEnds:
     return CallEnds(grpc.StatusCode.INVALID_ARGUMENT, line, code="bad_argument")
 
 
+def fault() -> CallEnds:
+    """A fault of ours; what went wrong is in the log."""
+    line = "A fault of the relay ended this call: try again."
+    return CallEnds(grpc.StatusCode.INTERNAL, line, code="internal")
+
+
 async def abort(context: Any, ends: CallEnds) -> Never:
     """End the call. What is on its way is delivered before; returns to nobody."""
     await context.abort(ends.status, str(ends), ends.metadata)

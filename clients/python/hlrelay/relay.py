@@ -15,7 +15,7 @@ from hlrelay.v1 import relay_pb2 as pb
 from hlrelay.v1 import relay_pb2_grpc
 
 FIRST_WAIT_S = 0.1
-MAX_WAIT_S = 10.0
+MAX_WAIT_S = 3.0
 AGAIN_S = 0.5
 #: A status that coming back does not change.
 FATAL = frozenset(
@@ -31,6 +31,10 @@ PASSING = frozenset({"not_ready", "rate_limited", "replay_limit"})
 OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC's own goes up to two minutes: who was away for ten seconds would miss thirty.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
 

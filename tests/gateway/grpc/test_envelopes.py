@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.grpc import wire
-from gateway.grpc.envelopes import MAX_PART_BYTES, Envelopes
+from gateway.grpc.envelopes import MAX_PART_BYTES, Envelopes, form_of
 from gateway.grpc.filters import Filter, Filters
 from gateway.grpc.generated.hlrelay.v1 import relay_pb2 as pb
 from streaming.core.counted import counted_of
@@ -30,8 +30,6 @@ class _Session:
 def stream_of(kind: Kind, name: str, *, is_typed: bool = False) -> Stream:
     session = _Session()
     subscription = Subscription(session, id_json=json.dumps(name).encode(), echo="{}")  # type: ignore[arg-type]
-    from gateway.grpc.envelopes import form_of
-
     form_of(subscription, is_typed=is_typed)
     topic = Topic(kind, "BTC")
     stream = Stream(subscription, topic)
@@ -130,10 +128,12 @@ def test_parts_are_the_whole(times_over: int, more: int) -> None:
     stream = stream_of(Kind.L4_BOOK, "l")
     payload = b"{" + b"x" * (MAX_PART_BYTES * times_over + more) + b"}"
     parts = Parts(payload, stream.topic, epoch="", position=Position(1), times=Times())
-    messages = list(
-        Envelopes().write([(stream, parts, Position(0), stream.subscription.era)]).messages
-    )
+    era = stream.subscription.era
+    written = Envelopes().write([(stream, parts, Position(0), era)])
+    messages = list(written.messages)
     got = [e for m in messages for e in pb.StreamResponse.FromString(m).envelopes]
+    ((_, messages_counted, bytes_counted),) = written.tally
+    assert (messages_counted, bytes_counted) == (1, sum(e.ByteSize() for e in got))
     assert b"".join(e.json for e in got) == payload
     assert {e.seq for e in got} == {1}
     assert all(len(m) <= 1_000_000 for m in messages)

@@ -10,6 +10,7 @@ import pytest
 from hlrelay import Event, Gap, Refused, Relay, Subscribe, Update
 from streaming.core.envelope import Role
 from tests.gateway.grpc.clients import alive, raw, trade
+from tests.support.edge import DEADLINE_S
 from tests.support.grpc_edge import GrpcEdge
 
 KILLS = 3
@@ -27,7 +28,7 @@ def own(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gr
 
 
 def test_nothing_lost_and_nothing_twice_over_kills(own: GrpcEdge) -> None:
-    total = PER_LIFE * (KILLS + 1)
+    total, has_all = PER_LIFE * (KILLS + 1), threading.Event()
 
     def market() -> None:
         own.wait_for_lease("trades KILL")
@@ -41,9 +42,11 @@ def test_nothing_lost_and_nothing_twice_over_kills(own: GrpcEdge) -> None:
             while height <= PER_LIFE * (life + 1):
                 own.tell(trade("KILL", height))
                 height += 1
+        # A child ends with the thread that started it, and the client may still be reading.
+        has_all.wait(DEADLINE_S)
 
     relay = Relay(own.target, key=own.api_key)
-    worker = threading.Thread(target=market)
+    worker = threading.Thread(target=market, daemon=True)
     worker.start()
     got: list[int] = []
     for item in relay.stream(Subscribe(id="k", channel="trades", coins=["KILL"])):
@@ -52,6 +55,7 @@ def test_nothing_lost_and_nothing_twice_over_kills(own: GrpcEdge) -> None:
             got += [row["tid"] for row in item.json()["data"]]
             if got[-1] >= total:
                 break
+    has_all.set()
     worker.join()
     relay.close()
     assert got == list(range(1, total + 1))
