@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import time, timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -19,7 +20,7 @@ from billing.invoicing.asking import ask
 from billing.invoicing.document_pages import DocumentPages
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.forms import ConfirmForm, CreditForm, PaymentForm, ReasonForm
-from billing.invoicing.sheet import money
+from billing.invoicing.sheet import money, span
 from billing.models import (
     CreditNote,
     Invoice,
@@ -105,8 +106,8 @@ class InvoiceAdmin(DocumentPages, ExportingAdmin, FinancePages, ReadOnlyAdmin, L
     their content nobody changes."""
 
     list_display = (
-        *("number_shown", "tenant", "kind", "period_start", "period_end"),
-        *("total_shown", "balance", "standing_shown", "due_at"),
+        *("number_shown", "tenant", "kind", "period"),
+        *("total_shown", "balance", "standing_shown", "due"),
     )
     # Not by tenant: its sidebar would name all 10,000. The search finds them.
     list_filter = (StandingFilter, "kind", since("period_end"), "due_at")
@@ -136,6 +137,20 @@ class InvoiceAdmin(DocumentPages, ExportingAdmin, FinancePages, ReadOnlyAdmin, L
     @display(description="number", ordering="number")
     def number_shown(self, invoice: Invoice) -> str:
         return str(invoice)
+
+    @display(description="period (UTC)", ordering="period_start")
+    def period(self, invoice: Invoice) -> str:
+        start, end = invoice.period_start, invoice.period_end
+        if invoice.kind == Invoice.Kind.ONE_OFF:
+            return f"{start:%-d %b %Y}"
+        next_month = (start + timedelta(days=32)).replace(day=1)
+        if start.day == 1 and start.time() == time() and end == next_month:
+            return f"{start:%B %Y}"
+        return span(start, end)
+
+    @display(description="due", ordering="due_at")
+    def due(self, invoice: Invoice) -> str:
+        return f"{invoice.due_at:%-d %b %Y}" if invoice.due_at else ""
 
     @display(description="total, USD", ordering="total")
     def total_shown(self, invoice: Invoice) -> str:

@@ -164,7 +164,7 @@ def _moment(text: str) -> str:
     return f"{at:%-d %b %Y}" + ("" if (at.hour, at.minute, at.second) == (0, 0, 0) else f" {at:%X}")
 
 
-def _span(start: datetime, end: datetime) -> str:
+def span(start: datetime, end: datetime) -> str:
     """A half-open stretch as people say it: of whole days, with the last of them."""
     last = end - timedelta(days=1) if end.astimezone(UTC).time() == time() else end
     return f"{_moment(start.isoformat())} to {_moment(max(start, last).isoformat())}"
@@ -176,7 +176,7 @@ def _facts(invoice: Invoice, is_regular: bool) -> Iterator[tuple[str, str]]:
     if invoice.due_at is not None and invoice.payable > 0:
         yield "Due", day(invoice.due_at)
     if is_regular:
-        yield "Period (UTC)", _span(invoice.period_start, invoice.period_end)
+        yield "Period (UTC)", span(invoice.period_start, invoice.period_end)
 
 
 def _segment(segment: dict[str, Any]) -> str:
@@ -241,7 +241,7 @@ def _details(line: InvoiceLine, unit: str) -> Iterator[Detail]:
                 f"of {source['channel']}" + (f" ({source['reason']})" if source["reason"] else "")
             )
         if line.original_start is not None and line.original_end is not None and not line.sources:
-            yield Detail(f"for the period {_span(line.original_start, line.original_end)}")
+            yield Detail(f"for the period {span(line.original_start, line.original_end)}")
         return
     for part in parts:
         match part["part"]:
