@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from gateway.exchange.service import Exchange
 from gateway.http.errors import HttpError
 from gateway.http.info import Info
@@ -31,9 +33,20 @@ class CustomerPosts:
             # Let in at another door: this one has its own scope and product.
             self._admission.check_door(principal, Scope.EXCHANGE)
             answer, _ = await self._exchange.serve(body, principal)
-        except (HttpError, Denied) as error:
+        except HttpError as error:
+            # A socket has no status: the code says whether it was sent.
+            raise posts.Refused(f"{error.code}: {error}") from error
+        except Denied as error:
             raise posts.Refused(str(error)) from error
-        if answer.status != 200:
+        if answer.status != 200 or not _is_json(answer.body):
             text = answer.body[:200].decode("utf-8", "replace")
-            raise posts.Refused(f"{answer.status} {text}")
+            raise posts.Refused(f"It was sent, and the answer is {answer.status} {text}")
         return answer.body
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True

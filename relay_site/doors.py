@@ -38,6 +38,7 @@ from streaming import runtime
 from streaming.nodes import selectors, services
 from streaming.nodes.follow import Rows, Specs
 from streaming.ws.metrics import HubCollector
+from tenants.admission.principal import Principal
 
 #: What the rows named last, for a start without the database; the workers' own is beside it.
 KEPT = "edge-upstreams.json"
@@ -77,6 +78,7 @@ class Doors:
             recover=_recover,
             exists=self._exists,
             is_mainnet=self._is_mainnet,
+            is_draining=lambda: current.is_draining,
         )
         self.posts = CustomerPosts(current.admission, self.info, self.exchange)
 
@@ -103,15 +105,16 @@ class Doors:
             key=f"relay:public-budget:{egress.address}",
         )
 
-    async def _ask_info(self, payload: dict[str, Any]) -> bytes:
-        """As nobody's request: what the relay itself has to know."""
+    async def _ask_info(self, payload: dict[str, Any], tenant: str = "") -> bytes:
+        """By default as nobody's request: what the relay itself has to know."""
         served = await self.router.answer(
-            payload["type"], payload, tenant="", weight=weight_of(payload)
+            payload["type"], payload, tenant=tenant, weight=weight_of(payload)
         )
         return served.answer.body
 
-    async def _exists(self, address: str) -> bool:
-        answer = await self._ask_info({"type": "userRole", "user": address})
+    async def _exists(self, address: str, principal: Principal) -> bool:
+        payload = {"type": "userRole", "user": address}
+        answer = await self._ask_info(payload, principal.tenant_slug)
         return bool(orjson.loads(answer)["role"] != "missing")
 
     def _states(self) -> Iterable[Mapping[str, Any]]:
@@ -177,6 +180,12 @@ def _jobs(of: runtime.Runtime) -> Mapping[str, runtime.Job]:
     return _doors.jobs()
 
 
+async def _drain(of: runtime.Runtime) -> None:
+    """Signed actions on their way have an answer, and are counted."""
+    if _doors is not None:
+        await _doors.exchange.drain()
+
+
 def _upstreams() -> Upstreams:
     if selectors.are_upstreams_fixed():
         return Upstreams(fixed=services.configured(), rows=None)
@@ -199,6 +208,7 @@ def configure() -> None:
             meter=wiring.meter,
             posts=_open,
             jobs=_jobs,
+            drain=_drain,
             mute_s=settings.RELAY_MUTE_S,
         )
     )

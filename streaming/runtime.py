@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -119,6 +119,8 @@ class Config:
     posts: Callable[[Runtime], Posts] | None = None
     jobs: Callable[[Runtime], Mapping[str, Job]] = lambda runtime: {}
     """What those above keep running in this process, by name; begun anew when it fails."""
+    drain: Callable[[Runtime], Awaitable[None]] | None = None
+    """Waits for what must not be cut at a stop, which the jobs' end would do."""
     mute_s: float = 60.0
     """How long a connection may send nothing after the handshake."""
 
@@ -128,6 +130,7 @@ class Runtime:
 
     def __init__(self, config: Config) -> None:
         self._mute_s = config.mute_s
+        self._drain_too = config.drain
         self.edge = uuid.uuid4().hex[:12]
         self.redis = bus_client(config.bus_url)
         self.leases = EdgeLeases(
@@ -208,6 +211,8 @@ class Runtime:
         log.info("drain_began", connections=len(self.connections), within_s=within_s)
         if self.connections:
             await let_go(list(self.connections), within_s=within_s, all_gone=self._all_gone)
+        if self._drain_too is not None:
+            await self._drain_too(self)
         log.info("drain_ended", connections=len(self.connections))
 
     async def stop(self) -> None:

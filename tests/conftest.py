@@ -194,3 +194,10 @@ def operator(db: None, settings: Any, tmp_path: Path) -> Client:
     """A browser in which an operator is logged in."""
     settings.STATIC_ROOT = str(tmp_path)  # WhiteNoise warns of a folder that is not there
     return operator_client()
+
+
+def pytest_runtest_setup() -> None:
+    """`py_ecc`, which comes with eth-account, lets the whole process recurse 100,000 deep; no process
+    of ours but the simulator loads it."""
+    if sys.getrecursionlimit() > 10_000:
+        sys.setrecursionlimit(1_000)

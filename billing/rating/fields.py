@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
+import orjson
+
 from billing.rating.money import PRICE_PLACES, ZERO, render
 
 MAX_TEXT_CHARS = 1_000_000
@@ -53,6 +55,7 @@ def parse_json(text: str | bytes) -> object:
             [Mistake("", f"The document is longer than {MAX_TEXT_CHARS} characters; shorten it.")]
         )
     try:
+        _refuse_deep(text)
         return json.loads(
             text,
             object_pairs_hook=_object,
@@ -74,6 +77,16 @@ def parse_json(text: str | bytes) -> object:
         raise MalformedDocument(
             [Mistake("", "This is not JSON in UTF-8 with numbers below 2^63; correct it.")]
         ) from None
+
+
+def _refuse_deep(text: str | bytes) -> None:
+    """Raises RecursionError beyond 1,024 levels, whatever limit other libraries have set for the
+    process: `py_ecc` sets 100,000, at which the parser in C would leave the stack."""
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if "depth limit" in str(error):
+            raise RecursionError from None
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

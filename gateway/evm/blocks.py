@@ -76,6 +76,10 @@ def _logs(params: list[Any], head: int) -> tuple[list[Any], int | None]:
         return [wanted], None
     ends = []
     for name in ("fromBlock", "toBlock"):
+        tag = wanted.get(name)
+        if isinstance(tag, dict) or (isinstance(tag, str) and len(tag) == 66):
+            # As a number of 66 characters it would pass by the limit of blocks.
+            raise RpcError(BAD_PARAMS, f"{name} is a number or a name; by a hash it is blockHash.")
         wanted[name], number = _number(wanted.get(name, "latest"), head)
         ends.append(head if number is None else number)
         if wanted[name] == "pending":

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeGuard
 
+import orjson
+
 #: A full batch of the exchange's is some 100 orders of 150 bytes.
 MAX_BODY_BYTES = 256 * 1024
 #: Actions whose length weighs: their list, by type.
@@ -23,18 +25,28 @@ BATCHES = {
 }
 #: One weight more for each of so many in a batch.
 BATCH_OF_ONE_WEIGHT = 40
+#: Settings of one asset.
+SETTINGS = frozenset({"updateLeverage", "updateIsolatedMargin", "topUpIsolatedOnlyMargin"})
+#: What places orders, and so is worth something.
+ORDERS = frozenset({"order", "modify", "batchModify", "twapOrder"})
+#: Where the asset ids of spot, of builders' dexes and of outcomes begin.
+FIRST_SPOT, FIRST_DEX, FIRST_OUTCOME = 10_000, 100_000, 100_000_000
 #: What only takes back. A key that may do nothing else cannot open a position.
 CANCELS = frozenset({"cancel", "cancelByCloid", "scheduleCancel", "twapCancel", "noop"})
 
 
 #: What may be a facet of records: words that the exchange knows, and not what a customer makes up.
-KINDS = CANCELS | {
-    *("order", "modify", "batchModify", "updateLeverage", "updateIsolatedMargin", "twapOrder"),
-    *("topUpIsolatedOnlyMargin", "usdSend", "spotSend", "withdraw3", "usdClassTransfer"),
-    *("sendAsset", "vaultTransfer", "approveAgent", "approveBuilderFee", "multiSig"),
-    *("setReferrer", "createSubAccount", "subAccountTransfer", "subAccountSpotTransfer"),
-    *("tokenDelegate", "cDeposit", "cWithdraw", "evmUserModify", "reserveRequestWeight"),
-}
+KINDS = (
+    CANCELS
+    | ORDERS
+    | SETTINGS
+    | {
+        *("usdSend", "spotSend", "withdraw3", "usdClassTransfer"),
+        *("sendAsset", "vaultTransfer", "approveAgent", "approveBuilderFee", "multiSig"),
+        *("setReferrer", "createSubAccount", "subAccountTransfer", "subAccountSpotTransfer"),
+        *("tokenDelegate", "cDeposit", "cWithdraw", "evmUserModify", "reserveRequestWeight"),
+    }
+)
 
 
 def label_of(kind: str) -> str:
@@ -48,12 +60,15 @@ class BadAction(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order within an action. `price` is its limit, or None where it has none (a TWAP)."""
+    """An order within an action. `price` is its limit, None where it has none (a TWAP);
+    `trigger_price` is that at which it begins. `is_limit` says that it costs its limit at most."""
 
     asset: int
     is_buy: bool
     price: Decimal | None
+    trigger_price: Decimal | None
     size: Decimal
+    is_limit: bool
     is_reduce_only: bool
     cloid: str | None
 
@@ -86,6 +101,11 @@ class Asked:
         return max(1, len(rows)) if isinstance(rows, list) else 1
 
     @property
+    def is_cancel(self) -> bool:
+        """Whether it only takes back."""
+        return self.inner["type"] in CANCELS
+
+    @property
     def weight(self) -> int:
         """What the exchange counts to our address for it."""
         return 1 + self.length // BATCH_OF_ONE_WEIGHT
@@ -104,25 +124,21 @@ class Asked:
                     for row in _rows(action, "modifies")
                 ]
             case "twapOrder":
-                rows = [action.get("twap")]
+                yield _order(action.get("twap"), 0, is_twap=True)
+                return
             case _:
                 return
         for place, row in enumerate(rows):
-            yield _order(row, place)
+            yield _order(row, place, is_twap=False)
 
     def assets(self) -> Iterator[int]:
-        """Every asset it names, in orders, cancels and settings. Raises BadAction."""
+        """Every asset that its orders or settings name; those of cancels are nobody's risk. Raises
+        BadAction."""
         for order in self.orders():
             yield order.asset
         action = self.inner
-        if (name := BATCHES.get(action["type"])) == "cancels":
-            for place, row in enumerate(_rows(action, name)):
-                if not isinstance(row, dict):
-                    raise BadAction(f"{name}[{place}] must be an object.")
-                yield _asset(row.get("a", row.get("asset")), f"{name}[{place}]")
-        for field in ("asset", "a"):
-            if field in action:
-                yield _asset(action[field], action["type"])
+        if action["type"] in SETTINGS:
+            yield _asset(action.get("asset"), label_of(action["type"]))
 
 
 def read(body: bytes) -> Asked:
@@ -132,6 +148,7 @@ def read(body: bytes) -> Asked:
     would see two different orders, and the rails would have looked at the wrong one.
     """
     try:
+        orjson.loads(body)  # JSON of 1,024 levels at most; the parser with the hook knows no limit
         envelope = json.loads(body, object_pairs_hook=_once, parse_constant=_no_number)
     except RecursionError as error:
         raise BadAction("The body is nested too deeply.") from error
@@ -157,11 +174,11 @@ def _no_number(text: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadAction(f"The key {twice[:40]!r} comes twice in one object.")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise BadAction(f"The key {name[:40]!a} comes twice in one object.")
+        found[name] = value
     return found
 
 
@@ -172,19 +189,40 @@ def _rows(action: Mapping[str, Any], name: str) -> list[Any]:
     return rows
 
 
-def _order(row: Any, place: int) -> Order:
+def _order(row: Any, place: int, *, is_twap: bool) -> Order:
     where = f"order {place}"
     if not isinstance(row, dict):
         raise BadAction(f"{where} must be an object.")
-    price = row.get("p")
+    price = trigger_price = None
+    is_limit = False
+    # A TWAP has no price, and a `p` in one is nothing the exchange would look at.
+    if not is_twap:
+        price = _decimal(row.get("p"), where, "p")
+        how = row.get("t")
+        if not isinstance(how, dict) or len(how) != 1:
+            raise BadAction(f"{where}: 't' must be an object with limit or trigger.")
+        is_limit = "limit" in how
+        if not is_limit:
+            trigger = how.get("trigger")
+            if not isinstance(trigger, dict):
+                raise BadAction(f"{where}: 't' must be an object with limit or trigger.")
+            trigger_price = _decimal(trigger.get("triggerPx"), where, "triggerPx")
+    asset = _asset(row.get("a"), where)
     return Order(
-        _asset(row.get("a"), where),
+        asset,
         _flag(row.get("b"), where, "b"),
-        None if price is None else _decimal(price, where, "p"),
+        price,
+        trigger_price,
         _decimal(row.get("s"), where, "s"),
-        _flag(row.get("r"), where, "r"),
+        is_limit,
+        # Only a position can be reduced, and spot and outcomes have none.
+        _flag(row.get("r"), where, "r") and _is_perp(asset),
         row["c"] if isinstance(row.get("c"), str) else None,
     )
+
+
+def _is_perp(asset: int) -> bool:
+    return asset < FIRST_SPOT or FIRST_DEX <= asset < FIRST_OUTCOME
 
 
 def _asset(value: Any, where: str) -> int:

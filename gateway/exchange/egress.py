@@ -7,19 +7,25 @@ others share the rest; each begins at another one, and goes on to the next when 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
-from gateway.exchange.passage import Passage, Passed
+from gateway.exchange.passage import Outcome, Passage, Passed
 from gateway.http.errors import HttpError
 from tenants.admission.principal import Principal
 
 log = structlog.get_logger(__name__)
 
 READ_EVERY_S = 10.0
+#: How long the first order waits for the rows.
+FIRST_READ_S = 1.0
+#: An address from which nothing could be sent is asked last for so long.
+BAD_FOR_S = 30.0
 #: The exchange's limit of an address, when no row says otherwise.
 PER_MINUTE = 1_200
 #: The kernel's choice.
@@ -42,6 +48,10 @@ class Budget(Protocol):
         """Spend and answer 0.0, or the seconds to wait, and nothing is spent."""
         ...
 
+    def owe(self, tenant: str, weight: float) -> None:
+        """Negative: give back what was taken and not used."""
+        ...
+
 
 class Pool:
     """Sends from one of the addresses. `read` gives the rows, from the database."""
@@ -59,22 +69,50 @@ class Pool:
         self._passages: dict[str, Passage] = {}
         self._reading: asyncio.Task[None] | None = None
         self._is_read = asyncio.Event()
+        self._bad_until_s: dict[Egress, float] = {}
 
     async def send(
-        self, urls: Sequence[str], body: bytes, *, principal: Principal, weight: int
+        self,
+        urls: Sequence[str],
+        body: bytes,
+        *,
+        principal: Principal,
+        weight: int,
+        check: Callable[[], None] = lambda: None,
     ) -> Passed:
-        """As `Passage.send`. Raises HttpError 429 where no address has anything left."""
+        """As `Passage.send`. `check` is called last before anything is sent, and what it raises is
+        raised. Raises HttpError 429 where no address has anything left."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read_forever())
-        await self._is_read.wait()
-        tenant_id = principal.tenant_id
+        if not self._is_read.is_set():
+            # A database that hangs at the start: from any address, as without rows.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_READ_S):
+                    await self._is_read.wait()
         wait_s = float("inf")
-        for egress in self._for(tenant_id):
+        passed: Passed | None = None
+        for egress in self._for(principal.tenant_id):
             budget = self._budgets.setdefault(egress, self._budget_of(egress))
-            wait = await budget.take(str(tenant_id), weight)
-            if not wait:
-                return await self._passage(egress.address).send(urls, body)
-            wait_s = min(wait_s, wait)
+            # By the name under which `/info` spends of it too.
+            tenant = principal.tenant_slug
+            if wait := await budget.take(tenant, weight):
+                wait_s = min(wait_s, wait)
+                continue
+            try:
+                check()
+                passed = await self._passage(egress.address).send(urls, body)
+            except BaseException:
+                budget.owe(tenant, -weight)
+                raise
+            if passed.outcome is not Outcome.NOT_SENT:
+                return passed
+            budget.owe(tenant, -weight)
+            if egress.address != ANY:
+                # Not an address of this host, or one without a way out.
+                self._bad_until_s[egress] = time.monotonic() + BAD_FOR_S
+                log.warning("egress_does_not_send", address=egress.address, why=passed.why)
+        if passed is not None:
+            return passed
         seconds = max(1, round(wait_s + 0.5))
         raise HttpError(
             429,
@@ -87,10 +125,13 @@ class Pool:
     def _for(self, tenant_id: int) -> list[Egress]:
         own = [one for one in self._egresses if one.tenant_id == tenant_id]
         if own:
-            return own
+            return sorted(own, key=self._is_bad)
         shared = [one for one in self._egresses if one.tenant_id is None] or [Egress()]
         first = tenant_id % len(shared)
-        return shared[first:] + shared[:first]
+        return sorted(shared[first:] + shared[:first], key=self._is_bad)
+
+    def _is_bad(self, egress: Egress) -> bool:
+        return time.monotonic() < self._bad_until_s.get(egress, float("-inf"))
 
     def _passage(self, address: str) -> Passage:
         passage = self._passages.get(address)

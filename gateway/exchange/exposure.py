@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import ROUND_CEILING, Decimal
 
 import redis.asyncio
@@ -76,6 +77,18 @@ class Exposure:
                 self._pause_until_s = self._monotonic() + PAUSE_S
                 log.warning("exposure_unshared", error=type(error).__name__)
         return self._add_own(family_id, cents, limit // max(1, self._processes()))
+
+    async def give_back(self, family_id: int, amount: Decimal) -> None:
+        """What was added and then not sent. If that cannot be said, it passes with its minute."""
+        cents = _cents(amount)
+        rows = self._own[family_id]
+        if (row := next((row for row in reversed(rows) if row[1] == cents), None)) is not None:
+            rows.remove(row)
+        elif self._redis is not None:
+            with suppress(redis.RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(DEADLINE_S):
+                    key = f"relay:exposure:{family_id}"
+                    await self._add(keys=[key], args=[-cents, 2**53, WINDOW_S])
 
     def _add_own(self, family_id: int, cents: int, limit: int) -> bool:
         now_s = self._monotonic()

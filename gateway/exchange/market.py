@@ -14,6 +14,8 @@ from typing import Any
 import orjson
 import structlog
 
+from gateway.exchange.asked import FIRST_DEX, FIRST_OUTCOME, FIRST_SPOT
+
 log = structlog.get_logger(__name__)
 
 #: New listings come on a few days a week, at a known time.
@@ -22,32 +24,37 @@ PRICES_FOR_S = 1.0
 #: What was learnt is used this long after nothing new came, and then not any more: a limit in USD
 #: at an old price is none.
 PRICES_KEPT_S = 30.0
-FIRST_SPOT, FIRST_DEX, ASSETS_A_DEX = 10_000, 100_000, 10_000
-FIRST_OUTCOME = 100_000_000
+ASSETS_A_DEX = 10_000
+#: How long an order waits for what is not known at all.
+WAIT_S = 0.5
+#: After something could not be read.
+PAUSE_S = 1.0
 
 #: Asks `/info` and answers the parsed body.
 Ask = Callable[[dict[str, Any]], Awaitable[bytes]]
 
 
 class Market:
-    """One per process. `refresh` is cheap when nothing is due; then `coin_of` and `price_of`
-    answer from memory."""
+    """One per process. `refresh` sees that what is due is being learnt, and waits for it only where
+    nothing is known; `coin_of` and `price_of` answer from memory."""
 
     def __init__(self, ask: Ask, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
         self._monotonic = monotonic
-        self._coins: dict[int, str] = {}
-        self._coins_at_s = float("-inf")
         #: By the name of a dex, "" for the main one and spot.
+        self._coins: dict[str, dict[int, str]] = {}
+        self._coins_at_s = float("-inf")
         self._prices: dict[str, dict[str, Decimal]] = {}
         self._prices_at_s: dict[str, float] = {}
-        self._turn = asyncio.Lock()
+        self._wanted: set[str] = set()
+        self._pause_until_s = float("-inf")
+        self._learning: asyncio.Task[None] | None = None
 
     def coin_of(self, asset: int) -> str | None:
         """The name of an asset id."""
         if asset >= FIRST_OUTCOME:
             return f"#{asset - FIRST_OUTCOME}"
-        return self._coins.get(asset)
+        return next((coins[asset] for coins in self._coins.values() if asset in coins), None)
 
     def price_of(self, coin: str) -> Decimal | None:
         """Its mid in USD, unless that is not known, or too old."""
@@ -57,53 +64,82 @@ class Market:
         return self._prices[dex].get(coin)
 
     async def refresh(self, assets: Iterable[int], *, with_prices: bool) -> None:
-        """Learn what is due about `assets`. What cannot be learnt stays what it was."""
-        async with self._turn:
-            if self._monotonic() - self._coins_at_s > COINS_FOR_S:
-                await self._read_coins()
-            if not with_prices:
-                return
-            coins = {self.coin_of(asset) for asset in assets}
-            for dex in {_dex_of(coin) for coin in coins if coin is not None}:
-                at_s = self._prices_at_s.get(dex, float("-inf"))
-                if self._monotonic() - at_s > PRICES_FOR_S:
-                    await self._read_prices(dex)
+        """Have what is due about `assets` learnt. Waits `WAIT_S` at most, and only for what is not
+        known at all."""
+        wanted = list(assets)
+        if self._is_due(wanted, with_prices) and self._monotonic() >= self._pause_until_s:
+            if self._learning is None or self._learning.done():
+                self._learning = asyncio.create_task(self._learn())
+        if self._learning is not None and self._lacks(wanted, with_prices):
+            await asyncio.wait([self._learning], timeout=WAIT_S)
 
-    async def _read_coins(self) -> None:
+    async def aclose(self) -> None:
+        """Stop learning."""
+        if self._learning is not None:
+            self._learning.cancel()
+
+    def _is_due(self, assets: list[int], with_prices: bool) -> bool:
+        now_s = self._monotonic()
+        is_due = now_s - self._coins_at_s > COINS_FOR_S
+        if with_prices:
+            for dex in {_dex_of(coin) for asset in assets if (coin := self.coin_of(asset))} | {""}:
+                if now_s - self._prices_at_s.get(dex, float("-inf")) > PRICES_FOR_S:
+                    self._wanted.add(dex)
+                    is_due = True
+        return is_due
+
+    def _lacks(self, assets: list[int], with_prices: bool) -> bool:
+        coins = [self.coin_of(asset) for asset in assets]
+        return any(coin is None or (with_prices and self.price_of(coin) is None) for coin in coins)
+
+    async def _learn(self) -> None:
+        is_whole = True
+        if self._monotonic() - self._coins_at_s > COINS_FOR_S:
+            is_whole = await self._read_coins()
+        while self._wanted:
+            is_whole = await self._read_prices(self._wanted.pop()) and is_whole
+        if not is_whole:
+            # What does not answer is asked again soon, but not by each order.
+            self._pause_until_s = self._monotonic() + PAUSE_S
+
+    async def _read_coins(self) -> bool:
+        """Whether all of it could be read. What could not stays what it was."""
         asked_s = self._monotonic()
-        coins: dict[int, str] = {}
         try:
-            for place, asset in enumerate((await self._get({"type": "meta"}))["universe"]):
-                coins[place] = asset["name"]
+            main = dict(enumerate(_names(await self._get({"type": "meta"}))))
             for pair in (await self._get({"type": "spotMeta"}))["universe"]:
-                coins[FIRST_SPOT + pair["index"]] = pair["name"]
-        except Exception as error:
-            # Whatever it is: what is not known is refused where a rail asks for it.
-            log.warning("assets_not_read", error=type(error).__name__)
-            return
-        try:
+                main[FIRST_SPOT + pair["index"]] = pair["name"]
+            self._coins[""] = main
             for number, dex in enumerate(await self._get({"type": "perpDexs"})):
                 if dex is None:  # the main one
                     continue
-                universe = (await self._get({"type": "meta", "dex": dex["name"]}))["universe"]
-                for place, asset in enumerate(universe):
-                    coins[FIRST_DEX + ASSETS_A_DEX * number + place] = asset["name"]
+                meta = await self._get({"type": "meta", "dex": dex["name"]})
+                first = FIRST_DEX + ASSETS_A_DEX * number
+                self._coins[dex["name"]] = dict(enumerate(_names(meta), start=first))
         except Exception as error:
-            log.warning("dexes_not_read", error=type(error).__name__)
-        self._coins, self._coins_at_s = coins, asked_s
+            # Whatever it is: what is not known is refused where a rail asks for it.
+            log.warning("assets_not_read", error=type(error).__name__)
+            return False
+        self._coins_at_s = asked_s
+        return True
 
-    async def _read_prices(self, dex: str) -> None:
+    async def _read_prices(self, dex: str) -> bool:
         asked_s = self._monotonic()
         try:
             mids = await self._get({"type": "allMids"} | ({"dex": dex} if dex else {}))
             self._prices[dex] = {coin: Decimal(mid) for coin, mid in mids.items()}
         except Exception as error:
             log.warning("prices_not_read", error=type(error).__name__)
-            return
+            return False
         self._prices_at_s[dex] = asked_s
+        return True
 
     async def _get(self, payload: dict[str, Any]) -> Any:
         return orjson.loads(await self._ask(payload))
+
+
+def _names(meta: dict[str, Any]) -> list[str]:
+    return [asset["name"] for asset in meta["universe"]]
 
 
 def _dex_of(coin: str) -> str:

@@ -63,6 +63,12 @@ class Budget:
         self._bound(slot)
         return self._wait(now_s)
 
+    def owe(self, tenant: str, weight: float, *, now_s: float) -> None:
+        """Count what was used already, whatever is left; negative: what was taken and not used."""
+        slot = self._slot(now_s)
+        slot.used[tenant] = max(0.0, slot.used.get(tenant, 0.0) + weight)
+        self._bound(slot)
+
     def spent(self, *, now_s: float) -> float:
         """What was used within the minute."""
         self._slot(now_s)

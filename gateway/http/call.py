@@ -80,12 +80,9 @@ class Call:
         kind = header(self.scope, b"content-type").split(b";")[0].strip().lower()
         if kind != b"application/json":
             raise HttpError(415, "unsupported_media_type", "Send Content-Type: application/json.")
-        message = await self.receive()
-        if not message.get("more_body") and message["type"] == "http.request":
-            return _bounded(message.get("body", b""), max_bytes)
         try:
             async with asyncio.timeout(BODY_S):
-                return await self._rest(message, max_bytes)
+                return await self._rest(await self.receive(), max_bytes)
         except TimeoutError:
             text = f"The body did not arrive within {BODY_S:g} s."
             raise HttpError(408, "slow_body", text, headers=[(b"connection", b"close")]) from None

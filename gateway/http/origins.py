@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import orjson
+
 from gateway.http.errors import HttpError
 from gateway.http.metrics import ORIGIN_REQUESTS
 from gateway.http.routes import Route, Source
+from gateway.http.weights import weight_of_answer
 from gateway.upstreams.posts import Answer, Endpoint, Failed, GatewayEndpoint, HttpEndpoint
 from streaming.upstream.spec import UpstreamKind, UpstreamSpec
 
@@ -33,6 +36,9 @@ class Pot(Protocol):
 
     async def take(self, tenant: str, weight: float) -> float:
         """Spend `weight` and return 0.0, or the seconds to wait."""
+
+    def owe(self, tenant: str, weight: float) -> None:
+        """Count what an answer weighed more."""
 
 
 class BudgetSpent(HttpError):
@@ -109,6 +115,10 @@ class Origins:
             has_next = tries < TRIES and place + 1 < len(origins)
             # One that hangs must leave time for the other.
             answered = await self._try(origin, body, left_s / 2 if has_next else left_s)
+            if answered is not None and origin.source is Source.PUBLIC:
+                # By its length, which the exchange counts to our address too.
+                if more := weight_of_answer(orjson.loads(body), answered.answer.body):
+                    self._pot.owe(tenant, more)
             got = answered or got
             if answered is not None and _is_final(answered):
                 return answered

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import redis.asyncio
@@ -34,6 +34,14 @@ return 1
 """
 
 
+class _Ask(NamedTuple):
+    """`answer` gets the seconds to wait; None for what is only counted."""
+
+    tenant: str
+    weight: float
+    answer: asyncio.Future[float] | None
+
+
 class SharedBudget:
     """`take` as `Budget.take`, over all processes. Never raises, never waits for long."""
 
@@ -52,22 +60,56 @@ class SharedBudget:
         self._processes = processes
         self._alone = Budget(limit)
         self._paused_until_s = 0.0
+        self._waiting: list[_Ask] = []
+        self._working: asyncio.Task[None] | None = None
 
     async def take(self, tenant: str, weight: float) -> float:
         """Spend `weight` of a tenant and return 0.0, or the seconds to wait."""
+        ask = _Ask(tenant, weight, asyncio.get_running_loop().create_future())
+        self._enqueue(ask)
+        assert ask.answer is not None  # noqa: S101
+        return await ask.answer
+
+    def owe(self, tenant: str, weight: float) -> None:
+        """Count what was used already, whatever is left; negative: what was taken and not used. It
+        is written soon."""
+        self._enqueue(_Ask(tenant, weight, None))
+
+    def _enqueue(self, ask: _Ask) -> None:
+        self._waiting.append(ask)
+        if self._working is None or self._working.done():
+            self._working = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> None:
+        """All that wait are decided in one step, so that those of one process never get in each
+        other's way: 100 at once lost 90 to each other's writing."""
+        while self._waiting:
+            asked, self._waiting = self._waiting, []
+            try:
+                answers = await self._decide(asked)
+            except BaseException:
+                for ask in asked:
+                    if ask.answer is not None:
+                        ask.answer.cancel()
+                raise
+            for ask, wait_s in zip(asked, answers, strict=True):
+                if ask.answer is not None and not ask.answer.done():
+                    ask.answer.set_result(wait_s)
+
+    async def _decide(self, asked: list[_Ask]) -> list[float]:
         now_s = time.monotonic()
         if self._client is not None and now_s >= self._paused_until_s:
             try:
                 # Not of the caller's deadline, which is of the upstream.
-                return await self._take_shared(self._client, tenant, weight)
+                return await self._decide_shared(self._client, asked)
             except (RedisError, OSError, TimeoutError, msgspec.DecodeError) as error:
                 stop_if_cancelled()
                 self._paused_until_s = now_s + PAUSE_S
                 log.warning("public_budget_unshared", error=type(error).__name__)
         self._alone.limit = self._limit / max(1, self._processes())
-        return self._alone.take(tenant, weight, now_s=now_s)
+        return _settle(self._alone, asked, now_s)
 
-    async def _take_shared(self, client: Any, tenant: str, weight: float) -> float:
+    async def _decide_shared(self, client: Any, asked: list[_Ask]) -> list[float]:
         async with asyncio.timeout(DEADLINE_S):
             for _ in range(TRIES):
                 async with client.pipeline(transaction=False) as pipe:
@@ -77,12 +119,23 @@ class SharedBudget:
                 window = msgspec.msgpack.decode(before, type=Window) if before else Window()
                 # Redis' clock: those of two machines need not agree.
                 budget = Budget(self._limit, window)
-                wait_s = budget.take(tenant, weight, now_s=seconds + micros / 1e6)
+                answers = _settle(budget, asked, seconds + micros / 1e6)
                 after = msgspec.msgpack.encode(budget.window)
                 swapped = await client.eval(
                     _SWAP, 1, self._key, before or b"", after, int(2 * WINDOW_S)
                 )
                 if swapped:
-                    return wait_s
-        # Everybody at once: come back in a moment.
-        return 1.0
+                    return answers
+        # Every process at once: come back in a moment.
+        return [1.0] * len(asked)
+
+
+def _settle(budget: Budget, asked: list[_Ask], now_s: float) -> list[float]:
+    answers = []
+    for ask in asked:
+        if ask.answer is None:
+            budget.owe(ask.tenant, ask.weight, now_s=now_s)
+            answers.append(0.0)
+        else:
+            answers.append(budget.take(ask.tenant, ask.weight, now_s=now_s))
+    return answers

@@ -35,11 +35,11 @@ ACTIONS = {
     "billing.Invoice": (
         {
             *("refresh", "finalize", "send", "record_payment"),
-            *("credit", "void", "write_off", "discard"),
+            *("credit", "void", "write_off", "discard", "again"),
         },
         {"finance"},
     ),
-    "billing.CreditNote": ({"approve", "reject"}, {"finance"}),
+    "billing.CreditNote": ({"approve", "reject", "send"}, {"finance"}),
     "billing.Concession": ({"approve", "reject"}, {"finance"}),
     "billing.Payment": ({"allocate", "refund", "charge_back"}, {"finance"}),
     "billing.Adjustment": ({"approve", "reject", "bill_now"}, {"finance"}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -20,7 +20,7 @@ from gateway.exchange.service import MAX_UNDER_WAY, Exchange, Signers
 from gateway.http.errors import HttpError
 from tenants.admission.control import AdmissionControl
 from tenants.admission.directory import Directory
-from tenants.admission.errors import InvalidKey
+from tenants.admission.errors import Denied, InvalidKey
 from tenants.admission.principal import Principal
 from tenants.admission.quotas import Occupancy
 from tenants.admission.rails import Rails
@@ -55,10 +55,20 @@ class Meter:
 class Sender:
     def __init__(self) -> None:
         self.passage = Passage()
+        self.may_go: asyncio.Event | None = None
 
     async def send(
-        self, urls: Sequence[str], body: bytes, *, principal: Principal, weight: int
+        self,
+        urls: Sequence[str],
+        body: bytes,
+        *,
+        principal: Principal,
+        weight: int,
+        check: Callable[[], None],
     ) -> Passed:
+        if self.may_go is not None:
+            await self.may_go.wait()
+        check()
         return await self.passage.send(urls, body)
 
 
@@ -69,6 +79,7 @@ class Desk:
     upstream: FaultyExchange
     exchange: Exchange
     meter: Meter
+    sender: Sender
     database: dict[str, Principal] = field(default_factory=dict)
 
     async def send(self, body: bytes, as_: Principal = TRADER) -> tuple[int, Any]:
@@ -113,7 +124,7 @@ async def desk(
     )
     meter, sender = Meter(), Sender()
 
-    async def exists(address: str) -> bool:
+    async def exists(address: str, _: Principal) -> bool:
         return address == SIGNER
 
     async with faulty_exchange() as upstream:
@@ -127,7 +138,7 @@ async def desk(
             recover=lambda _: signers or Signers(SIGNER, OTHER),
             exists=exists,
         )
-        yield Desk(upstream, exchange, meter, database)
+        yield Desk(upstream, exchange, meter, sender, database)
         await exchange.aclose()
         await sender.passage.close()
         await control.aclose()
@@ -172,7 +183,7 @@ async def test_who_goes_away_has_sent_once_and_is_counted_once() -> None:
         assert at.meter.requests == {7: 1}
 
 
-async def test_no_key_has_more_than_a_hundred_on_the_way() -> None:
+async def test_no_tenant_has_more_than_a_hundred_on_the_way() -> None:
     async with desk() as at:
         at.upstream.fault = Fault.STALL
         held = [asyncio.create_task(at.send(CANCEL)) for _ in range(MAX_UNDER_WAY)]
@@ -182,6 +193,69 @@ async def test_no_key_has_more_than_a_hundred_on_the_way() -> None:
         at.upstream.may_answer.set()
         assert {status for status, _ in await asyncio.gather(*held)} == {200}
         assert len(at.upstream.bodies) == MAX_UNDER_WAY
+
+
+async def test_what_changed_while_an_order_waited_is_looked_at_before_its_first_byte() -> None:
+    """A kill, a scope that went, other rails: what was true as it came is not enough."""
+    for change, told in (
+        ({"rails": Rails(is_killed=True)}, "kill switch"),
+        ({"rails": Rails(is_cancel_only=True)}, "changed meanwhile"),
+        ({"scopes": frozenset({"ws"})}, "exchange"),
+    ):
+        async with desk() as at:
+            at.sender.may_go = asyncio.Event()
+            waiting = asyncio.create_task(at.send(CANCEL))
+            while not at.exchange._under_way:  # noqa: ASYNC110 - it has no event for it
+                await asyncio.sleep(0)
+            at.database[TRADER.digest] = replace(TRADER, **change)  # type: ignore[arg-type]
+            await at.exchange._admission.revalidate([TRADER.digest])
+            at.sender.may_go.set()
+            try:
+                said = str((await waiting)[1])
+            except Denied as denied:
+                said = str(denied)
+            assert told in said
+            assert at.upstream.begun == 0
+            assert at.meter.requests == {}
+
+
+async def test_what_waited_too_long_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.exchange.service.READY_S", 0.05)
+    async with desk() as at:
+        at.sender.may_go = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.1, at.sender.may_go.set)
+        status, told = await at.problem(CANCEL)
+        assert (status, told["error"], told["sent"]) == (504, "not_sent", False)
+        assert at.upstream.begun == 0
+
+
+async def test_a_fault_of_ours_after_sending_takes_no_answer_away() -> None:
+    async with desk() as at:
+
+        def full(key_id: int, channel: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        at.meter.slot = full  # type: ignore[method-assign]
+        assert await at.send(CANCEL) == (200, orjson.loads(REPLY))
+    async with desk() as at:
+        at.sender.passage.send = None  # type: ignore[assignment,method-assign]
+        status, told = await at.problem(CANCEL)
+        assert (status, told["error"], told["sent"]) == (504, "outcome_unknown", True)
+
+
+async def test_a_process_that_stops_takes_nothing_new_and_ends_what_it_has() -> None:
+    async with desk() as at:
+        at.upstream.fault = Fault.STALL
+        going = asyncio.create_task(at.send(CANCEL))
+        await at.upstream.is_reached.wait()
+        stopping = asyncio.create_task(at.exchange.drain())
+        await asyncio.sleep(0)
+        status, told = await at.problem(CANCEL)
+        assert (status, told["sent"]) == (504, False)
+        at.upstream.may_answer.set()
+        await stopping
+        assert (await going)[0] == 200
+        assert at.upstream.bodies == [CANCEL]
 
 
 async def test_a_rail_stops_in_the_exchange_s_own_words_and_nothing_is_sent() -> None:
@@ -237,6 +311,8 @@ async def test_a_signature_for_testnet_is_explained() -> None:
         at.upstream.reply = refusal
         _, told = await at.send(CANCEL)
         assert told["response"].startswith("User or API Wallet 0xdead does not exist. (The relay:")
+        # Asked once a minute: invented signatures must not make reads of 60 times their weight.
+        assert (await at.send(CANCEL))[1] == orjson.loads(refusal)
     async with desk(signers=Signers(SIGNER, OTHER)) as at:  # whom nobody knows on either
         at.upstream.reply = refusal
         assert (await at.send(CANCEL))[1] == orjson.loads(refusal)
