@@ -197,7 +197,7 @@ def operator(db: None, settings: Any, tmp_path: Path) -> Client:
 
 
 def pytest_runtest_setup() -> None:
-    """`py_ecc`, which comes with eth-account, lets the whole process recurse 100,000 deep; no process
-    of ours but the simulator loads it."""
+    """`py_ecc`, which comes with eth-account, lets the whole process recurse 100,000 deep; no
+    process of ours but the simulator loads it."""
     if sys.getrecursionlimit() > 10_000:
         sys.setrecursionlimit(1_000)

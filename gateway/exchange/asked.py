@@ -149,7 +149,7 @@ def read(body: bytes) -> Asked:
     """
     try:
         orjson.loads(body)  # JSON of 1,024 levels at most; the parser with the hook knows no limit
-        envelope = json.loads(body, object_pairs_hook=_once, parse_constant=_no_number)
+        envelope = json.loads(body, object_pairs_hook=_once)
     except RecursionError as error:
         raise BadAction("The body is nested too deeply.") from error
     except BadAction:
@@ -167,10 +167,6 @@ def read(body: bytes) -> Asked:
     if not isinstance(envelope.get("signature"), dict):
         raise BadAction("'signature' must be an object with r, s and v.")
     return Asked(body, envelope, action, action["type"], nonce)
-
-
-def _no_number(text: str) -> Any:
-    raise BadAction(f"{text} is not JSON.")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
