@@ -181,8 +181,8 @@ def test_an_endless_body_is_cut_not_spooled(edge: Edge, *, is_announced: bool) -
 
 def test_a_path_of_trading_clients_refuses_in_json(edge: Edge) -> None:
     status, answer = edge.get(f"/{edge.api_key}/exchange")
-    assert status == 404
-    assert json.loads(answer)["code"] == "not_found"
+    assert status == 405
+    assert json.loads(answer)["code"] == "method_not_allowed"
 
 
 @pytest.mark.alone
