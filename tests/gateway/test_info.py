@@ -192,7 +192,8 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(edge: Edge) -> None
     answers = [edge.info(b'{"type":"userRole"}') for _ in range(2 * BURST // heavy)]
     refusals = [answer for status, answer in answers if status == 429]
     assert refusals
-    assert json.loads(refusals[0])["code"] == "rate_limited"
+    # The public API's minute may be spent before the key's.
+    assert {json.loads(refusal)["code"] for refusal in refusals} >= {"rate_limited"}
 
 
 def test_a_stopped_edge_has_sealed_what_it_counted(redis_url: str) -> None:
