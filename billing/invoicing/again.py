@@ -33,8 +33,11 @@ def draft_again(invoice: Invoice) -> Invoice:
     Raises InvoicingError for an invoice that is not void, and where another is in its place.
     """
     cursor = lock_cursor(invoice.tenant_id)
-    if not InvoiceStanding.objects.filter(invoice=invoice, state=_VOID).exists():
+    standing = InvoiceStanding.objects.filter(invoice=invoice, state=_VOID).first()
+    if standing is None:
         raise InvoicingError(f"{invoice} is not void: there is nothing to be in its place")
+    if standing.balance > 0:
+        raise InvoicingError(f"{standing.balance} of {invoice} is open still: credit it first")
     wait_again(invoice)
     known = InvoiceReplacement.objects.filter(replaces=invoice).select_related("invoice").first()
     if known is not None and known.invoice.is_finalized:
