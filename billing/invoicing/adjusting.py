@@ -124,8 +124,13 @@ def _reprice(
             f"{among.name}: other credits of the period cover its time or use up the fee: reject it"
         )
     for row in credits:
-        if row is among or row.amount != before[row.pk]:
-            row.save(update_fields=["amount"] if row is not among else None)
+        if row is not among and row.amount != before[row.pk]:
+            if row.state == State.APPROVED and not row.amount:
+                # Other terms hold by now. What is approved for nothing waits again.
+                row.state, row.decided_by, row.decided_at = State.PROPOSED, "", None
+            row.save(update_fields=["amount", "state", "decided_by", "decided_at"])
+        elif row is among:
+            row.save()
 
 
 @retried

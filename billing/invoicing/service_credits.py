@@ -16,7 +16,7 @@ from django.conf import settings
 
 from billing.invoicing.sla import ZERO, Window, union, within, worth
 from billing.invoicing.terms_port import Terms
-from billing.models import Adjustment
+from billing.models import Adjustment, InvoiceStanding
 from billing.rating.periods import Period
 from billing.rating.segments import Segment
 from tenants.models import Tenant
@@ -54,16 +54,22 @@ def by_period(
 
 
 def lock_credits(tenant_id: int, period_start: datetime) -> list[Adjustment]:
-    """All of a tenant and period but the rejected, locked. Its cursor is locked before."""
+    """All of a tenant and period but the rejected, and those that void invoices billed, for which
+    copies stand; locked. Its cursor is locked before."""
     rows = Adjustment.objects.select_for_update().filter(
         tenant=tenant_id, source=Adjustment.Source.SLA_GAP, original_start=period_start
     )
-    return list(rows.exclude(state=State.REJECTED).order_by("pk"))
+    # Not by a join, which would lock invoices too.
+    void = InvoiceStanding.objects.filter(
+        invoice__tenant=tenant_id, state=InvoiceStanding.State.VOIDED
+    )
+    held = rows.exclude(state=State.REJECTED).exclude(billed_on__in=void.order_by().values("pk"))
+    return list(held.order_by("pk"))
 
 
 def price(credits: Iterable[Adjustment], period: Period, segments: Sequence[Segment]) -> None:
     """Set the amounts of credits of one period, and leave saving them to the caller. Those on
-    invoices, and those of before windows were kept, count as what they are."""
+    invoices that hold, and those of before windows were kept, count as what they are."""
     most = value([(period.start, period.end)], period, segments)
     covered: list[Window] = []
     given = ZERO
