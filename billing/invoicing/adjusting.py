@@ -13,12 +13,11 @@ from billing.invoicing import conceding, service_credits
 from billing.invoicing.errors import ApprovalError, InvoicingError
 from billing.invoicing.locks import lock_cursor
 from billing.invoicing.retrying import retried
+from billing.invoicing.service_credits import Fees
 from billing.invoicing.sla import Window
 from billing.invoicing.terms_port import book
 from billing.models import Adjustment, Concession
 from billing.rating.money import rounded
-from billing.rating.periods import Period
-from billing.rating.segments import Segment
 from tenants.models import Tenant
 
 State, Source = Adjustment.State, Adjustment.Source
@@ -72,19 +71,19 @@ def propose_sla_credit(
 ) -> list[Adjustment]:
     """Propose a credit for half-open `windows` in which the tenant was not served or served stale
     data: the fee of that time, `RELAY_SLA_FACTOR` times. All credits of a period together come to
-    the fee of the period at most, and count no second twice; so one may come to nothing while
-    others wait, and to more when they are rejected.
+    the fee of the period after discounts at most, and count no second twice; so one may come to
+    nothing while others wait, and to more when they are rejected.
 
     A credit for each billing period, mostly one; none where the time is worth nothing: no terms, a
-    trial, no fee. Called by whoever reads the gap ledger; `origin` names what it found, so calling
-    again is harmless. `what` is printed where the time is not one stretch.
+    trial, no fee or no customer then. Called by whoever reads the gap ledger; `origin` names what
+    it found, so calling again is harmless. `what` is printed where the time is not one stretch.
     """
-    lock_cursor(tenant.pk)
+    cursor = lock_cursor(tenant.pk)
     terms = book().load([tenant])
     found = []
     for n, (period, parts) in enumerate(service_credits.by_period(tenant, windows, terms)):
-        segments = terms.segments_of(tenant, period)
-        amount = service_credits.value(parts, period, segments)
+        fees = service_credits.fees_of(tenant, period, terms, cursor)
+        amount = service_credits.value(parts, fees)
         if not amount:
             continue
         start, end = parts[0][0], parts[-1][1]
@@ -105,20 +104,18 @@ def propose_sla_credit(
         )
         found.append(proposed)
         if proposed.state == State.PROPOSED:
-            _reprice(tenant, period, segments, among=proposed)
+            _reprice(fees, among=proposed)
     return found
 
 
-def _reprice(
-    tenant: Tenant, period: Period, segments: Sequence[Segment], *, among: Adjustment
-) -> None:
+def _reprice(fees: Fees, *, among: Adjustment) -> None:
     """Price all service credits of a period, `among` them one in hand, whose state counts."""
-    rows = service_credits.lock_credits(tenant.pk, period.start)
+    rows = service_credits.lock_credits(among.tenant_id, fees.period.start)
     before = {row.pk: row.amount for row in rows if row.pk != among.pk}
     credits = [row for row in rows if row.pk in before]
     if among.state != State.REJECTED:
         credits.append(among)
-    service_credits.price(credits, period, segments)
+    service_credits.price(credits, fees)
     if among.state == State.APPROVED and not among.amount:
         raise InvoicingError(
             f"{among.name}: other credits of the period cover its time or use up the fee: reject it"
@@ -140,7 +137,7 @@ def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
     `RELAY_CREDIT_LIMIT` alone is approved by somebody else. Service credits of the same period are
     priced again. Raises ApprovalError for it, InvoicingError for one that is decided otherwise, or
     billed, or comes to nothing."""
-    lock_cursor(adjustment.tenant_id)
+    cursor = lock_cursor(adjustment.tenant_id)
     locked = Adjustment.objects.select_for_update().get(pk=adjustment.pk)
     wanted = State.APPROVED if approve else State.REJECTED
     if locked.state == wanted:
@@ -153,8 +150,8 @@ def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
         terms = book().load([locked.tenant])
         period = terms.period_of(locked.tenant, locked.original_start)
         if period is not None:
-            segments = terms.segments_of(locked.tenant, period)
-            _reprice(locked.tenant, period, segments, among=locked)
+            fees = service_credits.fees_of(locked.tenant, period, terms, cursor)
+            _reprice(fees, among=locked)
     # After it is priced: what is given is what it comes to.
     subject = f"adjustment {locked.pk}"
     if approve and locked.amount < 0:
