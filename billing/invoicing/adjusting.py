@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
+import structlog
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -16,10 +17,12 @@ from billing.invoicing.retrying import retried
 from billing.invoicing.service_credits import Fees
 from billing.invoicing.sla import Window
 from billing.invoicing.terms_port import book
-from billing.models import Adjustment, Concession
+from billing.invoicing.waiting_again import copies_of
+from billing.models import Adjustment, Concession, Invoice
 from billing.rating.money import rounded
 from tenants.models import Tenant
 
+log = structlog.get_logger(__name__)
 State, Source = Adjustment.State, Adjustment.Source
 
 
@@ -172,3 +175,13 @@ def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
         conceding.take_back(Concession.Kind.ADJUSTMENT, subject)
     locked.save()
     return locked
+
+
+def approve_again(invoice: Invoice, *, by: str) -> None:
+    """Approve what waits of the adjustments that a void invoice billed, for the one in its place.
+    What cannot be approved (it comes to nothing by now) waits on."""
+    for copy in copies_of(invoice).filter(state=State.PROPOSED):
+        try:
+            decide(copy, approve=True, by=by)
+        except InvoicingError as error:
+            log.info("adjustment_waits_on", adjustment=copy.pk, why=str(error))

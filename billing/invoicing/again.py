@@ -11,6 +11,7 @@ from __future__ import annotations
 from django.db import transaction
 
 from billing.invoicing import draft
+from billing.invoicing.adjusting import approve_again
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import lock_cursor
 from billing.invoicing.terms_port import book
@@ -27,8 +28,9 @@ _SAME = (
 
 
 @transaction.atomic
-def draft_again(invoice: Invoice) -> Invoice:
-    """The draft in place of a void invoice, as it would be now; that of before is made again.
+def draft_again(invoice: Invoice, *, by: str = "") -> Invoice:
+    """The draft in place of a void invoice, as it would be now; that of before is made again. What
+    the void one billed of adjustments is approved by `by`.
 
     Raises InvoicingError for an invoice that is not void, and where another is in its place.
     """
@@ -42,6 +44,7 @@ def draft_again(invoice: Invoice) -> Invoice:
     known = InvoiceReplacement.objects.filter(replaces=invoice).select_related("invoice").first()
     if known is not None and known.invoice.is_finalized:
         raise InvoicingError(f"{known.invoice} is in place of {invoice} already")
+    approve_again(invoice, by=by)
     found = known.invoice if known else _begin(invoice)
     prices = book()
     return draft.redraft(found, cursor, prices.load([found.tenant]), prices)
