@@ -17,13 +17,14 @@ from billing.invoicing.retrying import retried
 from billing.invoicing.service_credits import Fees
 from billing.invoicing.sla import Window
 from billing.invoicing.terms_port import book
-from billing.invoicing.waiting_again import copies_of
+from billing.invoicing.waiting_again import copies_of, first_of
 from billing.models import Adjustment, Concession, Invoice
 from billing.rating.money import rounded
 from tenants.models import Tenant
 
 log = structlog.get_logger(__name__)
 State, Source = Adjustment.State, Adjustment.Source
+Kind = Concession.Kind
 
 
 def propose(
@@ -128,6 +129,9 @@ def _reprice(fees: Fees, *, among: Adjustment) -> None:
             if row.state == State.APPROVED and not row.amount:
                 # Other terms hold by now. What is approved for nothing waits again.
                 row.state, row.decided_by, row.decided_at = State.PROPOSED, "", None
+                conceding.take_back(Kind.ADJUSTMENT, _subject(row))
+            elif row.state == State.APPROVED:
+                conceding.give_otherwise(Kind.ADJUSTMENT, _subject(row), -row.amount)
             row.save(update_fields=["amount", "state", "decided_by", "decided_at"])
         elif row is among:
             row.save()
@@ -147,7 +151,6 @@ def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
         return locked
     if locked.state == State.BILLED or (locked.state == State.REJECTED and approve):
         raise InvoicingError(f"{locked} is {locked.get_state_display()}")
-    was_approved = locked.state == State.APPROVED
     locked.state, locked.decided_by, locked.decided_at = wanted, by, timezone.now()
     if locked.windows and locked.original_start is not None:
         terms = book().load([locked.tenant])
@@ -156,25 +159,36 @@ def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
             fees = service_credits.fees_of(locked.tenant, period, terms, cursor)
             _reprice(fees, among=locked)
     # After it is priced: what is given is what it comes to.
-    subject = f"adjustment {locked.pk}"
-    if approve and locked.amount < 0:
-        kind, proposed_by = Concession.Kind.ADJUSTMENT, locked.proposed_by
-        verdict = conceding.judge(locked.tenant_id, -locked.amount, by=proposed_by)
-        if by == proposed_by and verdict.needs_second:
-            raise ApprovalError(verdict.told(by, conceding.place_of(kind)))
-        conceding.note_given(
-            locked.tenant_id,
-            kind,
-            -locked.amount,
-            by=proposed_by,
-            approved_by="" if by == proposed_by else by,
-            subject=subject,
-            reason=locked.name,
-        )
-    elif was_approved:
-        conceding.take_back(Concession.Kind.ADJUSTMENT, subject)
+    if not approve:
+        conceding.take_back(Kind.ADJUSTMENT, _subject(locked))
+    elif locked.amount < 0:
+        _give(locked, by=by)
     locked.save()
     return locked
+
+
+def _give(row: Adjustment, *, by: str) -> None:
+    """Note what is given by a credit, or raise ApprovalError. A copy gives what was given before,
+    and its invoice, which is void, took back: nobody has to look at it twice."""
+    subject = _subject(row)
+    if conceding.give_otherwise(Kind.ADJUSTMENT, subject, -row.amount):
+        return
+    verdict = conceding.judge(row.tenant_id, -row.amount, by=row.proposed_by)
+    if by == row.proposed_by and verdict.needs_second:
+        raise ApprovalError(verdict.told(by, conceding.place_of(Kind.ADJUSTMENT)))
+    conceding.note_given(
+        row.tenant_id,
+        Kind.ADJUSTMENT,
+        -row.amount,
+        by=row.proposed_by,
+        approved_by="" if by == row.proposed_by else by,
+        subject=subject,
+        reason=row.name,
+    )
+
+
+def _subject(row: Adjustment) -> str:
+    return f"adjustment {first_of(row).pk}"
 
 
 def approve_again(invoice: Invoice, *, by: str) -> None:

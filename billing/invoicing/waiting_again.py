@@ -33,6 +33,17 @@ def copies_of(invoice: Invoice) -> QuerySet[Adjustment]:
     return Adjustment.objects.filter(tenant=invoice.tenant_id, origin__in=origins).order_by("pk")
 
 
+def first_of(adjustment: Adjustment) -> Adjustment:
+    """What was approved first: of a copy (of a copy) that of which it is one."""
+    rows = Adjustment.objects.filter(tenant=adjustment.tenant_id, state=State.BILLED)
+    while (origin := adjustment.origin or "").startswith(_ORIGIN):
+        found = rows.filter(pk=int(origin.removeprefix(_ORIGIN))).first()
+        if found is None:
+            break
+        adjustment = found
+    return adjustment
+
+
 def propose_again(invoice: Invoice) -> None:
     """What another invoice in place of a void one would have billed is undecided again."""
     approved = copies_of(invoice).filter(state=State.APPROVED)

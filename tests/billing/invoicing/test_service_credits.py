@@ -17,7 +17,7 @@ from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import lock_cursor
 from billing.invoicing.service_credits import Fees, fees_of, value, windows_of
 from billing.invoicing.sla import Window, union, worth
-from billing.models import Adjustment, Invoice
+from billing.models import Adjustment, Concession, Invoice
 from billing.rating.prices import Discount
 from billing.rating.rate import rate
 from billing.rating.segments import PlanSpan, segments
@@ -229,6 +229,7 @@ def test_what_discounts_leave_nothing_of_waits_again(
     decide(second, approve=False, by="ben")
     first.refresh_from_db()
     assert (first.state, first.amount, first.decided_by) == ("proposed", 0, "")
+    assert not Concession.objects.filter(state="given").exists()
 
 
 def test_only_time_as_a_customer_is_worth_anything(
