@@ -69,6 +69,7 @@ def propose(
         return known
 
 
+@retried
 @transaction.atomic
 def propose_sla_credit(
     tenant: Tenant, windows: Iterable[Window], *, reason: str, origin: str, what: str = ""

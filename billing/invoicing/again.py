@@ -14,9 +14,10 @@ from billing.invoicing import draft
 from billing.invoicing.adjusting import approve_again
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import lock_cursor
+from billing.invoicing.retrying import retried
 from billing.invoicing.terms_port import book
 from billing.invoicing.waiting_again import wait_again
-from billing.models import Invoice, InvoiceReplacement, InvoiceStanding
+from billing.models import Invoice, InvoiceEvent, InvoiceReplacement, InvoiceStanding
 
 _VOID = InvoiceStanding.State.VOIDED
 #: What it has from the void one.
@@ -27,10 +28,11 @@ _SAME = (
 )
 
 
+@retried
 @transaction.atomic
 def draft_again(invoice: Invoice, *, by: str = "") -> Invoice:
     """The draft in place of a void invoice, as it would be now; that of before is made again. What
-    the void one billed of adjustments is approved by `by`.
+    the void one billed of adjustments is approved by `by`, which is an event of the void one.
 
     Raises InvoicingError for an invoice that is not void, and where another is in its place.
     """
@@ -46,6 +48,12 @@ def draft_again(invoice: Invoice, *, by: str = "") -> Invoice:
         raise InvoicingError(f"{known.invoice} is in place of {invoice} already")
     approve_again(invoice, by=by)
     found = known.invoice if known else _begin(invoice)
+    InvoiceEvent.objects.create(
+        invoice=invoice,
+        kind=InvoiceEvent.Kind.DRAFTED_AGAIN,
+        actor=by,
+        reason=f"sequence {found.sequence}",
+    )
     prices = book()
     return draft.redraft(found, cursor, prices.load([found.tenant]), prices)
 

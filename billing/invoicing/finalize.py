@@ -145,6 +145,7 @@ def _advance(cursor: InvoiceCursor, invoice: Invoice, position: int) -> None:
     cursor.save()
 
 
+@retried
 @transaction.atomic
 def discard(invoice: Invoice, *, by: str = "", reason: str = "") -> None:
     """Delete a draft that need not be: a one-off, what it would have billed waits on; one in place
