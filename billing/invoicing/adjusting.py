@@ -18,7 +18,7 @@ from billing.invoicing.service_credits import Fees
 from billing.invoicing.sla import Window
 from billing.invoicing.terms_port import book
 from billing.invoicing.waiting_again import copies_of, first_of
-from billing.models import Adjustment, Concession, Invoice
+from billing.models import Adjustment, Concession, Invoice, InvoiceCursor
 from billing.rating.money import rounded
 from tenants.models import Tenant
 
@@ -109,19 +109,35 @@ def propose_sla_credit(
         )
         found.append(proposed)
         if proposed.state == State.PROPOSED:
-            _reprice(fees, among=proposed)
+            _reprice(tenant.pk, fees, among=proposed)
     return found
 
 
-def _reprice(fees: Fees, *, among: Adjustment) -> None:
+def approved_of(tenant: Tenant, cursor: InvoiceCursor) -> list[Adjustment]:
+    """What is approved and on no invoice yet, in a transaction that has locked the cursor. Service
+    credits are priced again: terms and discounts may be others than when they were approved."""
+    rows = Adjustment.objects.filter(tenant=tenant, state=State.APPROVED).order_by("pk")
+    found = list(rows)
+    starts = {row.original_start for row in found if row.windows and row.original_start}
+    if not starts:
+        return found
+    terms = book().load([tenant])
+    for start in sorted(starts):
+        period = terms.period_of(tenant, start)
+        if period is not None:
+            _reprice(tenant.pk, service_credits.fees_of(tenant, period, terms, cursor))
+    return list(rows.all())
+
+
+def _reprice(tenant_id: int, fees: Fees, *, among: Adjustment | None = None) -> None:
     """Price all service credits of a period, `among` them one in hand, whose state counts."""
-    rows = service_credits.lock_credits(among.tenant_id, fees.period.start)
-    before = {row.pk: row.amount for row in rows if row.pk != among.pk}
+    rows = service_credits.lock_credits(tenant_id, fees.period.start)
+    before = {row.pk: row.amount for row in rows if among is None or row.pk != among.pk}
     credits = [row for row in rows if row.pk in before]
-    if among.state != State.REJECTED:
+    if among is not None and among.state != State.REJECTED:
         credits.append(among)
     service_credits.price(credits, fees)
-    if among.state == State.APPROVED and not among.amount:
+    if among is not None and among.state == State.APPROVED and not among.amount:
         raise InvoicingError(
             f"{among.name}: other credits of the period cover its time or use up the fee: reject it"
         )
@@ -158,7 +174,7 @@ def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
         period = terms.period_of(locked.tenant, locked.original_start)
         if period is not None:
             fees = service_credits.fees_of(locked.tenant, period, terms, cursor)
-            _reprice(fees, among=locked)
+            _reprice(locked.tenant_id, fees, among=locked)
     # After it is priced: what is given is what it comes to.
     if not approve:
         conceding.take_back(Kind.ADJUSTMENT, _subject(locked))

@@ -232,6 +232,21 @@ def test_what_discounts_leave_nothing_of_waits_again(
     assert not Concession.objects.filter(state="given").exists()
 
 
+def test_billed_is_what_it_is_worth_by_then(cast: Cast, book: PlainBook, settings: Any) -> None:
+    """A discount that came after the approval leaves less to credit."""
+    settings.RELAY_SLA_FACTOR = 10
+    window = (OCTOBER, OCTOBER + 72 * HOUR)
+    (credit,) = propose_sla_credit(cast.acme, [window], reason="x", origin="gap:1")
+    assert decide(credit, approve=True, by="ben").amount == Decimal("-47.42")
+    book.discounts = [less(80)]
+    close_due_periods(NOVEMBER)
+    finalize_due(NOVEMBER + timedelta(hours=72))
+    credit.refresh_from_db()
+    assert (credit.state, credit.amount) == ("billed", Decimal("-9.80"))
+    assert Invoice.objects.get(tenant=cast.acme).total == 0
+    assert Concession.objects.get(state="given").amount == Decimal("9.80")
+
+
 def test_only_time_as_a_customer_is_worth_anything(
     cast: Cast, book: PlainBook, settings: Any
 ) -> None:
