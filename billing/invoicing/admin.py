@@ -231,8 +231,14 @@ class InvoiceAdmin(DocumentPages, ExportingAdmin, FinancePages, ReadOnlyAdmin, L
 
     @admin.action(description="Draft again what is void", permissions=["book"])
     def again(self, request: HttpRequest, queryset: QuerySet[Invoice]) -> HttpResponse | None:
+        by = request.user.get_username()
         return ask(
-            self, request, queryset, "draft again", ConfirmForm, lambda one, _: draft_again(one)
+            self,
+            request,
+            queryset,
+            "draft again",
+            ConfirmForm,
+            lambda one, _: draft_again(one, by=by),
         )
 
     @admin.action(description="Credit", permissions=["book"])

@@ -11,11 +11,13 @@ from __future__ import annotations
 from django.db import transaction
 
 from billing.invoicing import draft
+from billing.invoicing.adjusting import approve_again
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import lock_cursor
+from billing.invoicing.retrying import retried
 from billing.invoicing.terms_port import book
 from billing.invoicing.waiting_again import wait_again
-from billing.models import Invoice, InvoiceReplacement, InvoiceStanding
+from billing.models import Invoice, InvoiceEvent, InvoiceReplacement, InvoiceStanding
 
 _VOID = InvoiceStanding.State.VOIDED
 #: What it has from the void one.
@@ -26,20 +28,32 @@ _SAME = (
 )
 
 
+@retried
 @transaction.atomic
-def draft_again(invoice: Invoice) -> Invoice:
-    """The draft in place of a void invoice, as it would be now; that of before is made again.
+def draft_again(invoice: Invoice, *, by: str = "") -> Invoice:
+    """The draft in place of a void invoice, as it would be now; that of before is made again. What
+    the void one billed of adjustments is approved by `by`, which is an event of the void one.
 
     Raises InvoicingError for an invoice that is not void, and where another is in its place.
     """
     cursor = lock_cursor(invoice.tenant_id)
-    if not InvoiceStanding.objects.filter(invoice=invoice, state=_VOID).exists():
+    standing = InvoiceStanding.objects.filter(invoice=invoice, state=_VOID).first()
+    if standing is None:
         raise InvoicingError(f"{invoice} is not void: there is nothing to be in its place")
+    if standing.balance > 0:
+        raise InvoicingError(f"{standing.balance} of {invoice} is open still: credit it first")
     wait_again(invoice)
     known = InvoiceReplacement.objects.filter(replaces=invoice).select_related("invoice").first()
     if known is not None and known.invoice.is_finalized:
         raise InvoicingError(f"{known.invoice} is in place of {invoice} already")
+    approve_again(invoice, by=by)
     found = known.invoice if known else _begin(invoice)
+    InvoiceEvent.objects.create(
+        invoice=invoice,
+        kind=InvoiceEvent.Kind.DRAFTED_AGAIN,
+        actor=by,
+        reason=f"sequence {found.sequence}",
+    )
     prices = book()
     return draft.redraft(found, cursor, prices.load([found.tenant]), prices)
 

@@ -83,6 +83,12 @@ def note_given(
     )
 
 
+def give_otherwise(kind: str, subject: str, amount: Decimal) -> bool:
+    """What was noted is of another amount by now. Whether anything was noted."""
+    rows = Concession.objects.filter(kind=Kind(kind), subject=subject, state=State.GIVEN)
+    return bool(rows.update(amount=amount, whole=amount))
+
+
 def take_back(kind: str, subject: str) -> None:
     """What was noted is given no more: it was decided otherwise."""
     rows = Concession.objects.filter(kind=Kind(kind), subject=subject, state=State.GIVEN)

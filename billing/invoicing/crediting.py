@@ -29,7 +29,7 @@ from billing.invoicing.locks import refuse_locked
 from billing.invoicing.numbering import CREDIT_NOTES, take_number
 from billing.invoicing.payments import release_beyond, take_back_loss
 from billing.invoicing.retrying import retried
-from billing.invoicing.standing import ZERO, lock_standing, restand, settled
+from billing.invoicing.standing import ZERO, added_up, lock_standing, restand, settled
 from billing.invoicing.terms_port import book
 from billing.models import (
     Concession,
@@ -69,7 +69,7 @@ def credit(
     if not reason.strip():
         raise InvoicingError("a credit note needs a reason: it is printed on it")
     standing = lock_standing(invoice)
-    if standing.state == InvoiceStanding.State.VOIDED:
+    if standing.state == InvoiceStanding.State.VOIDED and standing.balance <= 0:
         raise InvoicingError(f"{invoice} is void already")
     parts = _parts(invoice, amounts)
     sums = summed((amount, tax) for _, amount, tax in parts)
@@ -210,12 +210,13 @@ def reject_credit(note: CreditNote, *, by: str) -> CreditNote:
 @retried
 def void(invoice: Invoice, *, reason: str, by: str, now: datetime | None = None) -> CreditNote:
     """Make an invoice void by a credit note over all of it. Raises InvoicingError where something
-    was paid: release and refund, or credit it."""
+    was paid: release and refund, or credit it; and while another credit of it waits."""
     with transaction.atomic():
         if not invoice.is_finalized:
             raise InvoicingError(f"{invoice} is a draft: discard it, or change what it is made of")
         lock_standing(invoice)
         _refuse_paid(invoice)
+        _refuse_waiting(invoice)
         return credit(invoice, reason=reason, by=by, voids=True, now=now)
 
 
@@ -225,6 +226,28 @@ def _refuse_paid(invoice: Invoice) -> None:
     if paid:
         raise InvoicingError(
             f"{render_amount(paid)} of {invoice} is paid: release it first, or credit the invoice"
+        )
+
+
+def _refuse_waiting(invoice: Invoice) -> None:
+    # A void of the rest would be judged by the rest alone, and leave open what is rejected.
+    waiting = CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.DRAFT)
+    note = waiting.order_by("pk").first()
+    if note is not None:
+        asked = f" asked for by {note.requested_by}" if note.requested_by else ""
+        raise InvoicingError(
+            f"a credit of {render_amount(note.total)} on {invoice}{asked} waits: "
+            "approve or reject it first"
+        )
+
+
+def _refuse_rest(note: CreditNote, invoice: Invoice) -> None:
+    issued = CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.ISSUED)
+    rest = invoice.total - note.total - added_up(issued, "total")
+    if rest:
+        raise InvoicingError(
+            f"{render_amount(rest)} of {invoice} would be left, so it would not be void: "
+            "reject the credit, and make it void again when no other waits"
         )
 
 
@@ -255,6 +278,7 @@ def _issue(
     invoice = standing.invoice
     if note.voids:
         _refuse_paid(invoice)  # also where it was paid while the note waited
+        _refuse_rest(note, invoice)
     PaymentAllocation.objects.create(
         kind=PaymentAllocation.Kind.CREDIT,
         invoice=invoice,

@@ -13,6 +13,7 @@ from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from billing.invoicing import frozen, parties
+from billing.invoicing.adjusting import approved_of
 from billing.invoicing.ahead import NOTHING, Ahead
 from billing.invoicing.errors import InvoicingError, NotYetError
 from billing.invoicing.kinds import ALWAYS, Custom, custom_of
@@ -119,8 +120,7 @@ def gather(
             else ahead.usage_at(tenant.pk, position, cut, custom)
         )
     identity = ahead.identity_of(tenant)
-    waiting = Adjustment.objects.filter(tenant=tenant, state=Adjustment.State.APPROVED)
-    rows = tuple(waiting.order_by("pk") if ahead.may_be_adjusted(tenant.pk) else ())
+    rows = tuple(approved_of(tenant, cursor) if ahead.may_be_adjusted(tenant.pk) else ())
     rated = rate(
         period,
         segments,

@@ -20,6 +20,7 @@ from billing.invoicing.numbering import take_number
 from billing.invoicing.retrying import retried
 from billing.invoicing.standing import begin_standing
 from billing.invoicing.terms_port import Terms, book
+from billing.invoicing.waiting_again import propose_again
 from billing.models import Adjustment, Invoice, InvoiceCursor, InvoiceEvent, InvoiceLine
 from billing.payments.doorbell import charge_on_commit
 
@@ -144,17 +145,20 @@ def _advance(cursor: InvoiceCursor, invoice: Invoice, position: int) -> None:
     cursor.save()
 
 
+@retried
 @transaction.atomic
 def discard(invoice: Invoice, *, by: str = "", reason: str = "") -> None:
     """Delete a draft that need not be: a one-off, what it would have billed waits on; one in place
-    of a void invoice; one that can never be finalized. Raises InvoicingError for another."""
+    of a void invoice, whose adjustments are undecided again; one that can never be finalized.
+    Raises InvoicingError for another."""
     cursor = lock_cursor(invoice.tenant_id)
     locked = Invoice.objects.select_for_update().get(pk=invoice.pk)
     if locked.is_finalized:
         raise InvoicingError(f"{locked} is finalized: credit it, or make it void")
+    replaced = draft.replaced_by(locked)
     is_needed = (
         locked.kind == Invoice.Kind.REGULAR
-        and draft.replaced_by(locked) is None
+        and replaced is None
         and not _is_passed(locked, cursor)
         and not custom_of(locked.tenant, cursor).is_never
     )
@@ -162,6 +166,8 @@ def discard(invoice: Invoice, *, by: str = "", reason: str = "") -> None:
         raise InvoicingError(f"{locked} is the draft of a period: it cannot be discarded")
     period = locked.period_start.isoformat()
     log.info("draft_discarded", tenant=locked.tenant_id, period=period, by=by, reason=reason)
+    if replaced is not None:
+        propose_again(replaced)
     locked.delete()
 
 

@@ -130,9 +130,11 @@ class _Page:
         self._void = set(voided.order_by().values_list("invoice", flat=True))
 
     def standing_of(self, invoice: Invoice) -> Iterator[Difference]:
-        """Whether its standing is what its rows add up to."""
+        """Whether its standing is what its rows add up to, and nothing is open of a void one."""
         booked, is_void = self._booked[invoice.pk], invoice.pk in self._void
-        if self._stands.get(invoice.pk) != stand_by(invoice.due, booked, is_void=is_void):
+        found = stand_by(invoice.due, booked, is_void=is_void)
+        is_open = is_void and found.balance > 0
+        if is_open or self._stands.get(invoice.pk) != found:
             yield from _standing(invoice)
 
 
@@ -197,6 +199,8 @@ def _standing(invoice: Invoice) -> Iterator[Difference]:
         found = stand_of(invoice)
     if told != found:
         yield Difference("standing", str(invoice), f"says {told}, its rows {tuple(found)}")
+    if found.state == InvoiceStanding.State.VOIDED and found.balance > 0:
+        yield Difference("standing", str(invoice), f"void, and {found.balance} is open: credit it")
 
 
 def _numbers() -> Iterator[Difference]:

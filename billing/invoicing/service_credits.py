@@ -2,8 +2,9 @@
 
 First those on invoices, then those approved, then those proposed. So what is approved comes, in any
 order and whatever is rejected, to what all of its windows are worth together (`sla.worth`), which
-is at most the fee. What a person approves is the time: until it is on an invoice, its amount grows
-when another one that covered a part of it is rejected.
+is at most what discounts leave of the fee. Only time as a customer counts. What a person approves
+is the time: until it is on an invoice, its amount grows when another one that covered a part of it
+is rejected.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from django.conf import settings
 
+from billing.invoicing.kinds import custom_of
 from billing.invoicing.sla import ZERO, Window, union, within, worth
 from billing.invoicing.terms_port import Terms
-from billing.models import Adjustment
+from billing.models import Adjustment, InvoiceCursor, InvoiceStanding
+from billing.rating.invoice import LineKind
 from billing.rating.periods import Period
+from billing.rating.rate import rate
 from billing.rating.segments import Segment
 from tenants.models import Tenant
 
@@ -35,9 +40,29 @@ def kept(windows: Iterable[Window]) -> list[list[str]]:
     return [[start.isoformat(), end.isoformat()] for start, end in windows]
 
 
-def value(windows: Iterable[Window], period: Period, segments: Sequence[Segment]) -> Decimal:
-    """What windows of a period are worth."""
-    return worth(windows, period, segments, factor=settings.RELAY_SLA_FACTOR)
+class Fees(NamedTuple):
+    """What a tenant pays for a period whatever it uses: the terms of its time as a customer, and
+    what discounts leave of the fees of its plans (`net`)."""
+
+    period: Period
+    segments: Sequence[Segment]
+    net: Decimal
+
+
+def fees_of(tenant: Tenant, period: Period, terms: Terms, cursor: InvoiceCursor) -> Fees:
+    """The fees of a period, as its invoice has them."""
+    segments = terms.segments_of(tenant, period, custom_of(tenant, cursor).stretches)
+    # Without usage, of which discounts on all of an invoice take a part: that is not known before
+    # the period is over, and a credit should not grow by it.
+    rated = rate(period, segments, [], discounts=terms.discounts_of(tenant, period))
+    nets = (line.net for line in rated.lines if line.kind is LineKind.PLAN_FEE)
+    return Fees(period, segments, sum(nets, start=ZERO))
+
+
+def value(windows: Iterable[Window], fees: Fees) -> Decimal:
+    """What windows of a period are worth: what was paid for it at most."""
+    factor = settings.RELAY_SLA_FACTOR
+    return min(fees.net, worth(windows, fees.period, fees.segments, factor=factor))
 
 
 def by_period(
@@ -54,23 +79,29 @@ def by_period(
 
 
 def lock_credits(tenant_id: int, period_start: datetime) -> list[Adjustment]:
-    """All of a tenant and period but the rejected, locked. Its cursor is locked before."""
+    """All of a tenant and period but the rejected, and those that void invoices billed, for which
+    copies stand; locked. Its cursor is locked before."""
     rows = Adjustment.objects.select_for_update().filter(
         tenant=tenant_id, source=Adjustment.Source.SLA_GAP, original_start=period_start
     )
-    return list(rows.exclude(state=State.REJECTED).order_by("pk"))
+    # Not by a join, which would lock invoices too.
+    void = InvoiceStanding.objects.filter(
+        invoice__tenant=tenant_id, state=InvoiceStanding.State.VOIDED
+    )
+    held = rows.exclude(state=State.REJECTED).exclude(billed_on__in=void.order_by().values("pk"))
+    return list(held.order_by("pk"))
 
 
-def price(credits: Iterable[Adjustment], period: Period, segments: Sequence[Segment]) -> None:
+def price(credits: Iterable[Adjustment], fees: Fees) -> None:
     """Set the amounts of credits of one period, and leave saving them to the caller. Those on
-    invoices, and those of before windows were kept, count as what they are."""
-    most = value([(period.start, period.end)], period, segments)
+    invoices that hold, and those of before windows were kept, count as what they are."""
+    most = value([(fees.period.start, fees.period.end)], fees)
     covered: list[Window] = []
     given = ZERO
     for row in sorted(credits, key=_place):
-        before, covered = value(covered, period, segments), union([*covered, *windows_of(row)])
+        before, covered = value(covered, fees), union([*covered, *windows_of(row)])
         if row.state != State.BILLED and row.windows:
-            added = value(covered, period, segments) - before
+            added = value(covered, fees) - before
             row.amount = -max(ZERO, min(added, most - given))
         given -= row.amount
 

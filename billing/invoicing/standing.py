@@ -100,7 +100,7 @@ def restand(
     standing: InvoiceStanding, *, by: str, reason: str, now: datetime | None = None
 ) -> InvoiceStanding:
     """Add up an invoice's allocations again, and note what it has become. Its standing is
-    locked. What a void one had from adjustments waits for the next."""
+    locked. What a void one had from adjustments is proposed again."""
     before, was_settled = standing.state, standing.balance <= 0
     standing.state, standing.balance = stand_of(standing.invoice)
     standing.is_overdue = standing.is_overdue and standing.balance > 0

@@ -267,6 +267,7 @@ class InvoiceEvent(AppendOnlyModel):
         REMINDED = "reminded", "reminded"
         SUSPENDED = "suspended", "tenant suspended"
         VOIDED = "voided", "voided"
+        DRAFTED_AGAIN = "drafted_again", "drafted again"
         WRITTEN_OFF = "written_off", "written off"
 
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="events")

@@ -10,9 +10,12 @@ nothing. Gaps of topics without a coin (users' topics, raw streams) are not cred
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+import structlog
+from prometheus_client import Counter
 
 from billing.invoicing.adjusting import propose_sla_credit
 from billing.models import CoinHour, UsageRollup
@@ -20,6 +23,9 @@ from streaming.nodes.models import GapRecord
 from tenants.models import Tenant
 from tenants.notices.services import notify
 from tenants.selectors import tenant_ids_of_keys
+
+log = structlog.get_logger(__name__)
+FAILED = Counter("relay_gap_credits_failed", "Tenants' hours with gaps whose credit met an error.")
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -57,24 +63,32 @@ def _credit_hour(hour: datetime) -> int:
         return 0
     found = short_minutes(hour, gaps)
     for tenant in Tenant.objects.filter(pk__in=found):
-        minutes = found[tenant.pk].bit_count()
-        coins = ", ".join(sorted({gap.coin for gap in gaps})[:5])
-        reason = f"{minutes} minutes with gaps ({coins})"
-        origin = f"gaps:{hour:%Y-%m-%dT%H}"
-        windows = windows_of(hour, found[tenant.pk])
-        propose_sla_credit(tenant, windows, reason=reason, origin=origin, what=reason)
-        notify(
-            tenant=tenant,
-            kind="gap.recorded",
-            payload={
-                "stream": ", ".join(sorted({gap.channel for gap in gaps})),
-                "from": hour.isoformat(),
-                "to": (hour + HOUR).isoformat(),
-                "reason": reason,
-            },
-            dedupe=origin,
-        )
+        try:
+            _credit(tenant, hour, gaps, found[tenant.pk])
+        except Exception:
+            # One tenant's books stop no other's; its hour is looked at again at the next turn.
+            FAILED.inc()
+            log.exception("gap_credit_failed", tenant=tenant.pk, hour=hour.isoformat())
     return len(found)
+
+
+def _credit(tenant: Tenant, hour: datetime, gaps: Sequence[Gap], short: int) -> None:
+    coins = ", ".join(sorted({gap.coin for gap in gaps})[:5])
+    reason = f"{short.bit_count()} minutes with gaps ({coins})"
+    origin = f"gaps:{hour:%Y-%m-%dT%H}"
+    windows = windows_of(hour, short)
+    propose_sla_credit(tenant, windows, reason=reason, origin=origin, what=reason)
+    notify(
+        tenant=tenant,
+        kind="gap.recorded",
+        payload={
+            "stream": ", ".join(sorted({gap.channel for gap in gaps})),
+            "from": hour.isoformat(),
+            "to": (hour + HOUR).isoformat(),
+            "reason": reason,
+        },
+        dedupe=origin,
+    )
 
 
 def gaps_of(hour: datetime) -> Iterable[Gap]:

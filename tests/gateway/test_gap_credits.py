@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.models import Adjustment, CoinHour, UsageRollup
-from gateway.operations.gap_credits import MINUTE, credit_gaps, minutes_between
+from gateway.operations.gap_credits import FAILED, MINUTE, credit_gaps, minutes_between
 from streaming.nodes.models import GapRecord
 from tenants import services
-from tenants.models import Notice
+from tenants.models import Notice, Tenant
 from tests.billing.invoicing.books import PlainBook, growth
 from tests.billing.invoicing.conftest import book as book
 from tests.tenants.cast import Cast
@@ -58,6 +60,30 @@ def test_who_followed_it_gets_its_minutes_back_once(cast: Cast, book: PlainBook)
     assert "2 minutes with gaps (BTC)" in credit.name
     assert credit.state == "proposed"
     assert Notice.objects.filter(kind="gap.recorded").count() == 1
+
+
+def test_one_tenant_s_books_stop_no_other_s(
+    cast: Cast, book: PlainBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gap(HOUR + MINUTE)
+    follow(cast, "acme", 1)
+    follow(cast, "other", 1)
+    broken = min(cast.acme, cast.other, key=lambda tenant: tenant.pk)
+    segments_of = book.segments_of
+
+    def torn(tenant: Tenant, *args: Any) -> Any:
+        if tenant == broken:
+            raise ZeroDivisionError
+        return segments_of(tenant, *args)
+
+    monkeypatch.setattr(book, "segments_of", torn)
+    before = FAILED._value.get()
+    assert credit_gaps(LATER) == 2
+    assert FAILED._value.get() == before + 1
+    assert Adjustment.objects.get().tenant != broken
+    monkeypatch.undo()
+    credit_gaps(LATER)
+    assert Adjustment.objects.filter(tenant=broken).count() == 1
 
 
 def test_another_coin_or_channel_is_not_short(cast: Cast, book: PlainBook) -> None:

@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 
 from billing.catalogue.wallet import wallet_balance
 from billing.invoicing import adjusting, approving, conceding, crediting, payments
+from billing.invoicing.again import draft_again
 from billing.invoicing.approval import Gift, weigh
 from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.invoicing.errors import ApprovalError, InvoicingError
+from billing.invoicing.finalize import finalize
 from billing.models import Adjustment, Concession, Invoice, PaymentAllocation, WalletEntry
-from tests.billing.invoicing.books import DECEMBER, PlainBook
+from tests.billing.invoicing.books import DECEMBER, JANUARY, PlainBook
 from tests.billing.invoicing.test_payments import pay, state
 from tests.tenants.cast import Cast
 
@@ -191,6 +193,51 @@ def test_what_waits_is_booked_by_another(invoices: list[Invoice], cast: Cast) ->
     with pytest.raises(InvoicingError, match="rejected"):
         approving.approve(gift, by="ben")
     assert payments.remainder(payment) == 49
+
+
+def given(kind: str = "adjustment") -> dict[str, Decimal]:
+    """What the list says is given, by what it is of."""
+    rows = Concession.objects.filter(kind=kind, state="given")
+    return dict(rows.values_list("subject", "amount"))
+
+
+def test_what_a_void_invoice_credited_is_given_once(invoices: list[Invoice], cast: Cast) -> None:
+    """By whatever copy of it, and not at all when that is rejected."""
+    credit = adjusting.propose(cast.acme, Decimal(-30), code="c", name="Credit", by="ada")
+    adjusting.decide(credit, approve=True, by="ada")
+    subject = f"adjustment {credit.pk}"
+    close_due_periods(JANUARY)
+    finalize_due(JANUARY + timedelta(hours=72))
+    billed = Invoice.objects.get(tenant=cast.acme, period_start=DECEMBER)
+    crediting.void(billed, reason="another buyer", by="ben")
+    again = finalize(draft_again(billed, by="ada"))
+    assert again is not None
+    assert again.total == 19
+    assert given() == {subject: 30}
+    crediting.void(again, reason="another buyer", by="cleo")
+    last = Adjustment.objects.get(state="proposed")
+    adjusting.decide(last, approve=True, by="ada")
+    assert given() == {subject: 30}
+    adjusting.decide(last, approve=False, by="ben")
+    assert given() == {}
+
+
+def test_a_service_credit_is_given_as_it_comes_out(
+    invoices: list[Invoice], cast: Cast, settings: Any
+) -> None:
+    settings.RELAY_SLA_FACTOR = 10
+    one, two = (
+        adjusting.propose_sla_credit(
+            cast.acme, [(DECEMBER, DECEMBER + days * DAY)], reason="x", origin=f"gap:{days}"
+        )[0]
+        for days in (1, 2)
+    )
+    adjusting.decide(one, approve=True, by="ben")
+    adjusting.decide(two, approve=True, by="ben")
+    adjusting.decide(one, approve=False, by="ben")
+    two.refresh_from_db()
+    assert given() == {f"adjustment {two.pk}": -two.amount}
+    assert -two.amount == round(Decimal(49) * 20 / 31, 2)
 
 
 def test_the_admin_asks_and_tells(operator: Client, invoices: list[Invoice], cast: Cast) -> None:

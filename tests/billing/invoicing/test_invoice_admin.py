@@ -162,6 +162,8 @@ def test_what_is_void_is_drafted_again_and_discarded(operator: Client, invoice: 
     assert "is not void" in act(operator, "again", invoice, confirmed="yes")
     act(operator, "void", invoice, confirmed="yes", reason="wrong")
     act(operator, "again", invoice, confirmed="yes")
+    event = invoice.events.get(kind="drafted_again")
+    assert (event.actor, event.reason) == ("op", "sequence 2")
     draft = Invoice.objects.get(tenant=invoice.tenant, sequence=2)
     needed = Invoice.objects.get(tenant=invoice.tenant, state="draft", sequence=1)
     for row in (draft, needed):

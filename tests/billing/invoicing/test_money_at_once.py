@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +17,7 @@ from django.db import OperationalError, connection, transaction
 from billing.catalogue import wallet
 from billing.invoicing import (
     adjusting,
+    again,
     conceding,
     crediting,
     draft,
@@ -25,20 +26,23 @@ from billing.invoicing import (
     payments,
     reconcile,
 )
+from billing.invoicing.again import draft_again
 from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.invoicing.errors import InvoicingError
+from billing.invoicing.locks import lock_cursor
 from billing.invoicing.retrying import TRIES, is_contention, retried
 from billing.invoicing.standing import lock_standing
 from billing.models import Invoice, InvoiceStanding, Payment, WalletEntry
 from billing.payments import attempts
 from tenants.models import Tenant
-from tests.billing.invoicing.books import NOVEMBER, PlainBook
+from tests.billing.invoicing.books import NOVEMBER, OCTOBER, PlainBook
 from tests.billing.invoicing.test_once_and_gapless import Rollback, in_threads
 from tests.tenants.cast import Cast
 
 PAID_AT = datetime(2026, 11, 10, tzinfo=UTC)
 LATER = datetime(2027, 6, 1, tzinfo=UTC)
 THREADS, ACTS = 6, 25
+HOUR = timedelta(hours=1)
 
 
 class WalletBook(PlainBook):
@@ -115,6 +119,22 @@ class Desk:
         row = adjusting.propose(self.tenant, -self.amount(), code="x", name="Sorry", by=self.by)
         return adjusting.decide(row, approve=True, by=self.by)
 
+    def again(self) -> object:
+        """Another in place of a void one, or none after all."""
+        void = Invoice.objects.filter(tenant=self.tenant, standing__state="voided")
+        drafts = Invoice.objects.filter(replacement_of__replaces__in=void, state="draft")
+        for row in drafts if self.chance.random() < 0.5 else ():
+            return finalize.discard(row, by=self.by)
+        return draft_again(self.chance.choice(list(void)), by=self.by) if void else None
+
+    def miss(self) -> object:
+        """Be without service for some hours."""
+        start = OCTOBER + self.chance.randrange(4_000) * HOUR
+        origin = f"{self.by} {start}"
+        windows = [(start, start + self.chance.randrange(1, 40) * HOUR)]
+        found = adjusting.propose_sla_credit(self.tenant, windows, reason="x", origin=origin)
+        return [adjusting.decide(row, approve=True, by=self.by) for row in found]
+
     def dun(self) -> object:
         return dunning.mark_overdue(LATER) + dunning.dun(LATER)
 
@@ -127,6 +147,8 @@ class Desk:
             self.credit,
             self.settle,
             self.adjust,
+            self.again,
+            self.miss,
             self.dun,
             self.charge,
             lambda: payments.allocate(self.payment(), self.invoice(), by=self.by),
@@ -210,6 +232,38 @@ def test_a_whole_transaction_is_begun_again(
     assert tried == min(fails + 1, TRIES)
     committed_cast.acme.refresh_from_db()
     assert committed_cast.acme.name == ("Acme" if fails == TRIES else f"Acme {tried}")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["draft_again", "discard", "propose_sla_credit"])
+def test_what_a_void_invoice_asks_for_is_begun_again(
+    name: str, monkeypatch: pytest.MonkeyPatch, many: Cast
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    wrong = Invoice.objects.finalized().filter(tenant=many.acme).order_by("-period_start")[0]
+    crediting.void(wrong, reason="wrong", by="ada")
+    place = draft_again(wrong, by="ada") if name == "discard" else wrong
+    windows = [(OCTOBER, OCTOBER + HOUR)]
+    acts: dict[str, tuple[Any, Callable[[], object]]] = {
+        "draft_again": (again, lambda: draft_again(wrong, by="ada")),
+        "discard": (finalize, lambda: finalize.discard(place, by="ada")),
+        "propose_sla_credit": (
+            adjusting,
+            lambda: adjusting.propose_sla_credit(many.acme, windows, reason="x", origin="gap:1"),
+        ),
+    }
+    module, act = acts[name]
+    tried: list[int] = []
+
+    def contended(tenant_id: int) -> Any:
+        tried.append(tenant_id)
+        if len(tried) == 1:
+            raise OperationalError(1213, "Deadlock found")
+        return lock_cursor(tenant_id)
+
+    monkeypatch.setattr(module, "lock_cursor", contended)
+    act()
+    assert len(tried) >= 2
 
 
 @pytest.mark.django_db(transaction=True)

@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from billing.invoicing.adjusting import decide, propose_sla_credit
 from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.invoicing.errors import InvoicingError
-from billing.invoicing.service_credits import value, windows_of
+from billing.invoicing.locks import lock_cursor
+from billing.invoicing.service_credits import Fees, fees_of, value, windows_of
 from billing.invoicing.sla import Window, union, worth
-from billing.models import Adjustment, Invoice
+from billing.models import Adjustment, Concession, Invoice
+from billing.rating.prices import Discount
 from billing.rating.rate import rate
 from billing.rating.segments import PlanSpan, segments
+from tenants import services
+from tenants.models import Tenant
 from tests.billing.invoicing.books import DECEMBER, NOVEMBER, OCTOBER, PlainBook, growth
 from tests.tenants.cast import Cast
 
@@ -44,11 +48,30 @@ def upgraded(book: PlainBook) -> PlainBook:
     return book
 
 
+def fees_in(book: PlainBook, tenant: Tenant) -> Fees:
+    """October's."""
+    period = book.period_of(tenant, OCTOBER)
+    assert period is not None
+    return fees_of(tenant, period, book, lock_cursor(tenant.pk))
+
+
 def most(book: PlainBook, tenant: Any) -> Decimal:
     """The fees that October's invoice has."""
     period = book.period_of(tenant, OCTOBER)
     assert period is not None
-    return rate(period, book.segments_of(tenant, period), []).subtotal
+    of_period = book.segments_of(tenant, period)
+    return rate(period, of_period, [], discounts=book.discounts).subtotal
+
+
+def less(percent: int, applies_to: str = "invoice") -> Discount:
+    """A discount of all times."""
+    return Discount(
+        code="less",
+        name="Less",
+        percent=Decimal(percent),
+        starts_at=OCTOBER,
+        applies_to=applies_to,
+    )
 
 
 @given(windows=WINDOWS, more=WINDOWS, factor=st.integers(1, 200))
@@ -86,6 +109,7 @@ def test_time_counts_once_and_never_beyond_the_fees(
     decisions=st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=12),
     factor=st.sampled_from([1, 10, 100]),
     early=st.integers(0, 6),
+    off=st.sampled_from([0, 35, 100]),
 )
 def test_what_is_approved_is_the_worth_of_all_of_it(
     cast: Cast,
@@ -95,10 +119,12 @@ def test_what_is_approved_is_the_worth_of_all_of_it(
     decisions: list[tuple[int, bool]],
     factor: int,
     early: int,
+    off: int,
 ) -> None:
     """Also where some are decided before others are proposed, and approved ones rejected after
     all."""
     settings.RELAY_SLA_FACTOR = factor
+    upgraded.discounts = [less(off)] if off else []
     with transaction.atomic():
         todo = list(decisions)
         for n, windows in enumerate(gaps):
@@ -109,13 +135,11 @@ def test_what_is_approved_is_the_worth_of_all_of_it(
             settle(*decision)
         rows = list(Adjustment.objects.all())
         approved = [row for row in rows if row.state == "approved"]
-        period = upgraded.period_of(cast.acme, OCTOBER)
-        assert period is not None
-        of_period = upgraded.segments_of(cast.acme, period)
+        fees = fees_in(upgraded, cast.acme)
 
         def told(credits: list[Adjustment]) -> bool:
             windows = [window for row in credits for window in windows_of(row)]
-            return -sum(row.amount for row in credits) == value(windows, period, of_period)
+            return -sum(row.amount for row in credits) == value(windows, fees)
 
         assert told(approved)
         assert told([row for row in rows if row.state != "rejected"])
@@ -172,3 +196,69 @@ def test_a_window_over_the_end_of_a_period_is_one_of_each(cast: Cast, book: Plai
     assert (first.original_end, second.original_end) == (NOVEMBER, DECEMBER)
     again = propose_sla_credit(cast.acme, [window], reason="x", origin="gap:1")
     assert again == [first, second]
+
+
+def test_no_more_than_discounts_left_of_the_fee(cast: Cast, book: PlainBook, settings: Any) -> None:
+    settings.RELAY_SLA_FACTOR = 10
+    book.discounts = [less(80, "plan_fee")]
+    days = [(OCTOBER + n * 24 * HOUR, OCTOBER + (n + 1) * 24 * HOUR) for n in range(2)]
+    for n, day in enumerate(days):
+        (credit,) = propose_sla_credit(cast.acme, [day], reason="x", origin=f"gap:{n}")
+        if credit.amount:
+            decide(credit, approve=True, by="ben")
+    assert [row.amount for row in Adjustment.objects.order_by("pk")] == [Decimal("-9.80"), 0]
+    close_due_periods(NOVEMBER)
+    finalize_due(NOVEMBER + timedelta(hours=72))
+    assert Invoice.objects.get(tenant=cast.acme).total == 0
+    book.discounts = [less(100)]
+    assert propose_sla_credit(cast.acme, [days[0]], reason="x", origin="gap:9") == []
+
+
+def test_what_discounts_leave_nothing_of_waits_again(
+    cast: Cast, book: PlainBook, settings: Any
+) -> None:
+    """Terms that reach back to the beginning of the period come after its first credit."""
+    settings.RELAY_SLA_FACTOR = 10
+    day = 24 * HOUR
+    first, second = (
+        propose_sla_credit(cast.acme, [(at, at + day)], reason="x", origin=f"gap:{at}")[0]
+        for at in (OCTOBER, OCTOBER + 9 * day)
+    )
+    decide(first, approve=True, by="ben")
+    book.discounts = [less(100)]
+    decide(second, approve=False, by="ben")
+    first.refresh_from_db()
+    assert (first.state, first.amount, first.decided_by) == ("proposed", 0, "")
+    assert not Concession.objects.filter(state="given").exists()
+
+
+def test_billed_is_what_it_is_worth_by_then(cast: Cast, book: PlainBook, settings: Any) -> None:
+    """A discount that came after the approval leaves less to credit."""
+    settings.RELAY_SLA_FACTOR = 10
+    window = (OCTOBER, OCTOBER + 72 * HOUR)
+    (credit,) = propose_sla_credit(cast.acme, [window], reason="x", origin="gap:1")
+    assert decide(credit, approve=True, by="ben").amount == Decimal("-47.42")
+    book.discounts = [less(80)]
+    close_due_periods(NOVEMBER)
+    finalize_due(NOVEMBER + timedelta(hours=72))
+    credit.refresh_from_db()
+    assert (credit.state, credit.amount) == ("billed", Decimal("-9.80"))
+    assert Invoice.objects.get(tenant=cast.acme).total == 0
+    assert Concession.objects.get(state="given").amount == Decimal("9.80")
+
+
+def test_only_time_as_a_customer_is_worth_anything(
+    cast: Cast, book: PlainBook, settings: Any
+) -> None:
+    settings.RELAY_SLA_FACTOR = 10
+    day, acme = 24 * HOUR, cast.acme
+    Tenant.objects.filter(pk=acme.pk).update(kind="demo")
+    acme.refresh_from_db()
+    window = (OCTOBER + day, OCTOBER + 5 * day)
+    assert propose_sla_credit(acme, [window], reason="x", origin="gap:1") == []
+    acme.kind = "external"
+    services.update_tenant(acme, now=OCTOBER + 30 * day)
+    assert propose_sla_credit(acme, [window], reason="x", origin="gap:1") == []
+    window = (OCTOBER + 29 * day, OCTOBER + 31 * day)
+    (credit,) = propose_sla_credit(acme, [window], reason="x", origin="gap:2")
+    assert credit.amount == -round(Decimal(49) / 31, 2)  # of its one day, not of the month

@@ -71,7 +71,7 @@ def test_the_same_usage_at_other_prices(cast: Cast, key: APIKey, book: PlainBook
 
     void(wrong, reason="wrong price", by="ada")
     assert book.wallets[cast.acme.pk] == 10
-    again = Adjustment.objects.get(tenant=cast.acme, state="approved")
+    again = Adjustment.objects.get(tenant=cast.acme, state="proposed")
     assert (again.amount, again.origin) == (Decimal(-9), f"void:{discount.pk}")
     assert list(reconcile_invoices()) == []
 
@@ -85,8 +85,12 @@ def test_the_same_usage_at_other_prices(cast: Cast, key: APIKey, book: PlainBook
     assert finalize_due(right.drafted_at + GRACE - HOUR) == (0, 0)  # it has a grace of its own
     assert finalize_due(right.drafted_at + GRACE) == (1, 0)
     right.refresh_from_db()
-    # The credit and the wallet were used by the invoice that was made first.
-    assert line_amounts(right) == {"growth": Decimal(49), "messages": Decimal("3.00")}
+    # The wallet was used by the invoice that was made first.
+    assert line_amounts(right) == {
+        "growth": Decimal(49),
+        "messages": Decimal("3.00"),
+        "sla": Decimal(-9),
+    }
     with pytest.raises(InvoicingError, match="in place of"):
         draft_again(wrong)
     close(JANUARY)
@@ -104,10 +108,10 @@ def test_in_place_of_a_one_off(cast: Cast, key: APIKey, book: PlainBook) -> None
     first = finalize(draft.draft_one_off(cast.acme))
     assert first is not None
     void(first, reason="another buyer", by="ada")
-    close(DECEMBER)  # takes the setup
+    close(DECEMBER)
     second = finalize(draft_again(first))
     assert second is not None
-    assert line_amounts(second) == {"late-usage": Decimal("0.70")}
+    assert line_amounts(second) == {"late-usage": Decimal("0.70"), "setup": Decimal(5)}
     assert invoiced(cast.acme) == {"bbo": 170}
     assert list(reconcile_invoices()) == []
 
@@ -118,6 +122,29 @@ def test_a_draft_in_place_of_it_can_be_discarded(cast: Cast, key: APIKey, book: 
     void(wrong, reason="wrong customer", by="ada")
     discard(draft_again(wrong), by="ada")
     assert draft_again(wrong).sequence == 2
+
+
+def test_a_wrong_charge_does_not_come_back_by_itself(cast: Cast, book: PlainBook) -> None:
+    setup = propose(cast.acme, Decimal(20), code="setup", name="Setup")
+    decide(setup, approve=True, by="ben")
+    close(NOVEMBER)
+    wrong = Invoice.objects.get(tenant=cast.acme)
+    void(wrong, reason="wrong customer", by="ada")
+    copy = Adjustment.objects.get(origin=f"void:{setup.pk}")
+    assert (copy.state, copy.decided_by, copy.decided_at) == ("proposed", "", None)
+    close(DECEMBER)
+    latest = Invoice.objects.filter(tenant=cast.acme, period_start=NOVEMBER).get()
+    assert line_amounts(latest) == {"growth": 49}
+
+    again = draft_again(wrong, by="cleo")
+    copy.refresh_from_db()
+    assert (copy.state, copy.decided_by) == ("approved", "cleo")
+    assert line_amounts(again) == {"growth": 49, "setup": 20}
+    discard(again, by="ada")
+    copy.refresh_from_db()
+    assert (copy.state, copy.decided_by, copy.decided_at) == ("proposed", "", None)
+    decide(copy, approve=False, by="ben")
+    assert line_amounts(draft_again(wrong, by="ada")) == {"growth": 49}
 
 
 def test_a_one_off_is_of_the_moment_it_is_made(cast: Cast, key: APIKey, book: PlainBook) -> None:
