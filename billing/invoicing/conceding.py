@@ -17,11 +17,11 @@ from django.utils import timezone
 from billing.catalogue import wallet
 from billing.invoicing import payments
 from billing.invoicing.approval import Gift, Verdict, weigh
-from billing.invoicing.carrying import in_favour_of
+from billing.invoicing.carrying import in_favour_of, under_way
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import lock_cursor
 from billing.invoicing.retrying import retried
-from billing.invoicing.standing import ZERO, lock_standing
+from billing.invoicing.standing import ZERO, added_up, lock_standing
 from billing.models import Concession, Invoice, Payment
 from tenants.models import Tenant
 
@@ -131,10 +131,18 @@ def refund_beyond(
 ) -> Concession | None:
     """The same without the booking, inside the caller's transaction."""
     lock_cursor(payment.tenant_id)
-    if amount > (left := payments.remainder(payment)):
-        raise InvoicingError(
-            f"{left:.2f} of the payment is left, not {amount}: credit the invoice first"
-        )
+    refuse_beyond_left(payment, amount)
+    # Looked for first: what waits makes what is owed less, so its amount would be another.
+    waiting = Concession.objects.filter(
+        state=State.WAITING,
+        kind=Kind(kind),
+        payment=payment,
+        whole=amount,
+        reason=reason[:300],
+        requested_by=by,
+    ).first()
+    if waiting is not None:
+        return waiting
     beyond = amount - max(in_favour_of(payment.tenant_id), ZERO)
     if beyond <= 0:
         return None
@@ -149,6 +157,16 @@ def refund_beyond(
     )
     _waits(row)
     return row
+
+
+def refuse_beyond_left(payment: Payment, amount: Decimal) -> None:
+    """Raises InvoicingError for more than is left of a payment, and on no way back."""
+    returning = added_up(under_way(payment.tenant_id).filter(attempt__payment=payment))
+    left = max(payments.remainder(payment) - returning, ZERO)
+    if amount > left:
+        raise InvoicingError(
+            f"{left:.2f} of the payment is left, not {amount}: credit the invoice first"
+        )
 
 
 @retried

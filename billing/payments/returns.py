@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.invoicing import conceding, payments
+from billing.invoicing.carrying import under_way
 from billing.invoicing.errors import ApprovalError, InvoicingError
 from billing.invoicing.retrying import retried
 from billing.invoicing.standing import ZERO, added_up, lock_standing
@@ -104,10 +105,8 @@ def begin(payment: Payment, amount: Decimal, *, by: str) -> ProviderReturn:
     attempt = ChargeAttempt.objects.select_related("invoice").get(payment=payment)
     lock_standing(attempt.invoice)
     attempt = ChargeAttempt.objects.select_for_update().get(pk=attempt.pk)
-    under_way = attempt.returns.filter(
-        booked_at=None, state__in=[State.ASKED, State.PENDING, State.RETURNED]
-    )
-    left = payments.remainder(payment) - added_up(under_way)
+    returning = under_way(payment.tenant_id).filter(attempt=attempt)
+    left = payments.remainder(payment) - added_up(returning)
     if not 0 < amount <= left or amount != round(amount, 2):
         raise InvoicingError(f"{left} of the payment is left, not {amount}: credit the invoice")
     return ProviderReturn.objects.create(
