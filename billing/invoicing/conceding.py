@@ -22,10 +22,11 @@ from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import lock_cursor
 from billing.invoicing.retrying import retried
 from billing.invoicing.standing import ZERO, added_up, lock_standing
-from billing.models import Concession, Invoice, Payment
+from billing.models import Concession, Invoice, Payment, PaymentAllocation
 from tenants.models import Tenant
 
 Kind, State = Concession.Kind, Concession.State
+_GONE = [PaymentAllocation.Kind.REFUND, PaymentAllocation.Kind.CHARGEBACK]
 _PLACES = {Kind.CREDIT: "credit notes", Kind.ADJUSTMENT: "adjustments"}
 
 
@@ -143,7 +144,7 @@ def refund_beyond(
     ).first()
     if waiting is not None:
         return waiting
-    beyond = amount - max(in_favour_of(payment.tenant_id), ZERO)
+    beyond = amount - _owed_but_for(payment, by)
     if beyond <= 0:
         return None
     row = Concession(
@@ -157,6 +158,21 @@ def refund_beyond(
     )
     _waits(row)
     return row
+
+
+def _owed_but_for(payment: Payment, by: str) -> Decimal:
+    """What we owe a tenant on balance without what `by` alone says was received lately: nothing of
+    it for a refund of such a payment, and for another, which it may have set free, not counting
+    what of them is still here. 0 or more."""
+    since = timezone.now() - timedelta(days=settings.RELAY_CREDIT_WINDOW_DAYS)
+    own = Payment.objects.filter(tenant=payment.tenant_id, recorded_by=by, recorded_at__gt=since)
+    if not by:
+        own = own.none()
+    if own.filter(pk=payment.pk).exists():
+        return ZERO
+    gone = PaymentAllocation.objects.filter(payment__in=own, kind__in=_GONE)
+    said = added_up(own) - added_up(gone)
+    return max(in_favour_of(payment.tenant_id) - said, ZERO)
 
 
 def refuse_beyond_left(payment: Payment, amount: Decimal) -> None:
