@@ -45,7 +45,7 @@ def _book(row: Concession) -> None:
         refuse_beyond_left(row.payment, row.whole)
         payments.refund(row.payment, row.whole, by=asked, reason=reason)
     elif row.kind == Kind.PROVIDER_REFUND and row.payment is not None:
-        returns.begin(row.payment, row.whole, by=asked)
+        returns.begin(row.payment, row.whole, by=asked, given=row)
 
 
 @retried

@@ -12,10 +12,10 @@ from django.utils import timezone
 from billing.invoicing import approving, conceding, crediting, payments
 from billing.invoicing.carrying import in_favour_of
 from billing.invoicing.closing import close_due_periods, finalize_due
-from billing.invoicing.errors import InvoicingError
-from billing.models import Invoice, Payment, ProviderCustomer
+from billing.invoicing.errors import ApprovalError, InvoicingError
+from billing.models import Concession, Invoice, Payment, ProviderCustomer
 from billing.payments import charging, events, returns
-from billing.payments.provider import PaymentProvider
+from billing.payments.provider import PaymentProvider, RefusedError
 from tests.billing.invoicing.books import DECEMBER
 from tests.billing.payments.conftest import Post
 from tests.support.fake_stripe import FakeStripe
@@ -89,3 +89,53 @@ def test_a_refund_that_waits_is_not_owed_to_another(card: Payment, bank: Payment
     approving.approve(more, by="ben")
     with pytest.raises(InvoicingError, match="of the payment is left"):
         approving.approve(twin, by="ben")
+
+
+@pytest.mark.parametrize("is_approved", [False, True])
+def test_what_a_provider_refuses_was_not_given(
+    provider: PaymentProvider,
+    card: Payment,
+    cast: Cast,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    is_approved: bool,
+) -> None:
+    """However often it is asked for, its sum is not used up; nor is anything on its way."""
+    ProviderCustomer.objects.update(method="", method_since=None)
+    close_due_periods(DECEMBER)
+    finalize_due(DECEMBER + timedelta(hours=72))  # so nothing of the 49.00 is owed
+
+    def refuse(*_: Any) -> None:
+        raise RefusedError("card_closed", "the card is closed")
+
+    monkeypatch.setattr(type(provider), "refund", refuse)
+    settings.RELAY_CREDIT_LIMIT = 40 if is_approved else 50
+    for _ in range(2):
+        if is_approved:
+            with pytest.raises(ApprovalError):
+                returns.send_back(provider, card, Decimal(49), by="mallory")
+            approving.approve(Concession.objects.get(state="waiting"), by="ben")
+            returns.send_again(provider)
+        else:
+            with pytest.raises(InvoicingError, match="refused: "):
+                returns.send_back(provider, card, Decimal(49), by="mallory")
+    rows = Concession.objects.filter(kind="provider_refund")
+    assert list(rows.values_list("state", flat=True)) == ["rejected", "rejected"]
+    assert in_favour_of(cast.acme.pk) == 0
+
+
+def test_what_comes_back_was_not_given(
+    provider: PaymentProvider, fake: FakeStripe, card: Payment, post: Post, settings: Any
+) -> None:
+    ProviderCustomer.objects.update(method="", method_since=None)
+    close_due_periods(DECEMBER)
+    finalize_due(DECEMBER + timedelta(hours=72))
+    settings.RELAY_CREDIT_LIMIT = 50
+    row = returns.send_back(provider, card, Decimal(49), by="mallory")
+    post.bring()
+    given = Concession.objects.get(kind="provider_refund")
+    assert given.state == "given"
+    fake.fail_refund(row.reference or "")
+    post.bring()
+    given.refresh_from_db()
+    assert given.state == "rejected"
