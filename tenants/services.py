@@ -194,14 +194,23 @@ def is_changed_since(opened_as: str, key: APIKey) -> bool:
 @transaction.atomic
 def update_tenant(tenant: Tenant, *, now: datetime | None = None) -> Tenant:
     """Save a tenant's name, slug, kind or support contact. Of another kind it is from `now` on.
-    Raises ValidationError."""
+    Raises ValidationError, also when it is not any more of the kind that `tenant` was read with:
+    saving an older copy would make it again what it was."""
     tenant.full_clean()
     fields = ["name", "slug", "support_name", "support_email", "support_phone"]
+    is_now = Tenant.objects.values_list("kind", flat=True).get(pk=tenant.pk)
+    if is_now != (tenant.opened_kind or is_now):
+        raise ValidationError(CHANGED)
     # Saved only where it changes, so that whoever changes something else changes it never.
-    if tenant.kind != Tenant.objects.values_list("kind", flat=True).get(pk=tenant.pk):
+    if tenant.kind != is_now:
         kinds.tell(tenant.pk, tenant.kind, now)
+        # Only now, because locks of its usage come before that of its row.
+        locked = Tenant.objects.select_for_update().order_by().get(pk=tenant.pk)
+        if locked.kind != is_now:
+            raise ValidationError(CHANGED)
         fields.append("kind")
     tenant.save(update_fields=fields)
+    tenant._opened_kind = tenant.kind
     announce_tenant(tenant)
     return tenant
 

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from billing.catalogue import wallet
 from billing.invoicing import payments
-from billing.invoicing.conceding import told
+from billing.invoicing.conceding import refuse_beyond_left, told
 from billing.invoicing.errors import ApprovalError, InvoicingError
 from billing.invoicing.locks import lock_cursor
 from billing.invoicing.retrying import retried
@@ -42,9 +42,10 @@ def _book(row: Concession) -> None:
     elif row.kind == Kind.WALLET:
         wallet.enter(row.tenant, amount=row.whole, kind=row.subject, reference=reason, by=asked)
     elif row.kind == Kind.REFUND and row.payment is not None:
+        refuse_beyond_left(row.payment, row.whole)
         payments.refund(row.payment, row.whole, by=asked, reason=reason)
     elif row.kind == Kind.PROVIDER_REFUND and row.payment is not None:
-        returns.begin(row.payment, row.whole, by=asked)
+        returns.begin(row.payment, row.whole, by=asked, given=row)
 
 
 @retried

@@ -6,11 +6,26 @@ from __future__ import annotations
 from collections import defaultdict
 from decimal import Decimal
 
+from django.db.models import QuerySet
+
 from billing.invoicing.netting import set_off, still_owed
 from billing.invoicing.standing import ZERO, added_up, restand
-from billing.models import Invoice, InvoiceStanding, Payment, PaymentAllocation
+from billing.models import (
+    Concession,
+    Invoice,
+    InvoiceStanding,
+    Payment,
+    PaymentAllocation,
+    ProviderReturn,
+)
 
 State = InvoiceStanding.State
+_UNDER_WAY = [
+    ProviderReturn.State.ASKED,
+    ProviderReturn.State.PENDING,
+    ProviderReturn.State.RETURNED,
+]
+_REFUNDS = [Concession.Kind.REFUND, Concession.Kind.PROVIDER_REFUND]
 
 
 def carry_over(tenant_id: int, *, by: str = "") -> dict[int, Decimal]:
@@ -59,22 +74,41 @@ def to_carry(invoice: Invoice, *, by: str = "") -> Decimal:
 
 def net_of(tenant_id: int) -> dict[int, Decimal]:
     """What a tenant owes on each open invoice (its id) when all that is in its favour is used for
-    what was due first: also payments that are for nothing yet. What is prepaid for later is not.
+    what was due first: also payments that are for nothing yet. What is prepaid for later is not,
+    nor what a provider is sending back.
     """
     rows = _standings(tenant_id)
-    received = added_up(Payment.objects.filter(tenant=tenant_id))
-    used = added_up(PaymentAllocation.objects.filter(payment__tenant=tenant_id))
     owing = sum((-row.balance for row in rows if row.balance < 0), start=ZERO)
-    return still_owed(_open(rows), received - used + owing)
+    return still_owed(_open(rows), max(_for_nothing(tenant_id) + owing, ZERO))
 
 
 def in_favour_of(tenant_id: int) -> Decimal:
-    """What we owe a tenant on balance; below 0: what it owes us."""
-    rows = _standings(tenant_id)
+    """What we owe a tenant on balance; below 0: what it owes us. What a provider is sending back,
+    and refunds that wait for approval, are owed no more."""
+    balances = (row.balance for row in _standings(tenant_id) if not _is_void_debt(row))
+    waiting = Concession.objects.filter(
+        tenant=tenant_id, kind__in=_REFUNDS, state=Concession.State.WAITING
+    )
+    rest = _for_nothing(tenant_id) - sum(balances, start=ZERO)
+    return rest - added_up(waiting, "whole")
+
+
+def under_way(tenant_id: int) -> QuerySet[ProviderReturn]:
+    """Refunds that a provider was asked for or made, and that are not booked. Disputes are booked
+    at once, or by hand."""
+    return ProviderReturn.objects.filter(
+        kind=ProviderReturn.Kind.REFUND,
+        attempt__payment__tenant=tenant_id,
+        state__in=_UNDER_WAY,
+        booked_at=None,
+    )
+
+
+def _for_nothing(tenant_id: int) -> Decimal:
+    """What of a tenant's payments is for nothing yet, and on no way back."""
     received = added_up(Payment.objects.filter(tenant=tenant_id))
     used = added_up(PaymentAllocation.objects.filter(payment__tenant=tenant_id))
-    balances = (row.balance for row in rows if not _is_void_debt(row))
-    return received - used - sum(balances, start=ZERO)
+    return received - used - added_up(under_way(tenant_id))
 
 
 def _standings(tenant_id: int) -> list[InvoiceStanding]:

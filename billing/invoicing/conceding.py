@@ -17,15 +17,16 @@ from django.utils import timezone
 from billing.catalogue import wallet
 from billing.invoicing import payments
 from billing.invoicing.approval import Gift, Verdict, weigh
-from billing.invoicing.carrying import in_favour_of
+from billing.invoicing.carrying import in_favour_of, under_way
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import lock_cursor
 from billing.invoicing.retrying import retried
-from billing.invoicing.standing import ZERO, lock_standing
-from billing.models import Concession, Invoice, Payment
+from billing.invoicing.standing import ZERO, added_up, lock_standing
+from billing.models import Concession, Invoice, Payment, PaymentAllocation
 from tenants.models import Tenant
 
 Kind, State = Concession.Kind, Concession.State
+_GONE = [PaymentAllocation.Kind.REFUND, PaymentAllocation.Kind.CHARGEBACK]
 _PLACES = {Kind.CREDIT: "credit notes", Kind.ADJUSTMENT: "adjustments"}
 
 
@@ -137,11 +138,19 @@ def refund_beyond(
 ) -> Concession | None:
     """The same without the booking, inside the caller's transaction."""
     lock_cursor(payment.tenant_id)
-    if amount > (left := payments.remainder(payment)):
-        raise InvoicingError(
-            f"{left:.2f} of the payment is left, not {amount}: credit the invoice first"
-        )
-    beyond = amount - max(in_favour_of(payment.tenant_id), ZERO)
+    refuse_beyond_left(payment, amount)
+    # Looked for first: what waits makes what is owed less, so its amount would be another.
+    waiting = Concession.objects.filter(
+        state=State.WAITING,
+        kind=Kind(kind),
+        payment=payment,
+        whole=amount,
+        reason=reason[:300],
+        requested_by=by,
+    ).first()
+    if waiting is not None:
+        return waiting
+    beyond = amount - _owed_but_for(payment, by)
     if beyond <= 0:
         return None
     row = Concession(
@@ -155,6 +164,31 @@ def refund_beyond(
     )
     _waits(row)
     return row
+
+
+def _owed_but_for(payment: Payment, by: str) -> Decimal:
+    """What we owe a tenant on balance without what `by` alone says was received lately: nothing of
+    it for a refund of such a payment, and for another, which it may have set free, not counting
+    what of them is still here. 0 or more."""
+    since = timezone.now() - timedelta(days=settings.RELAY_CREDIT_WINDOW_DAYS)
+    own = Payment.objects.filter(tenant=payment.tenant_id, recorded_by=by, recorded_at__gt=since)
+    if not by:
+        own = own.none()
+    if own.filter(pk=payment.pk).exists():
+        return ZERO
+    gone = PaymentAllocation.objects.filter(payment__in=own, kind__in=_GONE)
+    said = added_up(own) - added_up(gone)
+    return max(in_favour_of(payment.tenant_id) - said, ZERO)
+
+
+def refuse_beyond_left(payment: Payment, amount: Decimal) -> None:
+    """Raises InvoicingError for more than is left of a payment, and on no way back."""
+    returning = added_up(under_way(payment.tenant_id).filter(attempt__payment=payment))
+    left = max(payments.remainder(payment) - returning, ZERO)
+    if amount > left:
+        raise InvoicingError(
+            f"{left:.2f} of the payment is left, not {amount}: credit the invoice first"
+        )
 
 
 @retried

@@ -161,6 +161,8 @@ def become(tenant_id: int, kind: str, now: datetime | None = None) -> None:
     if before == kind:
         return
     at = (now or timezone.now()).replace(microsecond=0)
+    if last is None and not is_customer(before):
+        last = _note_earlier(cursor, before)
     if last is not None:
         at = max(at, last.at)  # another host's clock may have been ahead
     cursor.kind_changes += 1
@@ -174,6 +176,27 @@ def become(tenant_id: int, kind: str, now: datetime | None = None) -> None:
         position=account.last_position,
         before=before,
         after=kind,
+    )
+
+
+def _note_earlier(cursor: InvoiceCursor, before: str) -> KindChange | None:
+    """Who has invoices and is no customer was one, and became what it is when that was not noted
+    yet. It is taken to have been a customer until where its last invoice ends: what it used from
+    then on is on none."""
+    rows = Invoice.objects.finalized().filter(tenant=cursor.tenant_id, kind=Invoice.Kind.REGULAR)
+    invoice = rows.order_by("-period_end", "-usage_until").first()
+    if invoice is None or invoice.usage_until is None:
+        return None
+    at = invoice.period_end
+    cursor.kind_changes += 1
+    return KindChange.objects.create(
+        tenant_id=cursor.tenant_id,
+        number=cursor.kind_changes,
+        at=at,
+        # Of the hour it ends within, that invoice has what was posted before it, or nothing.
+        position=invoice.ledger_position if invoice.usage_until > full_hour(at) else 0,
+        before=Tenant.Kind.EXTERNAL,
+        after=before,
     )
 
 

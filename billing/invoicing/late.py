@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,10 @@ from billing.invoicing.usage import (
     usage_as_of,
     usage_of,
 )
-from billing.models import Invoice
+from billing.models import Invoice, InvoiceStanding
 from billing.rating import invoice as rating
+from billing.rating.money import ZERO
+from billing.rating.periods import Period
 from billing.rating.rate import rate
 from tenants.models import Tenant
 
@@ -37,7 +39,8 @@ class LateLine:
 
 def billed_by(tenant: Tenant, after: int, found: Sequence[Late]) -> list[Invoice]:
     """The invoices by time that late usage may be of: of those made when the account stood at
-    `after` at most, the last of each period."""
+    `after` at most, the last of each period. One that is void is the last where no other is in its
+    place."""
     if not found:
         return []
     rows = Invoice.objects.finalized().filter(
@@ -68,8 +71,12 @@ def late_lines(
         owner = next(owners, None)
         (unbilled if owner is None else by_invoice[owner]).append(row)
     lines = []
+    void = _void_among(by_invoice)
     for invoice, rows in by_invoice.items():
         period = period_of(invoice)
+        if invoice.pk in void:
+            lines.append(_of_nothing(invoice, period, rows))
+            continue
         segments = terms.segments_of(tenant, period, custom.stretches)
         discounts = terms.discounts_of(tenant, period)
         cut = stretches(invoice, period, segments)
@@ -84,10 +91,32 @@ def late_lines(
         ]
         adjustment = rating.Adjustment(
             code=LATE_USAGE,
-            name=f"Late usage of {period.start:%Y-%m-%d} to {period.end:%Y-%m-%d} "
-            f"(invoice {invoice.number})",
+            name=f"{_named(period)} (invoice {invoice.number})",
             amount=prices[0] - prices[1],
             original=(period.start, period.end),
         )
         lines.append(LateLine(adjustment, by_place(rows)))
     return lines, by_place(unbilled)
+
+
+def _void_among(invoices: Iterable[Invoice]) -> set[int]:
+    rows = InvoiceStanding.objects.filter(
+        invoice__in=[invoice.pk for invoice in invoices], state=InvoiceStanding.State.VOIDED
+    )
+    return set(rows.order_by().values_list("pk", flat=True))
+
+
+def _of_nothing(invoice: Invoice, period: Period, rows: list[Late]) -> LateLine:
+    """Of a period that costs nothing: its invoice is void, and none is in its place. Without that
+    one's usage there is no price to add to."""
+    adjustment = rating.Adjustment(
+        code=LATE_USAGE,
+        name=f"{_named(period)} (invoice {invoice.number} is void: not charged)",
+        amount=ZERO,
+        original=(period.start, period.end),
+    )
+    return LateLine(adjustment, by_place(rows))
+
+
+def _named(period: Period) -> str:
+    return f"Late usage of {period.start:%Y-%m-%d} to {period.end:%Y-%m-%d}"

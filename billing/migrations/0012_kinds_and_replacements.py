@@ -1,11 +1,13 @@
 """When tenants became of another kind, and which invoice is in place of a void one. A tenant
 without a change is taken to have been of its kind always.
 
-What is said in 0004 of SQLite and of MySQL with a binary log is true of the trigger here too.
+Back it goes while there is neither. What is said in 0004 of SQLite and of MySQL with a binary log is true of the trigger here too.
 """
 
 import django.db.models.deletion
 from django.db import migrations, models
+
+from billing.migrations._refusing import refuse_loss
 
 TABLE = "billing_kindchange"
 REFUSAL = {
@@ -134,4 +136,9 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.RunPython(guard, unguard),
+        refuse_loss(
+            "0012",
+            ("KindChange", "changes of a tenant's kind", lambda rows: rows.count()),
+            ("InvoiceReplacement", "invoices in place of void ones", lambda rows: rows.count()),
+        ),
     ]

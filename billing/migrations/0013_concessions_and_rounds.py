@@ -2,7 +2,7 @@
 an id of the bank, and what operators gave away.
 
 On SQLite altering a guarded table makes it anew, and other tables' triggers name it: so all go
-before and come back after. Back, two payments that have one reference have to be none first.
+before and come back after. Back it goes while nothing was given away, carried, or told apart by an id.
 """
 
 from decimal import Decimal
@@ -13,6 +13,8 @@ import django.utils.timezone
 from django.db import migrations, models
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
+
+from billing.migrations._refusing import refuse_loss
 
 _guards = import_module("billing.migrations.0006_invoices")
 
@@ -166,4 +168,18 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.RunPython(guard, unguard),
+        refuse_loss(
+            "0013",
+            (
+                "Invoice",
+                "with something carried over",
+                lambda rows: rows.exclude(carried=0).count(),
+            ),
+            ("Concession", "what operators gave away", lambda rows: rows.count()),
+            (
+                "Payment",
+                "with an external id",
+                lambda rows: rows.exclude(external_id=None).count(),
+            ),
+        ),
     ]

@@ -3,7 +3,8 @@ their own; logos kept once by their hash; the times that service credits are for
 
 `net` was known when an invoice was rated and not kept. It is found again from the lines: see
 `nets_of`. Copies of the seller in invoices name their logo by its hash from now on, and get it back
-when this is reversed; the hash of an invoice's content is that of before (`frozen.is_hash_of`).
+when this is reversed; the hash of an invoice's content is that of before (`frozen.is_hash_of`). Back it
+goes while no credit note was issued since.
 """
 
 import base64
@@ -14,6 +15,8 @@ from importlib import import_module
 import django.db.models.deletion
 import django.utils.timezone
 from django.db import migrations, models, transaction
+
+from billing.migrations._refusing import refuse_loss
 
 _guards = import_module("billing.migrations.0006_invoices")
 ASSETS = "billing_brandasset"
@@ -152,7 +155,9 @@ def keep_logos(apps, schema_editor):
     for row in seller.objects.exclude(logo_text=""):
         seller.objects.filter(pk=row.pk).update(logo=keep(row.logo_text) or None)
     for pk, copy in _pages(invoice, "pk", "seller"):
-        if copy.get("logo") and (sha256 := keep(copy["logo"])):
+        text = copy.get("logo")
+        if text is not None and (not text or keep(text)):
+            sha256 = keep(text) if text else ""  # also of none, as it is written from now on
             del copy["logo"]
             invoice.objects.filter(pk=pk).update(seller={**copy, "logo_sha256": sha256})
 
@@ -177,13 +182,15 @@ def give_logos_back(apps, schema_editor):
             invoice.objects.filter(pk=pk).update(seller={**copy, "logo": text(sha256)})
 
 
-def forget_what_is_new(apps, schema_editor):
-    """What the tables of before have no place for: credits of nothing, documents of credit
-    notes."""
-    apps.get_model("billing", "Adjustment").objects.filter(amount=0).delete()
-    apps.get_model("billing", "InvoiceDocument").objects.filter(invoice=None).delete()
-    event = apps.get_model("billing", "InvoiceEvent")
-    event.objects.filter(kind="credit_sent").update(kind="resent")
+def issued_alone(notes):
+    """Credit notes whose hash is of parties of their own too."""
+    parties = notes.exclude(number=None).values_list("seller", flat=True)
+    return sum(bool(seller) for seller in parties.iterator())
+
+
+def with_times(adjustments):
+    """Service credits for times, also of nothing."""
+    return sum(bool(times) for times in adjustments.values_list("windows", flat=True).iterator())
 
 
 class Migration(migrations.Migration):
@@ -324,6 +331,20 @@ class Migration(migrations.Migration):
                 name="document_of_one_thing",
             ),
         ),
-        migrations.RunPython(migrations.RunPython.noop, forget_what_is_new),
         migrations.RunPython(guard, unguard),
+        refuse_loss(
+            "0014",
+            ("CreditNote", "issued with parties of their own", issued_alone),
+            (
+                "InvoiceDocument",
+                "of credit notes",
+                lambda rows: rows.filter(invoice=None).count(),
+            ),
+            (
+                "CreditNoteMailing",
+                "credit notes mailed",
+                lambda rows: rows.exclude(sent_at=None).count(),
+            ),
+            ("Adjustment", "service credits with the times they are for", with_times),
+        ),
     ]

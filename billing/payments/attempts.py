@@ -17,10 +17,11 @@ from django.db.models import F, Max
 from django.utils import timezone
 
 from billing.invoicing import payments
+from billing.invoicing.carrying import net_of
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import locked_until
 from billing.invoicing.retrying import retried
-from billing.invoicing.standing import lock_standing, settled
+from billing.invoicing.standing import ZERO, lock_standing, settled
 from billing.models import (
     ChargeAttempt,
     Invoice,
@@ -31,7 +32,6 @@ from billing.models import (
 )
 from billing.payments import doorbell
 from billing.payments.provider import Charge, Outcome
-from tenants.models import Tenant
 from tenants.notices.services import notify
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ _CLOSED = frozenset({InvoiceStanding.State.VOIDED, InvoiceStanding.State.WRITTEN
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An attempt that is ours until `CLAIM` is over, and what is still to pay."""
+    """An attempt that is ours until `CLAIM` is over, and what is still owed on balance."""
 
     attempt: ChargeAttempt
     balance: Decimal
@@ -58,14 +58,13 @@ class Claimed:
 
 def begin_due(provider: str) -> int:
     """Begin the first attempt for each invoice that was finalized since its tenant left a way to
-    pay. Answers how many."""
+    pay, whatever the tenant is by now. Answers how many."""
     waiting = Invoice.objects.finalized().filter(
         standing__balance__gt=0,
         standing__state__in=[InvoiceStanding.State.OPEN, InvoiceStanding.State.PARTIALLY_PAID],
         tenant__provider_customers__provider=provider,
         finalized_at__gte=F("tenant__provider_customers__method_since"),
         charge_attempts=None,
-        tenant__kind=Tenant.Kind.EXTERNAL,
     )
     return sum(begin(invoice, provider) is not None for invoice in waiting.order_by("pk")[:1_000])
 
@@ -85,8 +84,8 @@ def begin_open(customer: ProviderCustomer, *, by: str) -> int:
 def begin(
     invoice: Invoice, provider: str, *, at: datetime | None = None, by: str = ""
 ) -> ChargeAttempt | None:
-    """The next attempt to charge what is open of an invoice, to be made at `at`. None where nothing
-    is to pay, nothing to pay with, or one is under way.
+    """The next attempt to charge what is owed on an invoice on balance, to be made at `at`. None
+    where nothing is to pay, nothing to pay with, or one is under way.
 
     An invoice that a charge has paid once is charged again by an operator (`by`) only: what is open
     of it then was sent back or disputed.
@@ -94,9 +93,9 @@ def begin(
     standing = lock_standing(invoice)
     customer = ProviderCustomer.objects.filter(tenant=invoice.tenant_id, provider=provider).first()
     earlier = ChargeAttempt.objects.filter(invoice=invoice)
+    amount = _to_charge(standing)
     if (
-        standing.balance <= 0
-        or standing.state in _CLOSED
+        amount <= 0
         or invoice.currency != "USD"
         or customer is None
         or not customer.method
@@ -109,7 +108,7 @@ def begin(
         invoice=invoice,
         number=last + 1,
         provider=provider,
-        amount=standing.balance,
+        amount=amount,
         currency=invoice.currency,
         customer=customer.reference,
         method=customer.method,
@@ -136,21 +135,29 @@ def claim(number: int, now: datetime) -> Claimed | None:
     attempt = _lock(number)
     if not attempt.is_open or attempt.next_at is None or attempt.next_at > now:
         return None
+    amount = _to_charge(standing)
     if not attempt.attempts:
         customer = ProviderCustomer.objects.get(
             tenant=attempt.invoice.tenant_id, provider=attempt.provider
         )
-        if standing.balance <= 0 or standing.state in _CLOSED or not customer.method:
+        if amount <= 0 or not customer.method:
             _close(attempt, State.CANCELLED)
             return None
-        attempt.amount, attempt.first_at = standing.balance, now
+        attempt.amount, attempt.first_at = amount, now
         attempt.customer, attempt.method = customer.reference, customer.method
         attempt.state = State.UNKNOWN
     attempt.attempts += 1
     attempt.next_at = now + CLAIM
     attempt.save()
-    is_payable = standing.state not in _CLOSED
-    return Claimed(attempt, standing.balance if is_payable else Decimal(0))
+    return Claimed(attempt, amount)
+
+
+def _to_charge(standing: InvoiceStanding) -> Decimal:
+    """What is owed on an invoice when all that is in its tenant's favour is used for what was due
+    first. Money that is for nothing yet stays so: an operator says what for. Under the cursor."""
+    if standing.state in _CLOSED or standing.balance <= 0:
+        return ZERO
+    return min(standing.balance, net_of(standing.invoice.tenant_id).get(standing.pk, ZERO))
 
 
 @retried

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.invoicing import conceding, payments
+from billing.invoicing.carrying import under_way
 from billing.invoicing.errors import ApprovalError, InvoicingError
 from billing.invoicing.retrying import retried
 from billing.invoicing.standing import ZERO, added_up, lock_standing
@@ -79,6 +80,7 @@ def learn(attempt: ChargeAttempt, returned: Returned) -> ProviderReturn:
     if row.state != State.UNDONE:  # which is the end of it
         row.state = _STATES[returned.state]
     row.save()
+    _went(row, is_gone=row.state != State.UNDONE)
     _book(row.pk)
     row.refresh_from_db()
     return row
@@ -94,23 +96,23 @@ def _ask_for(
     given = conceding.refund_beyond(payment, amount, Concession.Kind.PROVIDER_REFUND, by=by)
     if given is not None and given.state == Concession.State.WAITING:
         return given
-    return begin(payment, amount, by=by)
+    return begin(payment, amount, by=by, given=given)
 
 
 @transaction.atomic
-def begin(payment: Payment, amount: Decimal, *, by: str) -> ProviderReturn:
-    """Have a provider send back `amount` of what it took: the next turn of the task does. Raises
-    InvoicingError for more than is left."""
+def begin(
+    payment: Payment, amount: Decimal, *, by: str, given: Concession | None = None
+) -> ProviderReturn:
+    """Have a provider send back `amount` of what it took: the next turn of the task does. What is
+    `given` with it is so only while it goes. Raises InvoicingError for more than is left."""
     attempt = ChargeAttempt.objects.select_related("invoice").get(payment=payment)
     lock_standing(attempt.invoice)
     attempt = ChargeAttempt.objects.select_for_update().get(pk=attempt.pk)
-    under_way = attempt.returns.filter(
-        booked_at=None, state__in=[State.ASKED, State.PENDING, State.RETURNED]
-    )
-    left = payments.remainder(payment) - added_up(under_way)
+    returning = under_way(payment.tenant_id).filter(attempt=attempt)
+    left = payments.remainder(payment) - added_up(returning)
     if not 0 < amount <= left or amount != round(amount, 2):
         raise InvoicingError(f"{left} of the payment is left, not {amount}: credit the invoice")
-    return ProviderReturn.objects.create(
+    row = ProviderReturn.objects.create(
         attempt=attempt,
         provider=attempt.provider,
         kind=ProviderReturn.Kind.REFUND,
@@ -119,6 +121,28 @@ def begin(payment: Payment, amount: Decimal, *, by: str) -> ProviderReturn:
         state=State.ASKED,
         requested_by=by,
     )
+    if given is not None:
+        given.subject = row.idempotency_key or ""
+        given.save(update_fields=["subject"])
+    return row
+
+
+def _went(row: ProviderReturn, *, is_gone: bool) -> None:
+    """What was given with a refund is given while the money is gone, or on its way."""
+    given = Concession.objects.filter(kind=Concession.Kind.PROVIDER_REFUND)
+    was, now = Concession.State.GIVEN, Concession.State.REJECTED
+    if is_gone:
+        was, now = now, was
+    if row.idempotency_key:
+        given.filter(subject=row.idempotency_key, state=was).update(state=now)
+
+
+@retried
+@transaction.atomic
+def _refused(row: ProviderReturn, why: str) -> None:
+    rows = ProviderReturn.objects.filter(pk=row.pk, state=State.ASKED)
+    if rows.update(state=State.REFUSED, error=why[:200]):
+        _went(row, is_gone=False)
 
 
 def _send(provider: PaymentProvider, row: ProviderReturn) -> ProviderReturn:
@@ -135,9 +159,7 @@ def _send(provider: PaymentProvider, row: ProviderReturn) -> ProviderReturn:
         row.refresh_from_db()
         return row
     except RefusedError as error:
-        ProviderReturn.objects.filter(pk=row.pk, state=State.ASKED).update(
-            state=State.REFUSED, error=str(error)[:200]
-        )
+        _refused(row, str(error))
         raise InvoicingError(f"{provider.name} refused: {error}") from None
     return learn(row.attempt, returned)
 

@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Prefetch, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
@@ -39,9 +39,24 @@ class GraceForm(forms.Form):
 class TenantForm(forms.ModelForm):
     """A tenant. Its plan is changed where the effect on its invoice is shown first."""
 
+    opened_as = forms.CharField(required=False, widget=forms.HiddenInput)
+
     class Meta:
         model = Tenant
         fields = ("name", "slug", "kind", "support_name", "support_email", "support_phone")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["opened_as"].initial = self.instance.opened_kind
+
+    def clean(self) -> dict[str, Any]:
+        """Whether its kind is what it was when the page was opened."""
+        cleaned: dict[str, Any] = super().clean() or {}
+        opened_as = cleaned.get("opened_as")
+        # The instance is still what this request read; later changes are found by the service.
+        if opened_as and opened_as != self.instance.opened_kind:
+            self.add_error(None, services.CHANGED)
+        return cleaned
 
 
 class NewTenantForm(TenantForm):
@@ -154,6 +169,15 @@ class TenantAdmin(ModelAdmin):
         return format_html(
             '<a href="{}?tenant__id__exact={}" class="text-primary-600">usage</a>', url, tenant.pk
         )
+
+    def changeform_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().changeform_view(request, *arguments, **options)
+        except ValidationError as error:
+            # Somebody else saved between the check of the form and the write.
+            for line in error.messages:
+                self.message_user(request, line, level=messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
         if not change:

@@ -74,6 +74,7 @@ class Tenant(models.Model):
     support_phone = models.CharField(max_length=40, blank=True)
 
     objects = TenantQuerySet.as_manager()
+    _opened_kind = ""
 
     class Meta:
         ordering = ["name"]
@@ -95,6 +96,26 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def from_db(cls, *arguments: Any, **options: Any) -> Self:
+        """A row as Django makes it, with the kind it was read with: `opened_kind`."""
+        tenant = super().from_db(*arguments, **options)
+        tenant._opened_kind = tenant.__dict__.get("kind", "")
+        return tenant
+
+    def refresh_from_db(
+        self, using: Any = None, fields: Any = None, from_queryset: Any = None
+    ) -> None:
+        """Read the row again; its kind is opened as what it says now."""
+        super().refresh_from_db(using, fields, from_queryset)
+        if fields is None or "kind" in fields:
+            self._opened_kind = self.kind
+
+    @property
+    def opened_kind(self) -> str:
+        """The kind that this object was read with; "" if it never was."""
+        return self._opened_kind
 
     @property
     def is_suspended(self) -> bool:

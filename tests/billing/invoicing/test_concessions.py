@@ -184,7 +184,7 @@ def test_what_waits_is_booked_by_another(invoices: list[Invoice], cast: Cast) ->
 
     payment = pay(second, "60")
     # What was overpaid is the customer's; what an open invoice still wants is a gift.
-    assert conceding.refund(payment, Decimal(11), by="ada") is None
+    assert conceding.refund(payment, Decimal(11), by="ben") is None
     payments.release(payment, second, Decimal(49), by="ada")
     gift = conceding.refund(payment, Decimal(49), by="ada", reason="as asked")
     assert gift is not None
@@ -238,6 +238,42 @@ def test_a_service_credit_is_given_as_it_comes_out(
     two.refresh_from_db()
     assert given() == {f"adjustment {two.pk}": -two.amount}
     assert -two.amount == round(Decimal(49) * 20 / 31, 2)
+
+
+def test_who_recorded_a_payment_is_not_believed_when_refunding_it(
+    invoices: list[Invoice], cast: Cast, settings: Any
+) -> None:
+    """Also not by way of another payment, which it sets free."""
+    first, second = invoices
+    genuine = payments.record_payment(
+        cast.acme,
+        Decimal(98),
+        method="usdc",
+        reference="chain 1",
+        received_at=timezone.now(),
+        by="ben",
+    )
+    payments.allocate(genuine, first, Decimal(49))
+    payments.allocate(genuine, second, Decimal(49))
+    made_up = pay(first, "10000", "made up")  # by ada
+    gift = conceding.refund(made_up, Decimal(10_000), by="ada", reason="overpaid")
+    assert gift is not None
+    assert (gift.state, gift.amount) == ("waiting", Decimal(10_000))
+    approving.reject(gift, by="ben")
+    payments.release(genuine, first, Decimal(49), by="ada")
+    payments.allocate(made_up, first, by="ada")
+    other = conceding.refund(genuine, Decimal(49), by="ada")
+    assert other is not None
+    assert (other.state, other.amount) == ("waiting", Decimal(49))
+    approving.reject(other, by="ben")
+    small = conceding.refund(made_up, Decimal(40), by="ada")
+    assert small is not None
+    assert (small.state, small.amount) == ("given", Decimal(40))
+    # Another has looked at it, and so have the days.
+    assert conceding.refund(made_up, Decimal(100), by="ben") is None
+    later = timezone.now() + settings.RELAY_CREDIT_WINDOW_DAYS * DAY
+    with patch.object(timezone, "now", return_value=later):
+        assert conceding.refund(made_up, Decimal(100), by="ada") is None
 
 
 def test_the_admin_asks_and_tells(operator: Client, invoices: list[Invoice], cast: Cast) -> None:

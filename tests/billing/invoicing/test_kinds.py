@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from billing.invoicing import draft, terms_port
+from billing.invoicing.again import draft_again
 from billing.invoicing.closing import close_due_periods, finalize_due
+from billing.invoicing.crediting import void
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.finalize import discard, finalize
 from billing.invoicing.reconcile import reconcile_invoices
@@ -117,8 +119,8 @@ def test_what_was_used_as_a_customer_is_on_one_invoice(
     cast: Cast, key: APIKey, kind: str, steps: list[tuple[int, str | int]]
 ) -> None:
     with transaction.atomic(), terms_port.use(PlainBook()):
+        Tenant.objects.filter(pk=cast.acme.pk).update(kind=kind)
         tenant = Tenant.objects.get(pk=cast.acme.pk)
-        Tenant.objects.filter(pk=tenant.pk).update(kind=kind)
         oracle, now, numbers = Oracle(kind), OCTOBER, count()
         for minutes, step in steps:
             now += minutes * MINUTE
@@ -253,3 +255,35 @@ def test_the_hour_in_which_a_period_ended_and_a_customer_began(cast: Cast, key: 
     assert units_billed(cast.acme) == 107
     assert line_amounts(invoice)["messages"] == Decimal("0.07")
     assert list(reconcile_invoices()) == []
+
+
+@pytest.mark.parametrize("begins", [OCTOBER, OCTOBER + 14 * HOUR + 30 * MINUTE])
+def test_who_became_ours_before_that_was_noted(cast: Cast, key: APIKey, begins: datetime) -> None:
+    """It was a customer until where its last invoice ends; that invoice says the same again."""
+    book = PlainBook(plans=[PlanSpan(growth(), begins)], begins=begins)
+    ended = begins + 31 * DAY
+    tenant = Tenant.objects.get(pk=cast.acme.pk)
+    with terms_port.use(book):
+        use(key, begins + 2 * HOUR, 250)
+        use(key, ended.replace(minute=0), 7)  # within the grace, of the hour it ends within
+        close(ended + HOUR)
+        first = Invoice.objects.get(tenant=tenant)
+        Tenant.objects.filter(pk=tenant.pk).update(kind=INTERNAL)
+        tenant.refresh_from_db()
+        use(key, ended + 9 * DAY, 1_000)
+        close(ended + 30 * DAY)
+        become(tenant, EXTERNAL, ended + 30 * DAY + HOUR)
+        use(key, ended + 32 * DAY, 150)
+        close(ended + 61 * DAY)
+        assert list(reconcile_invoices()) == []
+        void(first, reason="wrong buyer", by="ada")
+        again = draft_again(first)
+        assert line_amounts(again) == line_amounts(first)
+        finalize(again)
+        assert list(reconcile_invoices()) == []
+    changes = KindChange.objects.filter(tenant=tenant).values_list("number", "before", "after")
+    assert list(changes) == [(1, EXTERNAL, INTERNAL), (2, INTERNAL, EXTERNAL)]
+    assert InvoiceCursor.objects.get(tenant=tenant).kind_changes == 2
+    last = Invoice.objects.filter(tenant=tenant, sequence=1).order_by("period_start").last()
+    assert last is not None
+    assert sum(s["units"] for line in last.lines.all() for s in line.sources) == 150

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -20,6 +21,7 @@ from billing.invoicing.errors import InvoicingError
 from billing.invoicing.finalize import discard, finalize
 from billing.invoicing.reconcile import reconcile_invoices
 from billing.models import Adjustment, Invoice, LedgerEntry
+from billing.rating.prices import Tier, Volume
 from billing.rating.segments import PlanSpan
 from tenants.models import APIKey, Tenant
 from tests.billing.invoicing.books import (
@@ -168,6 +170,42 @@ def test_a_one_off_is_of_the_moment_it_is_made(cast: Cast, key: APIKey, book: Pl
     assert list(reconcile_invoices()) == []
 
 
+def test_late_usage_of_a_void_period(cast: Cast, key: APIKey, book: PlainBook) -> None:
+    """Where more costs less, it would have been below 0. In place of the void one, it is priced
+    on that."""
+    tiers = Volume((Tier(1_000, Decimal("0.10")), Tier(None, Decimal("0.01"))))
+    plan = growth(included=0)
+    plan = replace(plan, meters=(replace(plan.meters[0], pricing=tiers),))
+    book.plans = [PlanSpan(plan, OCTOBER)]
+    use(key, NOVEMBER - HOUR, 900)
+    close(NOVEMBER)
+    wrong = Invoice.objects.get(tenant=cast.acme)
+    void(wrong, reason="wrong buyer", by="ada")
+    use(key, NOVEMBER - 2 * HOUR, 200)
+    close(DECEMBER)
+    second = Invoice.objects.get(tenant=cast.acme, period_start=NOVEMBER)
+    line = second.lines.get(code="late-usage")
+    assert (line.amount, line.name) == (
+        Decimal(0),
+        f"Late usage of 2026-10-01 to 2026-11-01 (invoice {wrong.number} is void: not charged)",
+    )
+    assert [source["units"] for source in line.sources] == [200]
+    assert list(reconcile_invoices()) == []
+
+    again = finalize(draft_again(wrong))
+    assert again is not None
+    assert line_amounts(again) == {"growth": Decimal(49), "messages": Decimal(90)}
+    use(key, NOVEMBER - 3 * HOUR, 50)
+    close(JANUARY)
+    third = Invoice.objects.get(tenant=cast.acme, period_start=DECEMBER)
+    line = third.lines.get(code="late-usage")
+    assert (line.amount, line.name) == (
+        Decimal("0.50"),
+        f"Late usage of 2026-10-01 to 2026-11-01 (invoice {again.number})",
+    )
+    assert list(reconcile_invoices()) == []
+
+
 # --- the law --------------------------------------------------------------------------------------
 
 STEPS = st.lists(
@@ -223,7 +261,16 @@ def test_each_unit_is_on_one_invoice_that_holds(
         close(FEBRUARY + timedelta(days=28), [cast.acme.pk])
         assert invoiced(cast.acme) == used
         hold = [row for row in Invoice.objects.filter(tenant=cast.acme) if not is_void(row)]
-        assert sum(row.total for row in hold) == charged + _price(cast.acme)
+        total = sum((row.total for row in hold), start=Decimal(0))
+        missing = charged + _price(cast.acme) - total
+        # What came late while a period's invoice was void, and none in its place, is not charged.
+        free = [
+            source["units"]
+            for row in hold
+            for line in row.lines.filter(code="late-usage", name__contains="is void")
+            for source in line.sources
+        ]
+        assert 0 <= missing <= sum(free) * Decimal("0.01")
         assert list(reconcile_invoices()) == []
         transaction.set_rollback(True)
 
