@@ -23,8 +23,10 @@ GRACE = timedelta(hours=72)
 
 
 @pytest.fixture
-def carried(cast: Cast, book: PlainBook) -> Invoice:
-    """Acme's of November: 49.00 less a credit of 80.00, of which October is settled with 31.00."""
+def carried(committed_cast: Cast, book: PlainBook) -> Invoice:
+    """Acme's of November: 49.00 less a credit of 80.00, of which October is settled with 31.00.
+    Committed, because MariaDB commits when triggers are lifted."""
+    cast = committed_cast
     close_due_periods(NOVEMBER)
     finalize_due(NOVEMBER + GRACE)
     sorry = adjusting.propose(cast.acme, Decimal(-80), code="sorry", name="Sorry", by="ada")
@@ -50,9 +52,9 @@ def figures(scope: Scope) -> dict[str, tuple[object, object]]:
     }
 
 
-def test_the_books_know_it(cast: Cast, carried: Invoice) -> None:
+def test_the_books_know_it(carried: Invoice) -> None:
     assert list(reconcile_invoices()) == []
-    scope = Scope(DECEMBER, JANUARY, tenant=cast.acme.pk)
+    scope = Scope(DECEMBER, JANUARY, tenant=carried.tenant_id)
     assert figures(scope)["invoices: carried"] == (Decimal(-31), Decimal(-31))
     assert figures(scope)["invoices: lines, net"] == (Decimal(-31), Decimal(-31))
     with lifted():
@@ -67,8 +69,8 @@ def test_the_books_know_it(cast: Cast, carried: Invoice) -> None:
     ]
 
 
-def test_no_more_is_credited_of_a_line_than_was_paid_for_it(cast: Cast, carried: Invoice) -> None:
-    first = Invoice.objects.get(tenant=cast.acme, number="INV-2026-000001")
+def test_no_more_is_credited_of_a_line_than_was_paid_for_it(carried: Invoice) -> None:
+    first = Invoice.objects.get(tenant=carried.tenant_id, number="INV-2026-000001")
     crediting.credit(first, {first.lines.get().pk: Decimal(9)}, reason="outage", by="ada")
     assert list(reconcile_invoices()) == []
     with lifted():
