@@ -20,10 +20,12 @@ COLUMNS = (
     *number("tax_percent"),
     *flag("is_reverse_charge"),
     *text("content_sha256"),
+    *number("carried", "payable"),
 )
 _READ = (
     *("kind", "finalized_at", "due_at", "period_start", "period_end", "tenant__slug", "buyer"),
     *("currency", "subtotal", "tax_total", "total", "prepaid", "due", "tax", "content_sha256"),
+    "carried",
 )
 
 
@@ -42,10 +44,11 @@ def rows_of(invoices: QuerySet[Invoice]) -> Iterator[Row]:
     rows are for good."""
     for row in paged(invoices.filter(number__isnull=False), ("number",), _READ):
         number_, kind, *times, slug, buyer, currency = row[:9]
-        *amounts, tax, sha256 = row[9:]
+        *amounts, tax, sha256, carried = row[9:]
+        due = amounts[-1]
         yield (
             *(number_, kind, *times, slug),
             *(buyer.get("name", ""), buyer.get("country", ""), buyer.get("tax_id", "")),
             *(currency, *amounts, tax.get("name", ""), Decimal(tax.get("percent", "0"))),
-            *(bool(tax.get("reverse_charge")), sha256),
+            *(bool(tax.get("reverse_charge")), sha256, carried, due - carried),
         )

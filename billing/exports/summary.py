@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -9,9 +10,10 @@ from decimal import Decimal
 from billing.exports import balances, credit_notes, deferred, invoices, journal, lines, wallets
 from billing.exports.accounts import Account, Entry
 from billing.exports.csv import flag, number, text
-from billing.exports.scope import Row, Scope
-from billing.invoicing.reconcile import reconcile_these
+from billing.exports.scope import PAGE_DOCUMENTS, Row, Scope, pages
+from billing.invoicing.reconcile import carried_first, reconcile_these
 from billing.metering.reconcile import reconcile
+from billing.models import PaymentAllocation
 
 ZERO = Decimal("0.00")
 COLUMNS = (
@@ -86,18 +88,20 @@ def _sums(scope: Scope) -> Iterator[Check]:
     """Lines and what they are of."""
     names = ("subtotal", "tax_total", "total", "due", "prepaid")
     invoiced = [ZERO] * 5
-    of_lines = [ZERO] * 2
+    of_lines = [ZERO] * 3
     for (_, _, *amounts), found in lines.with_lines(
-        invoices.chosen(scope), names, ("amount", "tax")
+        invoices.chosen(scope), names, ("amount", "tax", "net")
     ):
         invoiced = [a + b for a, b in zip(invoiced, amounts, strict=True)]
-        for amount, tax in found:
-            of_lines = [of_lines[0] + amount, of_lines[1] + tax]
+        for line in found:
+            of_lines = [a + b for a, b in zip(of_lines, line, strict=True)]
     subtotal, tax, total, due, prepaid = invoiced
     yield Check("invoices", "lines, amount", "invoices, subtotal", of_lines[0], subtotal)
+    yield Check("invoices", "lines, net", "invoices, subtotal", of_lines[2], subtotal)
     yield Check("invoices", "lines, tax", "invoices, tax_total", of_lines[1], tax)
     yield Check("invoices", "subtotal and tax_total", "total", subtotal + tax, total)
     yield Check("invoices", "due and prepaid", "total", due + prepaid, total)
+    yield _carried(scope)
     credited = [ZERO] * 2
     of_lines = [ZERO] * 2
     for (_, _, *amounts), found in credit_notes.with_lines(
@@ -108,6 +112,20 @@ def _sums(scope: Scope) -> Iterator[Check]:
             of_lines = [of_lines[0] + amount, of_lines[1] + tax]
     yield Check("credit notes", "lines, amount", "notes, subtotal", of_lines[0], credited[0])
     yield Check("credit notes", "lines, tax", "notes, tax_total", of_lines[1], credited[1])
+
+
+def _carried(scope: Scope) -> Check:
+    """What invoices say was carried, and what is booked of it as they were finalized."""
+    said = booked = ZERO
+    chosen = invoices.chosen(scope).exclude(carried=0).order_by()
+    for page in pages(chosen, ("number",), ("pk", "carried"), size=PAGE_DOCUMENTS):
+        rows: dict[int, list[tuple[str, Decimal]]] = defaultdict(list)
+        found = PaymentAllocation.objects.filter(invoice__in=[pk for _, pk, _ in page])
+        for pk, kind, amount in found.order_by("pk").values_list("invoice", "kind", "amount"):
+            rows[pk or 0].append((kind, amount))
+        for _, pk, carried in page:
+            said, booked = said + carried, booked + carried_first(carried, rows[pk])
+    return Check("invoices", "carried", "booked as they were finalized", said, booked)
 
 
 def _rolled(scope: Scope, moved: dict[str, Decimal]) -> Iterator[Check]:

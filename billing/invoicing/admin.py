@@ -100,6 +100,9 @@ class StandingFilter(admin.SimpleListFilter):
         return queryset.filter(standing__state=self.value())
 
 
+_AMOUNTS = ("subtotal", "tax_total", "total", "prepaid", "due", "carried", "payable")
+
+
 @admin.register(Invoice)
 class InvoiceAdmin(DocumentPages, ExportingAdmin, FinancePages, ReadOnlyAdmin, LongListAdmin):
     """Drafts and invoices. Who may "change" them may finalize, send, credit and record payments;
@@ -122,12 +125,12 @@ class InvoiceAdmin(DocumentPages, ExportingAdmin, FinancePages, ReadOnlyAdmin, L
     )
     export_name, export_columns = "invoices", invoice_export.COLUMNS
     export_rows = staticmethod(invoice_export.rows_of)
-    readonly_fields = ("documents_shown",)
+    readonly_fields = ("documents_shown", "payable")
     deferred = ("seller", "buyer", "tax", "segments", "unmetered")
     fieldsets = (
         (None, {"fields": ("number", "tenant", "kind", "state", "documents_shown")}),
         ("When", {"fields": ("period_start", "period_end", "finalized_at", "due_at")}),
-        ("How much", {"fields": ("subtotal", "tax_total", "total", "prepaid", "due")}),
+        ("How much", {"fields": _AMOUNTS}),
         ("Parties", {"fields": ("buyer", "tax", "segments", "unmetered")}),
         ("Proof", {"fields": ("ledger_position", "previous_position", "content_sha256")}),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import groupby
@@ -16,12 +16,13 @@ from billing.invoicing import crediting
 from billing.invoicing.finalize import adds_up
 from billing.invoicing.kinds import custom_from
 from billing.invoicing.late import LATE_USAGE
-from billing.invoicing.standing import stand_by, stand_of
+from billing.invoicing.standing import ZERO, stand_by, stand_of
 from billing.invoicing.usage import Place
 from billing.invoicing.walk import Found, Walk
 from billing.metering.reconcile import Difference
 from billing.models import (
     CreditNote,
+    CreditNoteLine,
     Invoice,
     InvoiceCursor,
     InvoiceEvent,
@@ -65,6 +66,8 @@ def reconcile_these(chosen: QuerySet[Invoice]) -> Iterator[Difference]:
                 found = walk.next(invoice, is_again=is_again)
                 if invoice.pk in wanted:
                     yield from _sums(invoice, lines, page.notes[invoice.pk])
+                    yield from _credited(invoice, lines, page.credits_of(invoice))
+                    yield from page.carried_of(invoice)
                     yield from _usage(invoice, lines, found)
                     yield from page.standing_of(invoice)
                 if is_again:
@@ -109,6 +112,11 @@ class _Page:
         self.notes: dict[int, list[CreditNote]] = defaultdict(list)
         for note in CreditNote.objects.filter(invoice__in=ids, number__isnull=False).order_by("pk"):
             self.notes[note.invoice_id].append(note)
+        numbers = [note.pk for notes in self.notes.values() for note in notes if note.seller]
+        self._credits: dict[int, list[tuple[int, Decimal]]] = defaultdict(list)
+        credits = CreditNoteLine.objects.filter(credit_note__in=numbers).order_by()
+        for pk, of, amount in credits.values_list("credit_note__invoice", "line", "amount"):
+            self._credits[pk].append((of, amount))
         again = InvoiceReplacement.objects.filter(pk__in=ids).order_by()
         self.again = set(again.values_list("pk", flat=True))
         changes: dict[int, list[KindChange]] = defaultdict(list)
@@ -122,7 +130,7 @@ class _Page:
             .values_list("pk", "state", "balance")
         }
         self._booked: dict[int, list[tuple[str, Decimal]]] = defaultdict(list)
-        booked = PaymentAllocation.objects.filter(invoice__in=ids).order_by()
+        booked = PaymentAllocation.objects.filter(invoice__in=ids).order_by("pk")
         for pk, kind, amount in booked.values_list("invoice", "kind", "amount"):
             if pk is not None:
                 self._booked[pk].append((kind, amount))
@@ -137,12 +145,53 @@ class _Page:
         if is_open or self._stands.get(invoice.pk) != found:
             yield from _standing(invoice)
 
+    def carried_of(self, invoice: Invoice) -> Iterator[Difference]:
+        """Whether what was carried as it was finalized is booked, before anything else is."""
+        found = carried_first(invoice.carried, self._booked[invoice.pk])
+        if found != invoice.carried:
+            where = f"says {invoice.carried}, bookings {found}"
+            yield Difference("carried", str(invoice), where)
+
+    def credits_of(self, invoice: Invoice) -> list[tuple[int, Decimal]]:
+        """What its credit notes took of which line; none where some were issued before it was said
+        what was paid for each line: those took of `amount`."""
+        if all(note.seller for note in self.notes[invoice.pk]):
+            return self._credits[invoice.pk]
+        return []
+
+
+def carried_first(carried: Decimal, booked: Iterable[tuple[str, Decimal]]) -> Decimal:
+    """What the first bookings of an invoice carry to or from others: as many as add up to `carried`
+    where some do. Later ones carry what came about since."""
+    found = ZERO
+    for kind, amount in booked:
+        if kind != PaymentAllocation.Kind.CARRY or found == carried:
+            break
+        found += amount
+    return found
+
+
+def _credited(
+    invoice: Invoice, lines: list[InvoiceLine], credits: list[tuple[int, Decimal]]
+) -> Iterator[Difference]:
+    """Of each line at most its net is credited, and nothing is taken from what was given."""
+    sums: dict[int, Decimal] = defaultdict(lambda: ZERO)
+    for pk, amount in credits:
+        sums[pk] += amount
+    nets = {line.pk: line.net for line in lines}
+    for pk, amount in sorted(sums.items()):
+        net = nets.get(pk, ZERO)
+        if not min(net, ZERO) <= amount <= max(net, ZERO):
+            yield Difference("credit note", str(invoice), f"{amount} of a line of {net}")
+
 
 def _sums(
     invoice: Invoice, lines: list[InvoiceLine], notes: list[CreditNote]
 ) -> Iterator[Difference]:
     if not adds_up(invoice, lines):
         yield Difference("invoice", str(invoice), "sums or hash are not those of its lines")
+    if (net := sum((line.net for line in lines), start=ZERO)) != invoice.subtotal:
+        yield Difference("invoice", str(invoice), f"lines net {net}, subtotal {invoice.subtotal}")
     for note in notes:
         if not crediting.adds_up(note):
             yield Difference("credit note", str(note), "sums or hash are not those of its lines")
