@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http.info import Info
-from gateway.http.origin import Answer
+from gateway.http.origins import Got
+from gateway.http.router import Router
+from gateway.http.routes import Source
 from gateway.http.weights import weight_of, weight_of_answer
+from gateway.upstreams.posts import Answer
 from tenants.admission.control import AdmissionControl
 from tenants.admission.directory import Directory
 from tenants.admission.errors import RateLimited
@@ -55,8 +58,8 @@ class _Origin:
     def __init__(self, items: int, status: int) -> None:
         self.answer = Answer(status, b"application/json", orjson.dumps([{"px": "1"}] * items))
 
-    async def ask(self, _: bytes) -> Answer:
-        return self.answer
+    async def ask(self, *_: object, **__: object) -> Got:
+        return Got(self.answer, Source.PUBLIC, None, 0.0)
 
 
 class Door:
@@ -73,7 +76,7 @@ class Door:
         nothing = SimpleNamespace(slot=lambda *_: 0, add_requests=lambda *_: 0, add=lambda *_: 0)
         runtime: Any = SimpleNamespace(admission=self.control, meter=nothing, workers={})
         origin: Any = _Origin(items, status)
-        self.info = Info(runtime, origin)
+        self.info = Info(runtime, Router(runtime, origin))
 
     async def ask(self, kind: str) -> int:
         """What is left of the rate after an answer, as its header says."""
