@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.environment import VAR
 from tests.support.grpc_edge import GrpcEdge
+
+#: Node files are the same topics for all tests, and their heights only rise.
+_heights = itertools.count(10_000, 1_000)
+
+
+@pytest.fixture
+def height() -> int:
+    """The first of a test's own."""
+    return next(_heights)
 
 
 @pytest.fixture(scope="session")

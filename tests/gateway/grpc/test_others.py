@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import queue
 import threading
@@ -38,16 +37,6 @@ TYPES = {
 def channel(edge: GrpcEdge) -> Iterator[grpc.Channel]:
     with edge.channel() as channel:
         yield channel
-
-
-#: Node files are the same topics for all tests, and their heights only rise.
-_heights = itertools.count(10_000, 1_000)
-
-
-@pytest.fixture
-def height() -> int:
-    """The first of a test's own."""
-    return next(_heights)
 
 
 @pytest.fixture

@@ -142,13 +142,17 @@ def test_typed_updates_are_messages_and_others_stay_text(edge: GrpcEdge, stream:
     assert stream.until_kind("json")[-1].json == mids
 
 
-def test_an_update_larger_than_a_part_comes_in_parts(edge: GrpcEdge, stream: Stream) -> None:
+def test_an_update_larger_than_a_part_comes_in_parts(
+    edge: GrpcEdge, stream: Stream, height: int
+) -> None:
     stream.subscribe(id="r", channel="raw", stream="misc_events")
+    stream.until_kind("subscribed")  # others may hold the lease still
     edge.wait_for_lease("raw stream=misc_events")
-    edge.tell(alive("misc_events", 100))
-    large = raw("misc_events", 101, [{"text": "é" * 50, "n": n} for n in range(40_000)])
-    edge.tell(large, raw("misc_events", 102, [1]))
-    got = [e for e in stream.until(lambda e: e.height == 102) if e.height == 101]
+    edge.tell(alive("misc_events", height))
+    rows = [{"text": "é" * 50, "n": n} for n in range(40_000)]
+    large = raw("misc_events", height + 1, rows)
+    edge.tell(large, raw("misc_events", height + 2, [1]))
+    got = [e for e in stream.until(lambda e: e.height == height + 2) if e.height == height + 1]
     assert len(got) > 2
     assert [(e.part, e.parts) for e in got] == [(n, len(got)) for n in range(1, len(got) + 1)]
     assert max(e.ByteSize() for e in got) <= 1_000_000
