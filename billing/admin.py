@@ -94,9 +94,9 @@ class RollupAdmin(OfKeyAdmin):
         return (since(self.column), "metric", ChannelFilter, ("tenant", AutocompleteSelectFilter))
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        # The unique index, backwards: with a direction of its own for each column all rows would
-        # be sorted for each page.
-        names = (self.column, "key_id", "metric", "channel", "zero_rated")
+        # The unique index, backwards and whole: with a direction of its own for each column, or one
+        # of them left out, all rows would be sorted for each page.
+        names = (self.column, "key_id", "account", "metric", "channel", "zero_rated")
         return tuple(f"-{name}" for name in names)
 
     def changelist_view(
@@ -169,10 +169,15 @@ class LedgerEntryAdmin(OfKeyAdmin):
     )
     list_filter = (since("hour"), "metric", ("account__tenant", AutocompleteSelectFilter))
     list_filter_submit = True
-    list_select_related = ("account__tenant", "batch")
+    # Not by a join: MariaDB begins with the accounts, and sorts 14 million entries for 100 of them.
+    list_select_related = ()
     search_fields = ("account__tenant__name",)
     tenant_path = "account__tenant"
     ordering = ("-pk",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
+        entries: QuerySet[LedgerEntry] = super().get_queryset(request)
+        return entries.prefetch_related("account__tenant", "batch")
 
     @display(description="tenant")
     def tenant(self, row: LedgerEntry) -> str:

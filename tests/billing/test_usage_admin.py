@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from django.test import Client
+from django.contrib import admin
+from django.db.models import UniqueConstraint
+from django.test import Client, RequestFactory
 
 from billing.metering.batch import Batch, BatchId, UsageLine
 from billing.metering.ingest import ingest, receive
@@ -71,3 +74,13 @@ def test_nothing_can_be_changed(operator: Client, used: Cast, model: type) -> No
 
 def test_a_visitor_sees_nothing(client: Client, used: Cast, operator: Client) -> None:
     assert client.get("/admin/billing/usagerollup/").status_code == 302
+
+
+@pytest.mark.parametrize("model", [UsageRollup, DailyRollup, MonthlyRollup])
+def test_lists_of_sums_are_in_the_order_of_their_unique_index(model: Any) -> None:
+    """One column left out, and 14 million rows were sorted for each page: 23 s instead of 0.15."""
+    ordering = admin.site.get_model_admin(model).get_ordering(RequestFactory().get("/"))
+    names = [name.removeprefix("-").removesuffix("_id") for name in ordering]
+    unique = next(c for c in model._meta.constraints if isinstance(c, UniqueConstraint))
+    assert names == list(unique.fields)
+    assert all(name.startswith("-") for name in ordering)
