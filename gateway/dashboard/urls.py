@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from gateway.dashboard.pages import home, overview
+from gateway.dashboard.pages import home, overview, token
 
 app_name = "dashboard"
 
 #: Below `/app/<slug>/`; each view is a `@page`.
 TENANT_PAGES = [
     path("", overview.overview, name="overview"),
+    path("token", token.issue, name="token"),
 ]
 
 urlpatterns = [

@@ -37,6 +37,7 @@ class Row:
 
 ROWS: dict[str, Row] = {
     "overview": Row(viewer=True),
+    "token": Row(viewer=True, method="post"),
 }
 #: Outside any tenant: for everybody who is signed in.
 FREE = {"home"}
