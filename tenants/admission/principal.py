@@ -26,6 +26,17 @@ class Scope(StrEnum):
     EVM = "evm"
     HISTORY = "history"
     ACCOUNT = "account"
+    #: The same door as `account`, to look and not to touch.
+    ACCOUNT_READ = "account_read"
+
+
+#: The doors a plan may have. Whoever may look at an account has the account's door.
+PRODUCTS = tuple(scope for scope in Scope if scope is not Scope.ACCOUNT_READ)
+
+
+def product_of(scope: str) -> str:
+    """The door, as plans name it, that a scope opens."""
+    return Scope.ACCOUNT if scope == Scope.ACCOUNT_READ else scope
 
 
 #: What a new key may do unless told otherwise: read. Trading is asked for explicitly.
