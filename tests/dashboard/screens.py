@@ -26,9 +26,33 @@ SCREENS: tuple[Screen, ...] = (
     Screen("email", "/accounts/email/"),
     Screen("second-factor", "/accounts/2fa/"),
     Screen("not-found", "/app/no-such/"),
+    Screen("keys", "/app/{slug}/keys/"),
+    Screen("key-new", "/app/{slug}/keys/new"),
+    Screen("key", "/app/{slug}/keys/{key_id}/"),
     Screen("overview", "/app/{slug}/"),
+    Screen("start", "/app/{slug}/start/", wait_for="[data-console][data-state=live]"),
 )
 
 #: Python that is run inside the project before the first picture, each in a process of its own.
 #: What the last line prints is JSON, an object whose names paths may use.
-SEEDS: list[str] = []
+SEEDS: list[str] = [
+    """
+import json
+from tenants import guarding, services
+from tenants.models import Tenant
+tenant = Tenant.objects.get(slug="demo")
+desk = services.issue_key(
+    tenant=tenant,
+    name="Market maker, Tokyo",
+    scopes=["ws", "info", "exchange"],
+    allowed_networks=["192.0.2.0/24"],
+    daily_quota=5_000_000,
+    owner="Desk A",
+).key
+guarding.set_rails(desk, coins=["BTC", "ETH"], max_order_usd=50_000)
+stopped = services.issue_key(tenant=tenant, name="Old bot", scopes=["ws", "exchange"]).key
+guarding.kill(stopped)
+services.revoke_key(services.issue_key(tenant=tenant, name="Laptop").key)
+print(json.dumps({"key_id": desk.pk}))
+""",
+]
