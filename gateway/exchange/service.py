@@ -19,6 +19,7 @@ from gateway.exchange.asked import Asked, BadAction, label_of, read
 from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
 from gateway.exchange.passage import DEADLINE_S, Outcome, Passed
+from gateway.exchange.traders import Traders
 from gateway.exchange.watch import Moment, Signers, Watch, Watcher
 from gateway.http.call import Call
 from gateway.http.errors import Headers, HttpError
@@ -36,10 +37,6 @@ CHANNEL = "exchange"
 #: Weight a minute of a key without a rate of its own or of its plan, as the exchange allows an
 #: address.
 DEFAULT_RATE = Rate(1_200, 1_200)
-#: The kill switch is promised within a second, also where its announcement was lost.
-LOOK_AGAIN_S = 0.4
-#: A key that has sent nothing for so long is not looked at any more, until it does again.
-TRADER_FOR_S = 600.0
 #: Waiting at one time, of one tenant. The exchange answers in some 0.2 s; who has more of them than
 #: this waits for an exchange that does not answer.
 MAX_UNDER_WAY = 100
@@ -102,15 +99,13 @@ class Exchange:
         self._is_mainnet = watcher.is_mainnet
         self._is_draining = is_draining
         self._monotonic = monotonic
-        #: When a key traded last, by its digest.
-        self._traders: dict[str, float] = {}
+        self._traders = Traders(admission, monotonic=monotonic)
         self._under_way: set[asyncio.Task[Answer]] = set()
         #: How many requests wait, by tenant.
         self._held: dict[int, int] = {}
         #: When it was asked for a key whether its signer exists elsewhere.
         self._explained_s: dict[int, float] = {}
         self._is_closing = False
-        self._looking: asyncio.Task[None] | None = None
 
     async def serve(
         self, body: bytes, principal: Principal, *, call: Call | None = None
@@ -127,7 +122,7 @@ class Exchange:
         received = Moment.now()
         with self._place_of(principal):
             began_s = self._monotonic()
-            principal = await self._as_of_now(principal)
+            principal = await self._traders.as_of_now(principal)
             self._admission.check_quota(principal, REQUESTS, BYTES, channel=CHANNEL)
             standing = await self._admission.charge(principal, 1, default=DEFAULT_RATE)
             watch: Watch | None = None
@@ -331,33 +326,6 @@ class Exchange:
                     return answers.with_testnet_hint(answer)
         return answer
 
-    # --- what is set for a key, within a second ---------------------------------------------------
-
-    async def _as_of_now(self, principal: Principal) -> Principal:
-        """The principal, as the database had it at most a second ago, if that can be told. Raises
-        InvalidKey when it is none any more."""
-        digest = principal.digest
-        if digest not in self._traders:
-            await self._admission.revalidate([digest])
-        self._traders[digest] = self._monotonic()
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_again())
-        directory = self._admission.directory
-        if directory.opens_nothing(digest):
-            raise InvalidKey
-        return directory.cached(digest) or principal
-
-    async def _look_again(self) -> None:
-        """Ask about the keys that trade, for as long as there are any."""
-        while self._traders:
-            await asyncio.sleep(LOOK_AGAIN_S)
-            since_s = self._monotonic() - TRADER_FOR_S
-            self._traders = {key: at for key, at in self._traders.items() if at > since_s}
-            try:
-                await self._admission.revalidate(list(self._traders))
-            except Exception as error:
-                log.error("traders_not_revalidated", error=type(error).__name__)
-
     async def drain(self) -> None:
         """Take no new actions, and wait for those on their way."""
         self._is_closing = True
@@ -367,8 +335,7 @@ class Exchange:
     async def aclose(self) -> None:
         """Wait for what is on its way, and let go."""
         await self.drain()
-        if self._looking is not None:
-            self._looking.cancel()
+        self._traders.close()
         await self._market.aclose()
         await self._exposure.aclose()
 

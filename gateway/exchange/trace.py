@@ -80,7 +80,14 @@ class Trace(msgspec.Struct, array_like=True, omit_defaults=False):
     @property
     def is_waiting(self) -> bool:
         """Whether more may become known of it, as long as somebody follows it."""
-        return self.state == WAITS or (self.state == SEEN and self.last_status in ALIVE)
+        lacks = self.last_status in ALIVE or self.lacks_fill
+        return self.state == WAITS or (self.state == SEEN and lacks)
+
+    @property
+    def lacks_fill(self) -> bool:
+        """Whether it was filled, and none of its fills was seen."""
+        is_filled = "filled" in (self.status, self.last_status)
+        return is_filled and not self.fills and not self.is_cancel
 
     def took_ms(self, step: str) -> float | None:
         """How long a step took, None where an end of it is not known."""

@@ -7,10 +7,9 @@ of a node's files, with block times and heights. When nobody trades, nothing is 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,7 @@ import structlog
 
 from gateway.exchange import trace as traces
 from gateway.exchange.trace import Trace
+from gateway.exchange.trace_questions import Ask, Questions
 from streaming.core.batch import Batch, NumberedBatch
 from streaming.core.catalogue import Catalogue
 from streaming.core.hub import Hub
@@ -41,14 +41,7 @@ AFTER_END_MS = 3_000
 #: What was not seen by then is asked for once: the first order of a user is in its block before
 #: anybody follows. So often for a tenant, at most.
 ASK_AFTER_MS, ASK_EVERY_MS = 3_000, 2_000
-ASK_S = 5.0
-#: Whose agent a signer is does not change often.
-ROLE_MS = 3_600_000
-MAX_ROLES = 10_000
 _FEEDS = (Kind.ORDER_UPDATES, Kind.USER_FILLS)
-
-#: Asks `/info` as a tenant, by its slug.
-Ask = Callable[[dict[str, Any], str], Awaitable[bytes]]
 
 
 @dataclass(slots=True, eq=False)
@@ -132,7 +125,6 @@ class Follower:
         self._now_s = monotonic
         self._catalogue = catalogue
         self._changed = changed
-        self._ask = ask
         self._has_node = has_node
         self._now_ms = now_ms
         self._sessions: dict[int, RelaySession] = {}
@@ -141,13 +133,12 @@ class Follower:
         self._open: defaultdict[tuple[str, int | str], list[Open]] = defaultdict(list)
         self._waiting: dict[Open, None] = {}
         self._held: defaultdict[int, int] = defaultdict(int)
-        self._roles: dict[str, tuple[str, float]] = {}
         self._asked_ms: dict[int, float] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._questions = Questions(ask, now_ms=now_ms)
 
     def user_of(self, signer: str) -> str:
         """Whose agent a signer is, or the signer, as far as that is known."""
-        return self._roles.get(signer, (signer, 0.0))[0]
+        return self._questions.master_of(signer)
 
     def expect(self, tenant_id: int, user: str) -> None:
         """An order of this user is on its way: follow them, if there is room."""
@@ -199,7 +190,7 @@ class Follower:
         self._held[tenant_id] += 1
         self._enter(one)
         if signer and signer == trace.user:
-            self._learn_role(one)
+            self._questions.learn_role(signer, slug, self._move)
 
     # --- what comes -------------------------------------------------------------------------------
 
@@ -299,7 +290,7 @@ class Follower:
         for one in self._unseen(now_ms):
             one.is_asked = True
             self._asked_ms[one.tenant_id] = now_ms
-            self._begin(self._look_up(one))
+            self._questions.look_up(one, self._looked_up)
         for (tenant_id, user), followed in list(self._users.items()):
             if not followed.open and now_ms >= followed.until_ms:
                 self._unfollow(tenant_id, user)
@@ -311,7 +302,7 @@ class Follower:
         if not self._held[one.tenant_id]:
             del self._held[one.tenant_id]
             self._asked_ms.pop(one.tenant_id, None)
-        if one.trace.state == traces.WAITS:
+        if one.trace.state == traces.WAITS or one.trace.lacks_fill:
             one.trace.state = traces.NEVER
             self._changed(one.tenant_id, one.trace)
 
@@ -338,25 +329,13 @@ class Follower:
 
     # --- what has to be asked ---------------------------------------------------------------------
 
-    def _begin(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
-
-    async def _look_up(self, one: Open) -> None:
-        trace = one.trace
-        payload = {"type": "orderStatus", "user": trace.user, "oid": trace.oid or trace.cloid}
-        try:
-            async with asyncio.timeout(ASK_S):
-                told = orjson.loads(await self._ask(payload, one.slug))["order"]
-            at_ms, status = int(told["order"]["timestamp"]), str(told["status"])
-        except Exception as error:
-            log.debug("order_status_not_read", error=type(error).__name__)
-            return
+    def _looked_up(self, one: Open, told: Mapping[str, Any]) -> None:
+        """`orderStatus` of an order that was not seen."""
+        trace, order, status = one.trace, told["order"], str(told["status"])
         if trace.block_ms is None:
-            trace.block_ms = at_ms
-        trace.oid = trace.oid or told["order"].get("oid")
-        trace.coin = trace.coin or str(told["order"].get("coin", ""))[:48]
+            trace.block_ms = int(order["timestamp"])
+        trace.oid = trace.oid or order.get("oid")
+        trace.coin = trace.coin or str(order.get("coin", ""))[:48]
         if not trace.last_status:
             trace.last_status, trace.last_ms = status[:40], int(told["statusTimestamp"])
         if status not in traces.ALIVE:
@@ -364,31 +343,8 @@ class Follower:
         trace.state = traces.SEEN
         self._changed(one.tenant_id, trace)
 
-    def _learn_role(self, one: Open) -> None:
-        known = self._roles.get(one.signer)
-        now_ms = self._now_ms()
-        if known is None or now_ms - known[1] > ROLE_MS:
-            if len(self._roles) >= MAX_ROLES:
-                self._roles.pop(next(iter(self._roles)))
-            self._roles[one.signer] = (self.user_of(one.signer), now_ms)
-            self._begin(self._ask_role(one))
-
-    async def _ask_role(self, one: Open) -> None:
-        """An agent's orders are its master's, and so are their feeds."""
-        signer = one.signer
-        try:
-            async with asyncio.timeout(ASK_S):
-                told = orjson.loads(await self._ask({"type": "userRole", "user": signer}, one.slug))
-            master = str(told["data"]["user"]).lower() if told["role"] == "agent" else signer
-        except Exception as error:
-            log.debug("role_not_read", error=type(error).__name__)
-            self._roles.pop(signer, None)  # asked again with the next order
-            return
-        self._roles[signer] = (master, self._now_ms())
-        if master != signer:
-            self._move(signer, master)
-
     def _move(self, signer: str, master: str) -> None:
+        """An agent's orders are its master's, and so are their feeds."""
         for one in [one for one in self._waiting if one.signer == signer]:
             if one.trace.user == signer:
                 self._leave(one)
@@ -399,8 +355,7 @@ class Follower:
 
     async def aclose(self) -> None:
         """Follow nothing any more."""
-        for task in self._asking:
-            task.cancel()
+        self._questions.close()
         for session in self._sessions.values():
             session.close(now_s=self._now_s())
         self._sessions.clear()

@@ -168,6 +168,8 @@ def _missing(trace: Trace, living: set[str]) -> str:
         return _NOT_YET
     if trace.block_ms is None:
         return _MISSING.get(trace.state, "")
+    if trace.lacks_fill:
+        return _NOT_YET if trace.is_waiting else "no fill was seen"
     return ""
 
 
