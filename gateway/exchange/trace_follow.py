@@ -8,10 +8,10 @@ of a node's files, with block times and heights. When nobody trades, nothing is 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -36,12 +36,24 @@ MAX_OPEN, MAX_ALL_OPEN = 2_000, 20_000
 LINGER_MS = 60_000
 #: An order may rest for as long as it is traced; of everything else the block comes at once.
 RESTS_MS, COMES_MS = 24 * 3_600_000, 30_000
+#: What was not waited for yet, and how much of it.
+RECENT_MS, MAX_RECENT = 15_000, 20_000
 #: After an order's end its fills may still come, from another file.
 AFTER_END_MS = 3_000
 #: What was not seen by then is asked for once: the first order of a user is in its block before
 #: anybody follows. So often for a tenant, at most.
 ASK_AFTER_MS, ASK_EVERY_MS = 3_000, 2_000
 _FEEDS = (Kind.ORDER_UPDATES, Kind.USER_FILLS)
+
+
+class _News(NamedTuple):
+    """An item of a feed, the height of its block (None where that is not known), and when it
+    came."""
+
+    item: dict[str, Any]
+    height: int | None
+    at_ms: float
+    is_fill: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +68,7 @@ class Open:
     is_asked: bool = False
     tids: set[int] = field(default_factory=set)
     keys: list[tuple[str, int | str]] = field(default_factory=list)
+    news: list[_News] = field(default_factory=list)  # the last of it
 
 
 @dataclass(slots=True)
@@ -133,6 +146,9 @@ class Follower:
         self._open: defaultdict[tuple[str, int | str], list[Open]] = defaultdict(list)
         self._waiting: dict[Open, None] = {}
         self._held: defaultdict[int, int] = defaultdict(int)
+        #: What the feeds brought lately, and its keys in their order.
+        self._recent: defaultdict[tuple[str, int | str], list[_News]] = defaultdict(list)
+        self._recent_keys: deque[tuple[float, tuple[str, int | str]]] = deque()
         self._asked_ms: dict[int, float] = {}
         self._questions = Questions(ask, now_ms=now_ms)
 
@@ -195,81 +211,102 @@ class Follower:
     # --- what comes -------------------------------------------------------------------------------
 
     def _take(self, parts: Parts) -> None:
-        user = parts.topic.user
+        user, height = parts.topic.user, parts.position.height
         try:
             data = orjson.loads(parts.payload)["data"]
             if parts.topic.kind is Kind.ORDER_UPDATES:
                 for update in data:
-                    self._updated(user, update, parts)
+                    order = update["order"]
+                    news = _News(update, height, self._now_ms(), is_fill=False)
+                    self._tell(user, order["oid"], news)
+                    if isinstance(cloid := order.get("cloid"), str):
+                        self._tell(user, cloid.lower(), news)
             else:
                 # An opening frame stands at the newest block, and its fills may be of any.
-                height = None if data.get("isSnapshot") else parts.position.height
+                known = None if data.get("isSnapshot") else height
                 for fill in data["fills"]:
-                    self._filled(user, fill, height)
+                    news = _News(fill, known, self._now_ms(), is_fill=True)
+                    self._tell(user, fill["oid"], news)
         except (KeyError, TypeError, ValueError) as error:
             log.warning("trace_feed_not_read", error=type(error).__name__)
 
-    def _updated(self, user: str, update: dict[str, Any], parts: Parts) -> None:
+    def _tell(self, user: str, key: int | str, news: _News) -> None:
+        for one in tuple(self._open.get((user, key), ())):
+            self._learn(one, news)
+        # A node of ours may be faster than the exchange's answer, which names the order.
+        self._recent[user, key].append(news)
+        self._recent_keys.append((news.at_ms, (user, key)))
+        if len(self._recent_keys) > MAX_RECENT:
+            self._forget_one()
+
+    def _forget_one(self) -> None:
+        _, key = self._recent_keys.popleft()
+        self._recent[key].pop(0)
+        if not self._recent[key]:
+            del self._recent[key]
+
+    def _learn(self, one: Open, news: _News) -> None:
+        if any(known is news for known in one.news):
+            return  # by its other name
+        one.news = [*one.news[-3:], news]
+        if news.is_fill:
+            self._filled(one, news)
+        else:
+            self._updated(one, news)
+
+    def _updated(self, one: Open, news: _News) -> None:
+        trace, update = one.trace, news.item
         order, status, at_ms = update["order"], update["status"], update["statusTimestamp"]
-        for one in self._matching(user, order):
-            trace = one.trace
-            is_end = status not in traces.ALIVE
-            if trace.is_cancel and not is_end:
-                continue  # it was placed, or filled in part; its end is what is waited for
-            is_placed = not trace.is_cancel and order["timestamp"] == at_ms
-            if trace.block_ms is None:
-                is_of_this = trace.is_cancel or trace.kind != "order" or is_placed
-                trace.block_ms = at_ms if is_of_this else order["timestamp"]
-                trace.height = parts.position.height if is_of_this else None
-                trace.seen_ms = self._now_ms()
-            is_other = order["oid"] != trace.oid and not trace.is_cancel
-            if is_other and (trace.oid is None or not is_end):
-                trace.oid = order["oid"]  # found by its cloid, or modified
-                self._list(one, (user, order["oid"]))
-            trace.coin = trace.coin or str(order["coin"])[:48]
-            trace.last_status, trace.last_ms = str(status)[:40], at_ms
-            trace.state = traces.SEEN
-            if is_end and (trace.is_cancel or order["oid"] == trace.oid):
-                one.ends_ms = min(one.ends_ms, self._now_ms() + AFTER_END_MS)
-            self._changed(one.tenant_id, trace)
+        is_end = status not in traces.ALIVE
+        if trace.is_cancel and not is_end:
+            return  # it was placed, or filled in part; its end is what is waited for
+        if trace.block_ms is None:
+            is_of_this = trace.is_cancel or trace.kind != "order" or order["timestamp"] == at_ms
+            trace.block_ms = at_ms if is_of_this else order["timestamp"]
+            trace.height = news.height if is_of_this else None
+            trace.seen_ms = news.at_ms
+        is_other = order["oid"] != trace.oid and not trace.is_cancel
+        if is_other and (trace.oid is None or not is_end):
+            trace.oid = order["oid"]  # found by its cloid, or modified
+            self._list(one, (trace.user, order["oid"]))
+        trace.coin = trace.coin or str(order["coin"])[:48]
+        trace.last_status, trace.last_ms = str(status)[:40], at_ms
+        trace.state = traces.SEEN
+        if is_end and (trace.is_cancel or order["oid"] == trace.oid):
+            one.ends_ms = min(one.ends_ms, self._now_ms() + AFTER_END_MS)
+        self._changed(one.tenant_id, trace)
 
-    def _filled(self, user: str, fill: dict[str, Any], height: int | None) -> None:
-        for one in self._open.get((user, fill["oid"]), ()):
-            trace, tid = one.trace, fill["tid"]
-            if trace.is_cancel or tid in one.tids:
-                continue
-            if len(one.tids) < 1_000:
-                one.tids.add(tid)
-            trace.fills += 1
-            trace.coin = trace.coin or str(fill["coin"])[:48]
-            if trace.fill_ms is None or fill["time"] < trace.fill_ms:
-                trace.fill_ms, trace.fill_height = fill["time"], height
-            if trace.block_ms is None and trace.status == "filled":
-                trace.block_ms, trace.height = fill["time"], height
-            trace.state = traces.SEEN
-            self._changed(one.tenant_id, trace)
-
-    def _matching(self, user: str, order: dict[str, Any]) -> list[Open]:
-        found = [*self._open.get((user, order["oid"]), ())]
-        cloid = order.get("cloid")
-        if isinstance(cloid, str):
-            found += [one for one in self._open.get((user, cloid.lower()), ()) if one not in found]
-        return found
+    def _filled(self, one: Open, news: _News) -> None:
+        trace, fill = one.trace, news.item
+        if trace.is_cancel or fill["tid"] in one.tids:
+            return
+        if len(one.tids) < 1_000:
+            one.tids.add(fill["tid"])
+        trace.fills += 1
+        trace.coin = trace.coin or str(fill["coin"])[:48]
+        if trace.fill_ms is None or fill["time"] < trace.fill_ms:
+            trace.fill_ms, trace.fill_height = fill["time"], news.height
+        if trace.block_ms is None and trace.status == "filled":
+            trace.block_ms, trace.height, trace.seen_ms = fill["time"], news.height, news.at_ms
+        trace.state = traces.SEEN
+        self._changed(one.tenant_id, trace)
 
     # --- in and out -------------------------------------------------------------------------------
 
     def _enter(self, one: Open) -> None:
         trace = one.trace
-        for key in (trace.oid, trace.cloid or None):
-            if key is not None:
-                self._list(one, (trace.user, key))
         followed = self._users.get((one.tenant_id, trace.user))
         if followed is not None:
             followed.open += 1
+        for key in [key for key in (trace.oid, trace.cloid) if key]:
+            if (trace.user, key) not in one.keys:
+                self._list(one, (trace.user, key))
 
     def _list(self, one: Open, key: tuple[str, int | str]) -> None:
         one.keys.append(key)
         self._open[key].append(one)
+        for news in tuple(self._recent.get(key, ())):
+            self._learn(one, news)
 
     def _leave(self, one: Open) -> None:
         for key in one.keys:
@@ -287,6 +324,8 @@ class Follower:
         now_ms = self._now_ms()
         for one in [one for one in self._waiting if now_ms >= one.ends_ms]:
             self._end(one)
+        while self._recent_keys and now_ms - self._recent_keys[0][0] >= RECENT_MS:
+            self._forget_one()
         for one in self._unseen(now_ms):
             one.is_asked = True
             self._asked_ms[one.tenant_id] = now_ms
