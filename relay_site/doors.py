@@ -4,7 +4,7 @@ serves them, under whatever server. Imported after Django's apps are loaded."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -29,7 +29,7 @@ from gateway.exchange.trace_follow import Follower
 from gateway.exchange.trace_store import TraceStore
 from gateway.exchange.tracing import Tracer
 from gateway.exchange.watch import Signers, Watcher
-from gateway.http.edge import Edge
+from gateway.http.edge import Edge, behind
 from gateway.http.info import Info, InfoDoor
 from gateway.http.origins import Origins
 from gateway.http.router import Router
@@ -37,13 +37,17 @@ from gateway.http.shared_budget import SharedBudget
 from gateway.http.weights import weight_of
 from gateway.posts import CustomerPosts
 from gateway.requests.writer import Writer
+from gateway.sandbox.door import SandboxDoor
+from gateway.sandbox.origin import Sandbox
+from gateway.sandbox.socket import SandboxSocket
 from gateway.upstreams.specs import Upstreams
 from relay_site import wiring
 from streaming import runtime
 from streaming.nodes import selectors, services
 from streaming.nodes.follow import Rows, Specs
 from streaming.ws.metrics import HubCollector
-from tenants.admission.principal import Principal
+from tenants.admission.presented import split_path
+from tenants.admission.principal import Principal, Scope
 
 #: What the rows named last, for a start without the database; the workers' own is beside it.
 KEPT = "edge-upstreams.json"
@@ -89,6 +93,7 @@ class Doors:
             exists=self._exists,
             is_draining=lambda: current.is_draining,
         )
+        self.sandbox = Sandbox(settings.RELAY_SANDBOX)
         self.posts = CustomerPosts(current.admission, self.info, self.exchange)
 
     def _tracer(self, market: Market) -> Tracer:
@@ -176,6 +181,7 @@ class Doors:
             await self.budgets.aclose()
             await self.egress.aclose()
             await self.origins.close()
+            await self.sandbox.close()
 
 
 _doors: Doors | None = None
@@ -264,6 +270,38 @@ edge = Edge(
     },
     note=lambda: current().writer.note,
 )
+
+#: The same paths behind a segment of their own.
+SANDBOX = "sandbox"
+sandbox = Edge(
+    {
+        "/info": SandboxDoor(lambda: current().sandbox, real=Scope.INFO),
+        "/exchange": SandboxDoor(lambda: current().sandbox, real=Scope.EXCHANGE),
+    },
+    note=lambda: current().writer.note,
+    base=SANDBOX,
+)
+EDGES = (sandbox, edge)
+
+
+def edge_of(path: str) -> Edge | None:
+    """Who answers at an HTTP path, None for nobody here."""
+    return next((one for one in EDGES if one.serves(path)), None)
+
+
+def socket_of(path: str) -> Callable[[dict[str, Any], Any, Any], Awaitable[None]] | None:
+    """Who takes a WebSocket at a path, but for `/<key>/ws`, None for nobody here."""
+    rest = behind(path, SANDBOX)
+    if rest is not None and split_path(rest)[1] == "/ws":
+        return sandbox_socket
+    return evm_socket if split_path(path)[1] == "/evm" else None
+
+
+async def sandbox_socket(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """A WebSocket at `/sandbox/<key>/ws`."""
+    doors = current()
+    socket = SandboxSocket(doors.current, doors.sandbox, note=doors.writer.note)
+    await socket({**scope, "path": behind(scope["path"], SANDBOX)}, receive, send)
 
 
 async def evm_socket(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -50,6 +50,9 @@ RELAY_TRUSTED_PROXIES = env.networks(
 )
 #: Comma-separated upstreams, as `streaming.upstream.spec.parse_upstreams` reads them.
 RELAY_UPSTREAMS = env.text("RELAY_UPSTREAMS", "" if IS_PRODUCTION else "simulator:")
+#: The simulated exchange behind /sandbox/<key>/…: `simulator:` (the supervisor's own), or the
+#: http://host:port of a `manage.py run_simulator`; none: no sandbox. Never a real exchange's.
+RELAY_SANDBOX = env.text("RELAY_SANDBOX", "simulator:" if "simulator:" in RELAY_UPSTREAMS else "")
 #: Upstream workers that `manage.py up` starts. Two publish the same, so that either may die.
 RELAY_UPSTREAM_WORKERS = env.integer("RELAY_UPSTREAM_WORKERS", default=2, least=1, most=8)
 #: A connection that has sent nothing for so long is closed. The exchange's own Python client opens

@@ -26,10 +26,12 @@ class Scope(StrEnum):
     EVM = "evm"
     HISTORY = "history"
     ACCOUNT = "account"
+    SANDBOX = "sandbox"
 
 
-#: What a new key may do unless told otherwise: read. Trading is asked for explicitly.
-DEFAULT_SCOPES = (Scope.WS, Scope.INFO, Scope.GRPC)
+#: What a new key may do unless told otherwise: read, and trade where nothing is real. Trading is
+#: asked for explicitly.
+DEFAULT_SCOPES = (Scope.WS, Scope.INFO, Scope.GRPC, Scope.SANDBOX)
 
 
 @dataclass(frozen=True, slots=True)
