@@ -33,7 +33,8 @@ from gateway.http.edge import Edge, behind
 from gateway.http.info import Info, InfoDoor
 from gateway.http.origins import Origins
 from gateway.http.router import Router
-from gateway.http.shared_budget import SharedBudget
+from gateway.http.shared_budget import KEY as PUBLIC_KEY
+from gateway.http.shared_budget import ForActions, SharedBudget
 from gateway.http.weights import weight_of
 from gateway.posts import CustomerPosts
 from gateway.requests.writer import Writer
@@ -51,6 +52,8 @@ from tenants.admission.principal import Principal, Scope
 
 #: What the rows named last, for a start without the database; the workers' own is beside it.
 KEPT = "edge-upstreams.json"
+#: Of what an address may ask in a minute, what reads leave for actions: 240 cancels.
+FOR_ACTIONS = 0.2
 
 
 class Doors:
@@ -64,6 +67,7 @@ class Doors:
             current.redis,
             limit=float(settings.RELAY_PUBLIC_WEIGHT),
             processes=current.admission.processes,
+            for_actions=FOR_ACTIONS,
         )
         self.origins = Origins(self.upstreams, states=self._states, pot=pot)
         self.router = Router(current, self.origins)
@@ -126,20 +130,17 @@ class Doors:
         chains = {spec.chain for spec in self.upstreams().values() if spec.exchange_url}
         return chains != {"testnet"}
 
-    def _budget_of(self, egress: Egress) -> SharedBudget:
+    def _budget_of(self, egress: Egress) -> ForActions:
         """The kernel's choice of an address is what `/info` asks from too, and so is its budget."""
-        if egress.address == ANY:
-            return SharedBudget(
-                self.current.redis,
-                limit=float(settings.RELAY_PUBLIC_WEIGHT),
-                processes=self.current.admission.processes,
-            )
-        return SharedBudget(
+        is_any = egress.address == ANY
+        budget = SharedBudget(
             self.current.redis,
-            limit=float(egress.per_minute),
+            limit=float(settings.RELAY_PUBLIC_WEIGHT if is_any else egress.per_minute),
             processes=self.current.admission.processes,
-            key=f"relay:public-budget:{egress.address}",
+            key=PUBLIC_KEY if is_any else f"{PUBLIC_KEY}:{egress.address}",
+            for_actions=FOR_ACTIONS,
         )
+        return ForActions(budget)
 
     async def _ask_info(self, payload: dict[str, Any], tenant: str = "") -> bytes:
         """By default as nobody's request: what the relay itself has to know."""

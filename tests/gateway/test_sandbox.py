@@ -32,7 +32,7 @@ class RealExchange:
         seen = self.bodies
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802 - http.server's name
+            def do_POST(self) -> None:
                 seen.append(self.rfile.read(int(self.headers["content-length"])))
                 body = b'{"status":"ok","response":{"type":"default"}}'
                 self.send_response(200)
@@ -41,7 +41,7 @@ class RealExchange:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            def log_message(self, format: str, *args: Any) -> None:
                 """Nothing."""
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -91,7 +91,7 @@ def post(edge: Edge, path: str, body: bytes, **headers: str) -> tuple[int, Any]:
 
 
 def arrived(simulator: str) -> int:
-    with urllib.request.urlopen(f"{simulator}/sim/exchange") as answer:
+    with urllib.request.urlopen(f"{simulator}/sim/exchange") as answer:  # noqa: S310
         return int(json.load(answer)["received"])
 
 
