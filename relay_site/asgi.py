@@ -41,16 +41,16 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     comes first."""
     match scope["type"]:
         case "websocket":
-            if split_path(scope["path"])[1] == "/ws":
+            if (socket := doors.socket_of(scope["path"])) is not None:
+                await socket(scope, receive, send)
+            elif split_path(scope["path"])[1] == "/ws":
                 await _consumer()(scope, receive, send)
-            elif split_path(scope["path"])[1] == "/evm":
-                await doors.evm_socket(scope, receive, send)
             else:
                 await receive()
                 await _refuse(send, "websocket.http.response")
         case "http":
-            if doors.edge.serves(scope["path"]):
-                await doors.edge(scope, receive, send)
+            if (edge := doors.edge_of(scope["path"])) is not None:
+                await edge(scope, receive, send)
             else:
                 await django_application(scope, receive, send)
         case kind:

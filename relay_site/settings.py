@@ -50,6 +50,9 @@ RELAY_TRUSTED_PROXIES = env.networks(
 )
 #: Comma-separated upstreams, as `streaming.upstream.spec.parse_upstreams` reads them.
 RELAY_UPSTREAMS = env.text("RELAY_UPSTREAMS", "" if IS_PRODUCTION else "simulator:")
+#: The simulated exchange behind /sandbox/<key>/…: `simulator:` (the supervisor's own), or the
+#: http://host:port of a `manage.py run_simulator`; none: no sandbox. Never a real exchange's.
+RELAY_SANDBOX = env.text("RELAY_SANDBOX", "simulator:" if "simulator:" in RELAY_UPSTREAMS else "")
 #: Upstream workers that `manage.py up` starts. Two publish the same, so that either may die.
 RELAY_UPSTREAM_WORKERS = env.integer("RELAY_UPSTREAM_WORKERS", default=2, least=1, most=8)
 #: A connection that has sent nothing for so long is closed. The exchange's own Python client opens
@@ -86,6 +89,8 @@ RELAY_PUBLIC_WEIGHT = env.integer("RELAY_PUBLIC_WEIGHT", default=1_200, least=0,
 RELAY_PUBLIC_EVM_REQUESTS = env.integer(
     "RELAY_PUBLIC_EVM_REQUESTS", default=100, least=0, most=1_000_000
 )
+#: What traces of a day's orders may take of Redis; tenants share it evenly.
+RELAY_TRACE_MIB = env.integer("RELAY_TRACE_MIB", default=128, least=1, most=65_536)
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
 #: Whether tenants' webhooks may go to private addresses and over plain http: for relays whose
