@@ -43,7 +43,7 @@ SUBSCRIPTIONS: Final = (
     "raw",
 )
 #: What is asked over HTTP.
-REQUESTS: Final = ("info", "exchange", "evm", "history")
+REQUESTS: Final = ("info", "exchange", "evm", "history", "account")
 #: Where coin-minutes are counted.
 COINS: Final = "coins"
 CHANNELS: Final = (*SUBSCRIPTIONS, *REQUESTS, COINS)

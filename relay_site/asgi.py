@@ -13,6 +13,7 @@ from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()  # loads the apps: the imports below need them
 
+from gateway.api.door import AccountDoor  # noqa: E402
 from gateway.http.errors import JSON_HEADERS, HttpError  # noqa: E402
 from relay_site import doors, health  # noqa: E402
 from streaming import runtime  # noqa: E402
@@ -31,6 +32,12 @@ async def _upstream_check() -> str | None:
 
 health.register("upstream", _upstream_check)
 doors.configure()
+account = AccountDoor(
+    django_application,
+    admission=lambda: runtime.current().admission,
+    meter=lambda: runtime.current().meter,
+    note=lambda: doors.current().writer.note,
+)
 NOT_FOUND = HttpError(
     404, "not_found", "No such path. Sockets live at /<key>/ws, reads at /<key>/info."
 )
@@ -51,6 +58,8 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         case "http":
             if (edge := doors.edge_of(scope["path"])) is not None:
                 await edge(scope, receive, send)
+            elif account.serves(scope["path"]):
+                await account(scope, receive, send)
             else:
                 await django_application(scope, receive, send)
         case kind:

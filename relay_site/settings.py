@@ -14,6 +14,7 @@ from pathlib import Path
 
 from billing.invoicing.schedule import read_prefix, read_schedule
 from billing.payments.readiness import stripe_problems
+from gateway.api import config as account_api
 from gateway.grpc.config import tls_problems
 from relay_site import redis_urls
 from relay_site.environment import Environment
@@ -390,6 +391,9 @@ INSTALLED_APPS = [
     "allauth.mfa",
     "axes",
     "django_prometheus",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "relay_site",
     "tenants",
     "billing",
@@ -543,6 +547,11 @@ UNFOLD = {
     },
 }
 PROMETHEUS_EXPORT_MIGRATIONS = False
+
+# --- the account API ------------------------------------------------------------------------------
+
+REST_FRAMEWORK = account_api.REST_FRAMEWORK
+SPECTACULAR_SETTINGS = account_api.SPECTACULAR_SETTINGS
 
 # --- logging, and the verdict ---------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ urlpatterns = [
     path("invitations/", people.invitation, name="invitation"),
     path("invitations/<str:token>", people.follow_link, name="invitation_link"),
     path("webhooks/<slug:name>/", webhook.receive, name="payment_webhook"),
+    path("v1/", include("gateway.api.urls")),
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("metrics", metrics.metrics_view),

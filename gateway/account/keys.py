@@ -86,10 +86,11 @@ def key(tenant: Tenant, key_id: int) -> ShownKey:
 
 
 def issue(tenant: Tenant, *, by: Holder, name: str, **rights: Any) -> IssuedKey:
-    """A new key; `rights` are `environment` and `KEY_RIGHTS`. Raises NotAllowed for a scope that
+    """A new key; `rights` are `environment` and `KEY_RIGHTS`; by default with those of the usual
+    scopes that who acts has. Raises NotAllowed for a scope that
     who acts has not, BadValue for what no key can have."""
-    scopes = rights.setdefault("scopes", [str(scope) for scope in DEFAULT_SCOPES])
-    _refuse_scopes(by, scopes)
+    held = [str(s) for s in DEFAULT_SCOPES if by.scopes is None or s in by.scopes]
+    _refuse_scopes(by, rights.setdefault("scopes", held))
     try:
         return services.issue_key(tenant=tenant, name=name, **rights)
     except ValidationError as error:

@@ -31,7 +31,7 @@ Dimension = Literal["key", "product", "channel", "coin", "zero_rated", "none"]
 MAX_DAYS: Mapping[str, int] = {"hour": 31, "day": 400}
 #: What is streamed, by name; everything else is a channel of its own.
 STREAMS = "streams"
-PRODUCTS = (STREAMS, *REQUESTS, "grpc", "account")
+PRODUCTS = (STREAMS, *REQUESTS, "grpc")
 METRICS = tuple(str(metric) for metric in Metric)
 #: Why usage may be free of charge, for people.
 REASONS: Mapping[str, str] = {
@@ -68,6 +68,8 @@ class UsageQuery:
 
     def checked(self) -> UsageQuery:
         """Itself, its range rounded down to whole steps (the end up). Raises BadValue."""
+        if not all(2000 <= at.year < 3000 for at in (self.start, self.end)):
+            raise BadValue("start: times are of the years 2000 to 2999.")
         start, end = self.start.astimezone(UTC), self.end.astimezone(UTC)
         if self.step not in MAX_DAYS:
             raise BadValue(f"step: {self.step[:20]!r} is none of {', '.join(MAX_DAYS)}.")
@@ -93,6 +95,14 @@ def last_days(days: int = 30, *, step: Step = "day", now: datetime | None = None
     """The query of the last `days`, with what is running."""
     at = now or timezone.now()
     return UsageQuery(start=at - timedelta(days=days), end=at, step=step)
+
+
+def before(end: datetime, *, days: int) -> datetime:
+    """So many days before a moment, or the first there is. Raises BadValue."""
+    try:
+        return end - timedelta(days=days)
+    except OverflowError:
+        raise BadValue("end: no time that anything was used in.") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,10 @@ class Call:
         kind = header(self.scope, b"content-type").split(b";")[0].strip().lower()
         if kind != b"application/json":
             raise HttpError(415, "unsupported_media_type", "Send Content-Type: application/json.")
+        return await self.read(max_bytes=max_bytes)
+
+    async def read(self, *, max_bytes: int) -> bytes:
+        """The body, whatever it is. Raises HttpError 400, 408 or 413."""
         try:
             async with asyncio.timeout(BODY_S):
                 return await self._rest(await self.receive(), max_bytes)
