@@ -14,6 +14,7 @@ from django.core.asgi import get_asgi_application
 django_application = get_asgi_application()  # loads the apps: the imports below need them
 
 from gateway.http.errors import JSON_HEADERS, HttpError  # noqa: E402
+from gateway.operations import status  # noqa: E402
 from relay_site import doors, health  # noqa: E402
 from streaming import runtime  # noqa: E402
 from streaming.ws.consumer import DataConsumer  # noqa: E402
@@ -30,6 +31,7 @@ async def _upstream_check() -> str | None:
 
 
 health.register("upstream", _upstream_check)
+status.plug(lambda: runtime.current().staleness())
 doors.configure()
 NOT_FOUND = HttpError(
     404, "not_found", "No such path. Sockets live at /<key>/ws, reads at /<key>/info."

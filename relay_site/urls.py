@@ -13,6 +13,8 @@ from django.urls import include, path
 from django.views.decorators.http import require_safe
 
 from billing.payments import webhook
+from gateway.docsite import views as docs
+from gateway.operations import views as status
 from relay_site import health, metrics
 from tenants.people import views as people
 
@@ -44,6 +46,11 @@ urlpatterns = [
     path("invitations/", people.invitation, name="invitation"),
     path("invitations/<str:token>", people.follow_link, name="invitation_link"),
     path("webhooks/<slug:name>/", webhook.receive, name="payment_webhook"),
+    path("docs/", include("gateway.docsite.urls")),
+    path("llms.txt", docs.llms, name="llms"),
+    path("llms-full.txt", docs.llms_full, name="llms_full"),
+    path("status/", include("gateway.operations.urls")),
+    path("status.json", status.as_json, name="status_json"),
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("metrics", metrics.metrics_view),

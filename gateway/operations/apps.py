@@ -1,0 +1,11 @@
+"""The app of what is told about the service: its label names its tables."""
+
+from django.apps import AppConfig
+
+
+class OperationsConfig(AppConfig):
+    """Samples of freshness, incidents, announcements."""
+
+    name = "gateway.operations"
+    label = "operations"
+    verbose_name = "Operations"
