@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils import translation
 from django.utils.html import escape
@@ -71,12 +71,12 @@ def search(request: HttpRequest, language: str) -> HttpResponse:
 
 
 @require_safe
-def file(request: HttpRequest, name: str) -> FileResponse:
+def file(request: HttpRequest, name: str) -> HttpResponse:
     """An image, a schema, a script that pages link to; by its name in a fixed list."""
     path = pages.files().get(name)
     if path is None or not path.is_file():
         raise Http404
-    answer = FileResponse(path.open("rb"), content_type=pages.FILE_TYPES[path.suffix])
+    answer = HttpResponse(path.read_bytes(), content_type=pages.FILE_TYPES[path.suffix])
     answer["Cache-Control"] = f"public, max-age={KEEP_S}"
     return answer
 
