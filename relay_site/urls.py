@@ -8,11 +8,10 @@ from allauth.account.views import signup
 from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import include, path
-from django.views.decorators.http import require_safe
 
 from billing.payments import webhook
+from gateway import landing
 from gateway.docsite import views as docs
 from gateway.operations import views as status
 from relay_site import health, metrics
@@ -25,20 +24,8 @@ def whole_signup(request: HttpRequest) -> HttpResponse:
         return signup(request)
 
 
-@require_safe
-def landing(request: HttpRequest) -> HttpResponse:
-    """How to connect, for somebody who opened the address in a browser."""
-    ws_scheme = "wss" if request.is_secure() else "ws"
-    base_url = f"{request.scheme}://{request.get_host()}"
-    return render(
-        request,
-        "landing.html",
-        {"base_url": base_url, "ws_url": f"{ws_scheme}://{request.get_host()}"},
-    )
-
-
 urlpatterns = [
-    path("", landing, name="landing"),
+    path("", landing.page, name="landing"),
     path("admin/cockpit/", include("gateway.backoffice.urls")),
     path("admin/", admin.site.urls),
     path("accounts/signup/", whole_signup, name="account_signup"),

@@ -6,16 +6,14 @@ database, so it costs five queries at most each `KEEP_S`, however many people lo
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db import DatabaseError
 from django.utils import timezone
 
+from gateway.kept import Kept
 from gateway.operations import selectors
 from gateway.operations.freshness import FEED
 from gateway.operations.models import Announcement, Incident
@@ -91,32 +89,6 @@ def read(now: datetime) -> Status:
         )
     except DatabaseError:
         return Status(at=now, measured_at=None, is_readable=False)
-
-
-class Kept:
-    """A value made at most once each `keep_s`, by whoever comes first; others get the one
-    before."""
-
-    def __init__(self, make: Callable[[], Any], *, keep_s: float) -> None:
-        self._make, self._keep_s = make, keep_s
-        self._lock = threading.Lock()
-        self._value: Any = None
-        self._until_s = 0.0
-
-    def get(self) -> Any:
-        """The value, not older than `keep_s` but for who comes while it is made."""
-        if time.monotonic() >= self._until_s and self._lock.acquire(blocking=self._value is None):
-            try:
-                if time.monotonic() >= self._until_s:
-                    self._value = self._make()
-                    self._until_s = time.monotonic() + self._keep_s
-            finally:
-                self._lock.release()
-        return self._value
-
-    def forget(self) -> None:
-        """Make it anew at the next look."""
-        self._until_s, self._value = 0.0, None
 
 
 kept = Kept(lambda: read(timezone.now()), keep_s=KEEP_S)
