@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
+from django.views.i18n import set_language
 
 from billing.payments import webhook
 from gateway import landing
@@ -26,6 +27,8 @@ def whole_signup(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("", landing.page, name="landing"),
+    path("app/", include("gateway.dashboard.urls")),
+    path("language/", set_language, name="set_language"),
     path("admin/cockpit/", include("gateway.backoffice.urls")),
     path("admin/", admin.site.urls),
     path("accounts/signup/", whole_signup, name="account_signup"),

@@ -112,11 +112,11 @@ def _fence(tokens: Sequence[Token], at: int, *_: Any) -> str:
     token = tokens[at]
     language = (token.info.split() or [""])[0]
     code = coloured(token.content, language)
-    return f'<div class="code"><pre tabindex="0"><code>{code}</code></pre></div>\n'
+    return f'<div class="pub-code"><pre tabindex="0"><code>{code}</code></pre></div>\n'
 
 
 def _table_open(*_: Any) -> str:
-    return '<div class="table" tabindex="0"><table>\n'
+    return '<div class="pub-table" tabindex="0"><table>\n'
 
 
 def _table_close(*_: Any) -> str:
@@ -128,7 +128,7 @@ def _cell(tokens: Sequence[Token], at: int, *_: Any) -> str:
     token = tokens[at]
     style = str(token.attrGet("style") or "")
     side = style.removeprefix("text-align:")
-    return f'<{token.tag} class="{side}">' if side else f"<{token.tag}>"
+    return f'<{token.tag} class="pub-{side}">' if side else f"<{token.tag}>"
 
 
 def _take_title(tokens: list[Token]) -> tuple[str, list[Token]]:

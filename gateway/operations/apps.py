@@ -9,3 +9,10 @@ class OperationsConfig(AppConfig):
     name = "gateway.operations"
     label = "operations"
     verbose_name = "Operations"
+
+    def ready(self) -> None:
+        """Show announcements above every page of a tenant."""
+        from gateway.dashboard.announcements import SOURCES
+        from gateway.operations.announced import to_everybody
+
+        SOURCES.append(to_everybody)

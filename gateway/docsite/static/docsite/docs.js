@@ -3,7 +3,7 @@
 
 (() => {
   const template = document.getElementById("copy-button");
-  for (const block of document.querySelectorAll(".code")) {
+  for (const block of document.querySelectorAll(".pub-code")) {
     if (!template || !navigator.clipboard) break;
     const button = template.content.firstElementChild.cloneNode(true);
     const label = button.textContent;
