@@ -81,7 +81,11 @@ class Incident(models.Model):
                 name="incident_impact_known",
             )
         ]
-        indexes = [models.Index(fields=["-started_at"], name="incident_by_time")]
+        indexes = [
+            models.Index(fields=["-started_at"], name="incident_by_time"),
+            # The open ones stand together, as NULLs.
+            models.Index(fields=["resolved_at"], name="incident_by_end"),
+        ]
 
     def __str__(self) -> str:
         return self.title

@@ -78,6 +78,11 @@ def announcements(now: datetime) -> QuerySet[Announcement]:
     return begun.filter(Q(ends_at=None) | Q(ends_at__gt=now))
 
 
+def under_way(now: datetime) -> QuerySet[Incident]:
+    """Incidents that have begun and are not resolved."""
+    return Incident.objects.filter(resolved_at=None, started_at__lte=now)
+
+
 def incidents(now: datetime) -> list[Incident]:
     """Open ones, and those of the last days, newest first, with their updates. Two queries."""
     wanted = Q(resolved_at=None) | Q(resolved_at__gte=now - timedelta(days=INCIDENT_DAYS))

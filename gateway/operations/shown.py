@@ -73,8 +73,8 @@ def bars(days: Iterable[Day], *, label: str) -> SafeString:
         )
     width = max(1, len(shapes)) * _STEP
     return mark_safe(  # noqa: S308  # ours, and escaped
-        f'<svg class="pub-days" viewBox="0 0 {width} {_HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(label)}">{"".join(shapes)}</svg>'
+        f'<svg class="pub-days" viewBox="0 0 {width} {_HEIGHT}" preserveAspectRatio="none" '
+        f'role="img" aria-label="{escape(label)}">{"".join(shapes)}</svg>'
     )
 
 

@@ -27,8 +27,38 @@ SCREENS: tuple[Screen, ...] = (
     Screen("second-factor", "/accounts/2fa/"),
     Screen("not-found", "/app/no-such/"),
     Screen("overview", "/app/{slug}/"),
+    Screen("landing", "/", is_signed_in=False),
+    Screen("status", "/status/", is_signed_in=False),
+    Screen("gaps", "/status/gaps/", is_signed_in=False),
+    Screen("docs", "/docs/en/", is_signed_in=False),
+    Screen("docs-quickstart", "/docs/en/quickstart/", is_signed_in=False),
+    Screen("docs-dialect", "/docs/en/relay-dialect/", is_signed_in=False),
+    Screen("docs-chinese", "/docs/zh-hant/", is_signed_in=False),
 )
 
 #: Python that is run inside the project before the first picture, each in a process of its own.
 #: What the last line prints is JSON, an object whose names paths may use.
-SEEDS: list[str] = []
+SEEDS: list[str] = [
+    """
+from datetime import timedelta
+from django.utils import timezone
+from gateway.operations import sampling, services
+from gateway.operations.freshness import Look
+from streaming.nodes.models import GapRecord
+
+now = timezone.now()
+for day in range(90, 0, -1):
+    for minute in (0, 1):
+        fresh = not (day == 40 and minute)
+        looks = {f"feed:{feed}": Look(fresh, 420) for feed in ("books", "trades", "orders")}
+        sampling.record(looks, now - timedelta(days=day, minutes=minute))
+incident = services.open_incident(title="Books were late", text="We look into it.", impact="minor")
+services.add_update(incident, state="resolved", text="A node was slow; another took over.")
+GapRecord.objects.get_or_create(
+    topic="trades BTC", kind="trades", coin="BTC", source="node", edge="",
+    from_height=1_000_000, from_index=0, to_height=1_000_012, to_index=0,
+    defaults={"reason": "No node has the block", "detected_at": now},
+)
+print("{}")
+""",
+]

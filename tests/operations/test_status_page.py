@@ -16,12 +16,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from gateway.dashboard.announcements import announcements
 from gateway.operations import sampling, selectors, services, shown, status
 from gateway.operations.freshness import Look
 from gateway.operations.models import Announcement, Freshness, Incident, IncidentUpdate
 from gateway.operations.selectors import Day
 from streaming.nodes.models import GapRecord
 from tenants.append_only import AppendOnlyError
+from tests.tenants.cast import Cast
 
 pytestmark = pytest.mark.django_db
 
@@ -172,6 +174,16 @@ def test_announcements_are_shown_while_they_last(client: Client) -> None:
     text = client.get("/status/").content.decode()
     assert "for ever" in text
     assert "later" not in text
+
+
+def test_the_dashboard_shows_what_everybody_is_to_see(cast: Cast) -> None:
+    Announcement.objects.create(title="New docs", text="Read them.", link="/docs/en/")
+    services.open_incident(title="Books were late", text="We look.")
+    services.open_incident(
+        title="Later", text="t", impact="maintenance", started_at=timezone.now() + timedelta(days=1)
+    )
+    lines = [(str(line.text), line.level) for line in announcements(cast.acme)]
+    assert lines == [("New docs: Read them.", "info"), ("Incident: Books were late", "warning")]
 
 
 def test_the_gap_ledger_names_no_user_and_each_hole_once(client: Client) -> None:

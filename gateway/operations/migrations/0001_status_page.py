@@ -176,7 +176,10 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["-started_at", "-pk"],
-                "indexes": [models.Index(fields=["-started_at"], name="incident_by_time")],
+                "indexes": [
+                    models.Index(fields=["-started_at"], name="incident_by_time"),
+                    models.Index(fields=["resolved_at"], name="incident_by_end"),
+                ],
                 "constraints": [
                     models.CheckConstraint(
                         condition=models.Q(
