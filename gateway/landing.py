@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
@@ -43,9 +44,15 @@ class Offer:
 
 
 @require_safe
-def page(request: HttpRequest) -> HttpResponse:
-    """`/`."""
+async def page(request: HttpRequest) -> HttpResponse:
+    """`/`. What the serving process itself sees is asked in its loop, the rest in a thread."""
+    return await sync_to_async(_page)(request, status.edge_state())
+
+
+def _page(request: HttpRequest, edge_state: str) -> HttpResponse:
     found = status.current()
+    # Before anything was measured the process knows for itself whether what it has is fresh.
+    state = edge_state if found.state == status.UNKNOWN else found.state
     feeds = [shown.row(each, is_late=found.is_late) for each in found.feeds]
     base = base_url(request)
     context: dict[str, Any] = {
@@ -56,8 +63,8 @@ def page(request: HttpRequest) -> HttpResponse:
         "grpc_url": f"{request.get_host().partition(':')[0]}:{settings.RELAY_GRPC_PORT}",
         "offers": [_offer(plan) for plan in plans.get()],
         "feeds": feeds,
-        "state": found.state,
-        "headline": shown.STATES[found.state],
+        "state": state,
+        "headline": shown.STATES[state],
         "measured_at": found.measured_at,
         "is_late": found.is_late,
     }
@@ -121,7 +128,7 @@ def _limit(value: int | None) -> str:
 def _count(units: int) -> str:
     for size, name in ((10**9, _("billion")), (10**6, _("million"))):
         if units >= size:
-            return f"{_plain(Decimal(units) / size)} {name}"
+            return f"{units / size:g} {name}"
     return f"{units:,}"
 
 

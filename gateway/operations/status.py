@@ -36,6 +36,13 @@ def edge_problem() -> str | None:
     return _edge_says() if _edge_says is not None else None
 
 
+def edge_state() -> str:
+    """What this process would say of the whole by what it sees itself."""
+    if _edge_says is None:
+        return UNKNOWN
+    return DOWN if _edge_says() else OPERATIONAL
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """What the page shows. `is_late`: nothing was measured lately, so nobody knows how it is now.

@@ -52,6 +52,7 @@ for day in range(90, 0, -1):
         fresh = not (day == 40 and minute)
         looks = {f"feed:{feed}": Look(fresh, 420) for feed in ("books", "trades", "orders")}
         sampling.record(looks, now - timedelta(days=day, minutes=minute))
+sampling.sample(now)
 incident = services.open_incident(title="Books were late", text="We look into it.", impact="minor")
 services.add_update(incident, state="resolved", text="A node was slow; another took over.")
 GapRecord.objects.get_or_create(

@@ -75,6 +75,15 @@ def test_how_fresh_it_is(client: Client) -> None:
     assert "412 ms" in text
 
 
+def test_before_anything_was_measured_the_process_says_it_itself(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "_edge_says", lambda: None)
+    assert "All feeds are fresh" in text_of(client)
+    monkeypatch.setattr(status, "_edge_says", lambda: "no upstream worker")
+    assert "Nothing fresh is served" in text_of(client)
+
+
 def test_it_is_there_without_the_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: Any) -> Any:
         raise DatabaseError("gone")
