@@ -15,6 +15,7 @@ django_application = get_asgi_application()  # loads the apps: the imports below
 
 from gateway.api.door import AccountDoor  # noqa: E402
 from gateway.http.errors import JSON_HEADERS, HttpError  # noqa: E402
+from gateway.operations import status  # noqa: E402
 from relay_site import doors, health  # noqa: E402
 from streaming import runtime  # noqa: E402
 from streaming.ws.consumer import DataConsumer  # noqa: E402
@@ -31,6 +32,7 @@ async def _upstream_check() -> str | None:
 
 
 health.register("upstream", _upstream_check)
+status.plug(lambda: runtime.current().staleness())
 doors.configure()
 account = AccountDoor(
     django_application,

@@ -348,6 +348,18 @@ CELERY_BEAT_SCHEDULE["gap-credits"] = {
     "schedule": 3_600.0,
     "options": {"expires": 3_600.0},
 }
+CELERY_BEAT_SCHEDULE |= {
+    "freshness": {
+        "task": "gateway.tasks.sample_freshness",
+        "schedule": 60.0,
+        "options": {"expires": 30.0},
+    },
+    "freshness-retention": {
+        "task": "gateway.tasks.forget_freshness",
+        "schedule": 3_600.0,
+        "options": {"expires": 3_600.0},
+    },
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 
@@ -402,6 +414,8 @@ INSTALLED_APPS = [
     "gateway",
     "gateway.exchange",
     "gateway.requests",
+    "gateway.docsite",
+    "gateway.operations",
     "gateway.backoffice",
     "csp",
     "gateway.dashboard",

@@ -31,6 +31,13 @@ SCREENS: tuple[Screen, ...] = (
     Screen("key", "/app/{slug}/keys/{key_id}/"),
     Screen("overview", "/app/{slug}/"),
     Screen("start", "/app/{slug}/start/", wait_for="[data-console][data-state=live]"),
+    Screen("landing", "/", is_signed_in=False),
+    Screen("status", "/status/", is_signed_in=False),
+    Screen("gaps", "/status/gaps/", is_signed_in=False),
+    Screen("docs", "/docs/en/", is_signed_in=False),
+    Screen("docs-quickstart", "/docs/en/quickstart/", is_signed_in=False),
+    Screen("docs-dialect", "/docs/en/relay-dialect/", is_signed_in=False),
+    Screen("docs-chinese", "/docs/zh-hant/", is_signed_in=False),
 )
 
 #: Python that is run inside the project before the first picture, each in a process of its own.
@@ -54,5 +61,28 @@ stopped = services.issue_key(tenant=tenant, name="Old bot", scopes=["ws", "excha
 guarding.kill(stopped)
 services.revoke_key(services.issue_key(tenant=tenant, name="Laptop").key)
 print(json.dumps({"key_id": desk.pk}))
+""",
+    """
+from datetime import timedelta
+from django.utils import timezone
+from gateway.operations import sampling, services
+from gateway.operations.freshness import Look
+from streaming.nodes.models import GapRecord
+
+now = timezone.now()
+for day in range(90, 0, -1):
+    for minute in (0, 1):
+        fresh = not (day == 40 and minute)
+        looks = {f"feed:{feed}": Look(fresh, 420) for feed in ("books", "trades", "orders")}
+        sampling.record(looks, now - timedelta(days=day, minutes=minute))
+sampling.sample(now)
+incident = services.open_incident(title="Books were late", text="We look into it.", impact="minor")
+services.add_update(incident, state="resolved", text="A node was slow; another took over.")
+GapRecord.objects.get_or_create(
+    topic="trades BTC", kind="trades", coin="BTC", source="node", edge="",
+    from_height=1_000_000, from_index=0, to_height=1_000_012, to_index=0,
+    defaults={"reason": "No node has the block", "detected_at": now},
+)
+print("{}")
 """,
 ]
