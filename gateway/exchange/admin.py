@@ -105,7 +105,7 @@ class ExchangeRailsAdmin(ModelAdmin):
     @admin.display(description="warnings in 24 h")
     def warned(self, rails: ExchangeRails) -> str:
         """Of the nonces and clocks of these keys' actions."""
-        if rails.pk is None:
+        if rails._state.adding:
             return "–"
         try:
             by_key = trace_selectors.warnings(rails.key.tenant)
