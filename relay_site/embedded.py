@@ -20,6 +20,7 @@ import redis
 import redis.exceptions
 from django.conf import settings
 
+from gateway.sandbox.origin import SUPERVISED
 from relay_site import demo, redis_urls
 from relay_site.preflight import FolderLock, find_redis
 from relay_site.processes import free_port
@@ -67,7 +68,8 @@ class EmbeddedRelay:
         self.supervisor = Supervisor(
             logs=self.var / "logs", cwd=settings.BASE_DIR, say=say, on_change=self._note_change
         )
-        self._simulates = "simulator:" in settings.RELAY_UPSTREAMS
+        # As an upstream, as the sandbox, or as both.
+        self._simulates = SUPERVISED in (settings.RELAY_SANDBOX, *_entries())
 
     async def run(self) -> None:
         """Start everything, then keep it running until SIGTERM or SIGINT.
@@ -227,6 +229,7 @@ class EmbeddedRelay:
             "RELAY_VAR": str(self.var),
             "REDIS_URL": settings.REDIS_URL,
             "RELAY_UPSTREAMS": self.upstreams(),
+            "RELAY_SANDBOX": self.sandbox(),
         }
         if settings.IS_SQLITE:
             explicit["DATABASE_URL"] = f"sqlite:///{settings.DATABASES['default']['NAME']}"
@@ -239,8 +242,12 @@ class EmbeddedRelay:
         """`RELAY_UPSTREAMS` with the simulator's own address in place of `simulator:`."""
         info = f"http://127.0.0.1:{self.ports[SIMULATOR]}"
         node = f"node://{self.simulator_dir}?info={info}&evm={info}&exchange={info}"
-        entries = [entry.strip() for entry in settings.RELAY_UPSTREAMS.split(",") if entry.strip()]
-        return ",".join(node if entry.startswith("simulator:") else entry for entry in entries)
+        return ",".join(node if entry.startswith(SUPERVISED) else entry for entry in _entries())
+
+    def sandbox(self) -> str:
+        """`RELAY_SANDBOX` with the simulator's own address in place of `simulator:`."""
+        is_ours = settings.RELAY_SANDBOX == SUPERVISED
+        return f"http://127.0.0.1:{self.ports[SIMULATOR]}" if is_ours else settings.RELAY_SANDBOX
 
     # --- what we tell -----------------------------------------------------------------------------
 
@@ -279,6 +286,8 @@ class EmbeddedRelay:
         if self._demo is not None:
             info["ws"] = f"{base_url.replace('http', 'ws', 1)}/{self._demo.api_key}/ws"
             info["evm"] = f"{base_url}/{self._demo.api_key}/evm"
+            if settings.RELAY_SANDBOX:
+                info["sandbox"] = f"{base_url}/sandbox/{self._demo.api_key}"
             info |= self._demo.as_dict()
         return info
 
@@ -296,6 +305,10 @@ class EmbeddedRelay:
             rows += [
                 ("WebSocket", info["ws"]),
                 ("API key", info["api_key"]),
+                (
+                    "Dashboard",
+                    f"{info['http']}/app/  {info['customer_user']} / {info['customer_password']}",
+                ),
                 ("Admin", f"{info['admin_url']}  {info['admin_user']} / {info['admin_password']}"),
             ]
         rows += [("Logs", info["logs"]), ("All of it", str(self.var / "run.json"))]
@@ -323,6 +336,10 @@ class EmbeddedRelay:
         await self.supervisor.stop([REDIS], grace_s=REDIS_GRACE_S)
         self.supervisor.kill_all()
         self._say(f"stopped after {time.monotonic() - begin_s:.1f} s")
+
+
+def _entries() -> list[str]:
+    return [entry.strip() for entry in settings.RELAY_UPSTREAMS.split(",") if entry.strip()]
 
 
 def _reachable(host: str) -> str:

@@ -119,6 +119,14 @@ def upstream_problems(upstreams: str, *, var: Path) -> Iterator[str]:
         )
 
 
+def sandbox_problems(sandbox: str) -> Iterator[str]:
+    """An address that is none, or that of a real exchange."""
+    from gateway.sandbox.origin import problem_of
+
+    if problem := problem_of(sandbox):
+        yield f"RELAY_SANDBOX: {problem}"
+
+
 def metrics_problems(allow: list[str]) -> Iterator[str]:
     """Whether every network that may read metrics is one."""
     for word in allow:
@@ -192,5 +200,6 @@ def all_problems(settings: Any) -> tuple[list[str], FolderLock | None]:
         problems += redis_problems(settings.RELAY_VAR)
     if settings.RELAY_UPSTREAMS or not settings.IS_PRODUCTION:  # else the admin's rows are read
         problems += upstream_problems(settings.RELAY_UPSTREAMS, var=settings.RELAY_VAR)
+    problems += sandbox_problems(settings.RELAY_SANDBOX)
     problems += metrics_problems(settings.RELAY_METRICS_ALLOW)
     return problems, lock

@@ -51,6 +51,9 @@ RELAY_TRUSTED_PROXIES = env.networks(
 )
 #: Comma-separated upstreams, as `streaming.upstream.spec.parse_upstreams` reads them.
 RELAY_UPSTREAMS = env.text("RELAY_UPSTREAMS", "" if IS_PRODUCTION else "simulator:")
+#: The simulated exchange behind /sandbox/<key>/…: `simulator:` (the supervisor's own), or the
+#: http://host:port of a `manage.py run_simulator`; none: no sandbox. Never a real exchange's.
+RELAY_SANDBOX = env.text("RELAY_SANDBOX", "simulator:" if "simulator:" in RELAY_UPSTREAMS else "")
 #: Upstream workers that `manage.py up` starts. Two publish the same, so that either may die.
 RELAY_UPSTREAM_WORKERS = env.integer("RELAY_UPSTREAM_WORKERS", default=2, least=1, most=8)
 #: A connection that has sent nothing for so long is closed. The exchange's own Python client opens
@@ -87,6 +90,8 @@ RELAY_PUBLIC_WEIGHT = env.integer("RELAY_PUBLIC_WEIGHT", default=1_200, least=0,
 RELAY_PUBLIC_EVM_REQUESTS = env.integer(
     "RELAY_PUBLIC_EVM_REQUESTS", default=100, least=0, most=1_000_000
 )
+#: What traces of a day's orders may take of Redis; tenants share it evenly.
+RELAY_TRACE_MIB = env.integer("RELAY_TRACE_MIB", default=128, least=1, most=65_536)
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
 #: Whether tenants' webhooks may go to private addresses and over plain http: for relays whose
@@ -343,6 +348,18 @@ CELERY_BEAT_SCHEDULE["gap-credits"] = {
     "schedule": 3_600.0,
     "options": {"expires": 3_600.0},
 }
+CELERY_BEAT_SCHEDULE |= {
+    "freshness": {
+        "task": "gateway.tasks.sample_freshness",
+        "schedule": 60.0,
+        "options": {"expires": 30.0},
+    },
+    "freshness-retention": {
+        "task": "gateway.tasks.forget_freshness",
+        "schedule": 3_600.0,
+        "options": {"expires": 3_600.0},
+    },
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 
@@ -397,18 +414,25 @@ INSTALLED_APPS = [
     "gateway",
     "gateway.exchange",
     "gateway.requests",
+    "gateway.docsite",
+    "gateway.operations",
     "gateway.backoffice",
+    "csp",
+    "gateway.dashboard",
 ]
 MIDDLEWARE = [
     # First: everything below believes REMOTE_ADDR, and nothing below believes a header about it.
     "relay_site.client_address.client_address",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "relay_site.csp.ContentSecurityPolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "auditlog.middleware.AuditlogMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -427,6 +451,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "gateway.dashboard.context.page",
             ]
         },
     }
@@ -449,7 +474,7 @@ AUTHENTICATION_BACKENDS = [
     "allauth.account.auth_backends.AuthenticationBackend",
 ]
 LOGIN_URL = "account_login"
-LOGIN_REDIRECT_URL = "account_email"
+LOGIN_REDIRECT_URL = "dashboard:home"
 ACCOUNT_ADAPTER = "tenants.people.accounts.AccountAdapter"
 ACCOUNT_SIGNUP_FORM_CLASS = "tenants.people.accounts.SignupForm"
 ACCOUNT_LOGIN_METHODS = {"email"}
@@ -485,10 +510,12 @@ AXES_VERBOSE = False
 # out; there only allauth's own checks remain.
 SILENCED_SYSTEM_CHECKS = ["models.W036"]
 
-LANGUAGE_CODE = "en-us"
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hant", "繁體中文")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
-USE_I18N = False
+USE_I18N = True
 FORMAT_MODULE_PATH = "relay_site.formats"
 
 STATIC_URL = "/static/"
@@ -510,6 +537,7 @@ SESSION_COOKIE_AGE = 12 * 3600
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "gateway.dashboard.errors.csrf_failure"
 if IS_PRODUCTION:
     # TLS ends in the proxy, which must set (never pass on) X-Forwarded-Proto: deploy/nginx.conf
     # does.

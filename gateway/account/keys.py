@@ -66,7 +66,7 @@ def key_page(
     """Keys, the newest first; those that open something (`is_active`), or not. Two statements.
     Raises BadValue and BadCursor."""
     at = now or timezone.now()
-    rows = APIKey.objects.for_tenant(tenant)
+    rows = APIKey.objects.for_tenant(tenant).of_customers()
     if is_active is not None:
         # Of a suspended tenant none opens anything; its own state is what is asked for here.
         usable = APIKey.objects.usable(at) if not tenant.is_suspended else APIKey.objects.none()
@@ -167,7 +167,7 @@ def bad_value(error: ValidationError) -> BadValue:
 
 
 def _find(tenant: Tenant, key_id: int) -> APIKey:
-    found = APIKey.objects.for_tenant(tenant).filter(pk=key_id).first()
+    found = APIKey.objects.for_tenant(tenant).of_customers().filter(pk=key_id).first()
     if found is None:
         raise NotFound(f"There is no key {key_id}.")
     return found

@@ -28,18 +28,23 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 class Edge:
     """Answers requests at the paths of `doors`; `note` keeps what went wrong, and must not wait."""
 
-    def __init__(self, doors: Mapping[str, Door], *, note: Callable[[], Note]) -> None:
-        """`note` is asked for when there is something to note: it is the running process's."""
+    def __init__(
+        self, doors: Mapping[str, Door], *, note: Callable[[], Note], base: str = ""
+    ) -> None:
+        """`note` is asked for when there is something to note: it is the running process's. `base`
+        is a segment that stands before the key, "" for none."""
         self._doors = doors
         self._note = note
+        self._base = base
 
     def serves(self, path: str) -> bool:
         """Whether a path, with or without a key before it, is one of ours."""
-        return split_path(path)[1] in self._doors
+        rest = behind(path, self._base)
+        return rest is not None and split_path(rest)[1] in self._doors
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        path_key, path = split_path(scope["path"])
+        path_key, path = split_path(behind(scope["path"], self._base) or "")
         door = self._doors[path]
         call = Call(request_id(scope), door.name, scope, receive, path_key)
         reply = await self._reply(door, call)
@@ -72,6 +77,15 @@ class Edge:
                 500, "internal", f"Internal error. Tell us the request id {call.id}."
             )
             return Reply(failed.status, JSON_HEADERS, failed.body, failed.code)
+
+
+def behind(path: str, base: str) -> str | None:
+    """What stands behind the first segment `base` of a path, None where that is another; with ""
+    the path itself."""
+    if not base:
+        return path
+    first, _, rest = path.lstrip("/").partition("/")
+    return f"/{rest}" if first == base else None
 
 
 def refused(denied: Denied) -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -78,3 +79,27 @@ def test_a_key_whose_rotations_have_rails_gets_no_second_ones(
     assert not ExchangeRails.objects.filter(key=other).exists()
     assert operator.post(add, {"key": other.pk, "coins": "ETH\n@107"}).status_code == 302
     assert ExchangeRails.objects.get(key=other).coins == ["ETH", "@107"]
+
+
+def test_a_key_without_rails_is_killed_from_the_list_of_keys(operator: Client, cast: Cast) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot").key
+    keys = reverse("admin:tenants_apikey_changelist")
+    operator.post(keys, {"action": "release", "_selected_action": [key.pk]})
+    assert not ExchangeRails.objects.filter(key=key).exists()
+    operator.post(keys, {"action": "kill", "_selected_action": [key.pk]})
+    assert guarding.is_killed(key)
+    successor = services.rotate_key(key, overlap=timedelta(0)).key
+    assert guarding.is_killed(successor)
+    operator.post(keys, {"action": "release", "_selected_action": [successor.pk]})
+    assert not guarding.is_killed(key)
+
+
+def test_all_keys_of_a_tenant_are_killed_and_nobody_else_s(cast: Cast) -> None:
+    keys = [services.issue_key(tenant=cast.acme, name=f"bot {n}").key for n in range(3)]
+    services.revoke_key(keys[0])
+    other = services.issue_key(tenant=cast.other, name="other").key
+    assert guarding.kill_tenant(cast.acme) >= 2
+    assert [guarding.is_killed(key) for key in (*keys, other)] == [False, True, True, False]
+    assert guarding.kill_tenant(cast.acme) == 0
+    assert guarding.revive_tenant(cast.acme) >= 2
+    assert not guarding.is_killed(keys[1])
