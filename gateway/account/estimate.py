@@ -302,7 +302,8 @@ def _cost(found: rating.Estimate, needs: _Needs, may: Entitlements) -> Cost:
             for line in found.rated.lines
         ),
         refused=found.refused,
-        missing=found.missing,
+        # Coin-minutes are counted on a channel that nobody subscribes to, and no plan names.
+        missing=tuple(channel for channel in found.missing if channel != COINS),
         too_small=tuple(_too_small(needs, may)),
     )
 

@@ -218,6 +218,7 @@ def usage_chart(
     series = [
         Series(name, _label(by, name, keys), sum(values), tuple(values))
         for name, values in lines.items()
+        if any(values)
     ]
     return Chart(times, tuple(sorted(series, key=lambda one: (-one.total, one.name))))
 

@@ -61,13 +61,21 @@ class Reads:
         self._runtime = door.runtime
         self._log = LogReader(door.runtime.redis)
 
-    async def answer(self, answering: Answering, data: bytes, context: Any, method: str) -> bytes:
+    async def answer(
+        self,
+        answering: Answering,
+        data: bytes,
+        context: Any,
+        method: str,
+        *,
+        weight: float = CALL_WEIGHT,
+    ) -> bytes:
         """Admit, charge, answer and count one call; ends it with a status where that fails."""
         admission, meter = self._runtime.admission, self._runtime.meter
         try:
             principal, _ = await self._door.admit(context, method)
             admission.check_quota(principal, REQUESTS, BYTES, channel=CHANNEL)
-            await admission.charge(principal, CALL_WEIGHT, default=DEFAULT_RATE)
+            await admission.charge(principal, weight, default=DEFAULT_RATE)
             answer = await answering(principal, data)
             if len(answer) > MAX_ANSWER_BYTES:
                 line = f"The answer has {len(answer)} bytes, more than clients take: stream it."

@@ -136,6 +136,18 @@ def test_a_plan_that_is_too_small_is_not_the_cheapest(bus: redis.Redis, acme: Te
     assert found.plan.too_small == ("connections: 9 of 3",)
 
 
+def test_a_plan_without_the_channel_does_not_serve_it(bus: redis.Redis, acme: Tenant) -> None:
+    count(bus, 10, (BTC, 1, 10))
+    may = replace(MAY, channels=("bbo",))
+    publish(make_prices("narrow", 1, entitlements=may))
+    publish(make_prices("named", 2, entitlements=replace(may, channels=("trades",))))
+    asked = [Asked(subscription={"type": "trades", "coin": "BTC"}, hours_per_day=Decimal(1))]
+    found = estimate(acme, asked, now=NOW, catalogue=COINS)
+    missing = {cost.code: cost.missing for cost in found.offers}
+    assert (missing["narrow"], missing["named"]) == (("trades",), ())
+    assert found.cheapest == "named"
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [

@@ -21,6 +21,7 @@ from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.metering.batch import UsageLine
 from billing.metering.ingest import ingest
 from billing.models import Invoice, UsageBatch
+from gateway.account.usage import Dimension, UsageQuery, usage_chart
 from gateway.requests.models import RequestRecord
 from tenants.models import Delivery, Notice, Tenant
 from tenants.notices import services as notices
@@ -107,6 +108,26 @@ def test_usage_as_csv(ada: Api, usage: Counter[tuple[str, str]]) -> None:
     by_coin = ada("GET", "usage.csv", **RANGE, by_coin="true", metric="messages").body.decode()
     units = [int(row["units"]) for row in csv.DictReader(io.StringIO(by_coin))]
     assert sum(units) == usage["messages", ""] + usage["messages", "replay"]
+
+
+@pytest.mark.parametrize("by", ["key", "product", "channel", "coin", "zero_rated", "none"])
+def test_lines_of_a_chart_add_up(
+    cast: Cast, usage: Counter[tuple[str, str]], by: Dimension
+) -> None:
+    query = UsageQuery(start=DAY - timedelta(days=2), end=DAY + timedelta(days=1))
+    chart = usage_chart(cast.acme, query, metric="messages", by=by)
+    total = usage["messages", ""] + usage["messages", "replay"]
+    assert sum(line.total for line in chart.series) == total
+    assert sum(line.values[2] for line in chart.series) == total
+    assert chart.times[2] == DAY
+    names = {
+        "product": ["streams"],
+        "channel": ["trades"],
+        "coin": ["BTC", "ETH"],
+        "zero_rated": ["", "replay"],
+        "none": [""],
+    }
+    assert [line.name for line in chart.series] == names.get(by, [chart.series[0].name])
 
 
 @pytest.fixture

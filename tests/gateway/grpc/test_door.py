@@ -51,6 +51,7 @@ def test_the_key_in_each_place_it_may_be(edge: GrpcEdge, channel: grpc.Channel) 
 
 def test_no_method_answers_who_has_no_key(edge: GrpcEdge) -> None:
     methods = [STREAM, *(f"/hlrelay.v1.Relay/{name}" for name in UNARY)]
+    methods += ["/hlrelay.v1.Relay/EstimateCost"]
     methods += ["/hyperliquid.Streaming/StreamData", "/hyperliquid.Streaming/Ping"]
     methods += [f"/{name}/ServerReflectionInfo" for name in REFLECTION]
     methods += ["/hyperliquid_l1_gateway.v2.HyperliquidL1Gateway/StreamFills"]
