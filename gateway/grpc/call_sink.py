@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 
-from gateway.grpc.envelopes import Written
+from gateway.grpc.envelopes import Made, Written
 from streaming.core.batch import Batch, NumberedBatch
 from streaming.core.outbox import Fate, Frame, Outbox
 from streaming.core.streams import Item, RelayFrame
@@ -68,8 +68,8 @@ class CallSink:
         self._call: Coroutine[Any, Any, None] | None = None  # of `_write`, which has not returned
         self._taken: Sequence[Item] = ()  # what leaves now
         self._written = Written((), [])
-        self._messages: Iterator[bytes] = iter(())  # of these, but for the next
-        self._message: bytes | None = None
+        self._messages: Iterator[Made] = iter(())  # of these, but for the next
+        self._message: Made | None = None
         self._on_ready: list[Callable[[], None]] = []
         self._cut: Sequence[Item] = ()  # of which some messages left, and others not yet
         self.stalled_since_s: float | None = None  # while a response is with the transport
@@ -86,7 +86,7 @@ class CallSink:
         size_bytes = self._burst_bytes
         for item in items:
             size_bytes += _size(item)
-        is_behind = self.stalled_since_s is not None and size_bytes > MAX_NEXT_BYTES
+        is_behind = self._call is not None and size_bytes > MAX_NEXT_BYTES
         if is_behind or len(self._outbox):
             self._keep(batch.frames)
             return
@@ -176,13 +176,17 @@ class CallSink:
                 message, self._message = self._message or b"", next(self._messages, None)
                 # The last one is the transport's, and is delivered; before it all can be missed.
                 self._cut = self._taken if self._message is not None else ()
-                self.stalled_since_s = time.monotonic()
-                self._call = self._write(message)
+                self._call = self._leave(self._write, message)
                 self._step()
         except Exception as error:
             self._end(error)
         if self._call is None and self._on_ready:
             asyncio.get_running_loop().call_soon(self._call_ready)
+
+    async def _leave(self, write: Write, message: Made) -> None:
+        made = message if isinstance(message, bytes) else await message
+        self.stalled_since_s = time.monotonic()
+        await write(made)
 
     def _is_next(self) -> bool:
         """Whether there is a message to leave: of what was taken, or of what waits."""

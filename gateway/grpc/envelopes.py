@@ -7,6 +7,7 @@ that have more.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -34,10 +35,15 @@ _NONE: dict[str, bytes] = {}
 _ENVELOPE = tag(pb.StreamResponse.ENVELOPES_FIELD_NUMBER, BYTES)
 
 
-class Written(NamedTuple):
-    """Messages in order, what they add to the meter, and whether the call ends behind them."""
+#: A message, or one that is still made.
+Made = bytes | asyncio.Future[bytes]
 
-    messages: Iterable[bytes]
+
+class Written(NamedTuple):
+    """Messages in order, what they add to the meter once they are gone, and whether the call ends
+    behind them."""
+
+    messages: Iterable[Made]
     tally: Tally
     ends: CallEnds | None = None
 

@@ -86,9 +86,7 @@ def _make_certificate(folder: Path) -> None:
     subprocess.run([*make, *pair], check=True, capture_output=True)
 
 
-def _localised(
-    text: str, folder: Path, *, port: int, backends: Sequence[int], grpc: int
-) -> str:
+def _localised(text: str, folder: Path, *, port: int, backends: Sequence[int], grpc: int) -> str:
     servers = "".join(f"server 127.0.0.1:{backend} max_fails=0;" for backend in backends)
     for shipped, ours in {
         r"/etc/ssl/hl-relay/": f"{folder}/",

@@ -41,7 +41,7 @@ def test_a_stream_passes_the_front_and_may_be_quiet(edge: GrpcEdge, tmp_path: Pa
                 stream.ping(7)
                 assert stream.until_kind("pong")[-1].pong.nonce == 7
                 stream.call.cancel()
-                code, line, trailing = Stream(channel, ()).end()
+                code, _, trailing = Stream(channel, ()).end()
     except Missing as missing:
         skip(str(missing))
         raise
