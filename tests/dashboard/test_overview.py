@@ -16,7 +16,7 @@ from tests.tenants.people import owner_of, signed_in
 
 pytestmark = pytest.mark.django_db
 #: Of a page with its frame: session, user, verified address, membership, where else, and its own.
-MOST_QUERIES = 20
+MOST_QUERIES = 22
 
 
 @pytest.fixture(autouse=True)
