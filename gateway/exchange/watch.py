@@ -93,6 +93,8 @@ class Watch:
         self._warned: list[Warned] = []
         self._is_looked_at = False
         self._is_used = False
+        #: On our network; "" where nobody can be recovered.
+        self._signer = ""
         self._address = ""
 
     def signers(self) -> Signers:
@@ -101,26 +103,27 @@ class Watch:
             self._signers = self._watcher.recover(self._asked)
         return self._signers
 
-    @property
-    def signer(self) -> str:
-        """Who signed it on our network; "" where nobody can be recovered."""
-        found = self.signers()
-        return (found.mainnet if self._watcher.is_mainnet() else found.testnet) or ""
-
     def leaves(self) -> None:
         """It is about to be sent: look at the rest once it has left."""
         asyncio.get_running_loop().call_later(LOOK_AFTER_S, self._look)
 
     def ended(self, passed: Passed) -> None:
-        """What became of it."""
-        self._look()
+        """What became of it. A fault in here must not take the answer away: it was sent."""
+        try:
+            self._look()
+            self._ended(passed)
+        except Exception as error:
+            log.error("action_not_watched", error=type(error).__name__)
+
+    def _ended(self, passed: Passed) -> None:
+        watcher, answer = self._watcher, passed.answer
         if self._is_used and passed.outcome is Outcome.NOT_SENT:
-            self._watcher.nonces.give_back(self.signer, self._asked.nonce)
+            watcher.nonces.give_back(self._signer, self._asked.nonce)
         self._note(passed, "")
-        budgets, answer = self._watcher.budgets, passed.answer
-        if budgets is not None and self._address and answer is not None:
+        if watcher.budgets is not None and self._address and answer is not None:
             if b'"ok"' in answer.body[:40]:
-                budgets.used(self._address, self._asked.length, slug=self._principal.tenant_slug)
+                slug = self._principal.tenant_slug
+                watcher.budgets.used(self._address, self._asked.length, slug=slug)
 
     def refused(self, why: str) -> None:
         """Nothing was sent, and this is why."""
@@ -141,8 +144,9 @@ class Watch:
             return
         self._is_looked_at = True
         try:
-            asked, watcher = self._asked, self._watcher
-            signer = self.signer
+            asked, watcher, found = self._asked, self._watcher, self.signers()
+            signer = (found.mainnet if watcher.is_mainnet() else found.testnet) or ""
+            self._signer = signer
             if asked.kind != "noop":  # which is there to burn a nonce of before
                 expires_after = asked.envelope.get("expiresAfter")
                 self._warned += nonces.clock_of(
@@ -170,7 +174,7 @@ class Watch:
             request_id=self._request_id,
             received_ms=self._received.ms,
             received_ns=self._received.ns,
-            signer=self.signer if passed is not None else "",
+            signer=self._signer,
             passed=passed,
             refused=why,
             warnings=tuple(warned.code for warned in self._warned),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.exchange import nonces
+from gateway.exchange.asked import Asked
 from gateway.exchange.nonces import Nonces
+from gateway.exchange.tracing import Tracer
 from gateway.exchange.watch import Signers, Watcher
 from streaming.simulator.trading.nonces import Nonces as Exchanges
 from tests.gateway.exchange.faulty import REPLY
-from tests.gateway.exchange.test_rails import SIGNER
+from tests.gateway.exchange.test_rails import CANCEL, SIGNER
 from tests.gateway.exchange.test_service import OTHER, TRADER, desk
 
 
@@ -58,3 +60,18 @@ async def test_a_nonce_sent_twice_is_passed_on_and_named() -> None:
         assert first == []
         assert second[0].startswith(b"nonce_reused; nonce %d was sent before" % now)
         assert third[0].startswith(b"clock_skew; nonce is 60.0 s behind")
+
+
+async def test_a_fault_in_what_is_looked_at_takes_no_answer_away() -> None:
+    def recover(_: Asked) -> Signers:
+        raise RuntimeError("a library's")
+
+    class Broken:
+        follower = None
+
+        def note(self, *_: Any, **__: Any) -> None:
+            raise RuntimeError("ours")
+
+    async with desk(watcher=Watcher(recover, tracer=cast(Tracer, Broken()))) as at:
+        assert (await at.send(CANCEL))[0] == 200
+        assert len(at.upstream.bodies) == 1
