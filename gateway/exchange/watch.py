@@ -18,6 +18,7 @@ from gateway.exchange.address_budget import AddressBudgets
 from gateway.exchange.asked import Asked
 from gateway.exchange.nonces import Nonces, Warned
 from gateway.exchange.passage import Outcome, Passed
+from gateway.exchange.shared_nonces import SharedNonces
 from gateway.exchange.tracing import Tracer
 from gateway.http.errors import Headers
 from tenants.admission.principal import Principal
@@ -49,8 +50,8 @@ class Moment(NamedTuple):
 
 
 class Watcher:
-    """One per process. `recover` is given a body's envelope and takes some 0.2 ms. Without a tracer
-    or budgets, these are left out."""
+    """One per process. `recover` is given a body's envelope and takes some 0.2 ms. What is not
+    given is left out."""
 
     def __init__(
         self,
@@ -59,12 +60,14 @@ class Watcher:
         is_mainnet: Callable[[], bool] = lambda: True,
         tracer: Tracer | None = None,
         budgets: AddressBudgets | None = None,
+        shared_nonces: SharedNonces | None = None,
     ) -> None:
         self.recover = recover
         self.is_mainnet = is_mainnet
         self.tracer = tracer
         self.budgets = budgets
         self.nonces = Nonces()
+        self.shared_nonces = shared_nonces
 
     def begin(
         self, asked: Asked, principal: Principal, *, request_id: str, received: Moment
@@ -93,6 +96,7 @@ class Watch:
         self._warned: list[Warned] = []
         self._is_looked_at = False
         self._is_used = False
+        self._elsewhere: asyncio.Task[bool] | None = None
         #: On our network; "" where nobody can be recovered.
         self._signer = ""
         self._address = ""
@@ -117,8 +121,14 @@ class Watch:
 
     def _ended(self, passed: Passed) -> None:
         watcher, answer = self._watcher, passed.answer
-        if self._is_used and passed.outcome is Outcome.NOT_SENT:
-            watcher.nonces.give_back(self._signer, self._asked.nonce)
+        signer, nonce = self._signer, self._asked.nonce
+        elsewhere = self._elsewhere
+        if elsewhere is not None and elsewhere.done() and elsewhere.result():
+            self._warned.append(nonces.reused(nonce))
+        elif self._is_used and passed.outcome is Outcome.NOT_SENT:
+            watcher.nonces.give_back(signer, nonce)
+            if watcher.shared_nonces is not None:
+                watcher.shared_nonces.give_back(signer, nonce)
         self._note(passed, "")
         if watcher.budgets is not None and self._address and answer is not None:
             if b'"ok"' in answer.body[:40]:
@@ -157,6 +167,8 @@ class Watch:
                         self._warned.append(warned)
                     else:
                         self._is_used = True
+                        if watcher.shared_nonces is not None:
+                            self._elsewhere = watcher.shared_nonces.use(signer, asked.nonce)
             follower = watcher.tracer.follower if watcher.tracer is not None else None
             user = follower.user_of(signer) if follower is not None else signer
             self._address = trace.user_of(asked, user)
