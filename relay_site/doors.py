@@ -25,6 +25,7 @@ from gateway.exchange.egress import ANY, Egress, Pool, read_rows
 from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
 from gateway.exchange.service import Exchange
+from gateway.exchange.shared_nonces import SharedNonces
 from gateway.exchange.trace_follow import Follower
 from gateway.exchange.trace_store import TraceStore
 from gateway.exchange.tracing import Tracer
@@ -84,6 +85,7 @@ class Doors:
         market = Market(self._ask_info)
         self.tracer = self._tracer(market)
         self.budgets = AddressBudgets(settings.REDIS_CACHE_URL, ask=self._ask_info)
+        self.nonces = SharedNonces(settings.REDIS_QUOTA_URL)
         self.exchange = Exchange(
             admission=current.admission,
             meter=current.meter,
@@ -92,7 +94,11 @@ class Doors:
             market=market,
             exposure=Exposure(settings.REDIS_QUOTA_URL, processes=current.admission.processes),
             watcher=Watcher(
-                _recover, is_mainnet=self._is_mainnet, tracer=self.tracer, budgets=self.budgets
+                _recover,
+                is_mainnet=self._is_mainnet,
+                tracer=self.tracer,
+                budgets=self.budgets,
+                shared_nonces=self.nonces,
             ),
             exists=self._exists,
             is_draining=lambda: current.is_draining,
@@ -182,6 +188,7 @@ class Doors:
             await self.exchange.aclose()
             await self.tracer.aclose()
             await self.budgets.aclose()
+            await self.nonces.aclose()
             await self.egress.aclose()
             await self.origins.close()
             await self.sandbox.close()
