@@ -131,6 +131,18 @@ def test_the_kill_switch(ada: Api, cast: Cast) -> None:
     assert ada.get(f"keys/{bot.pk}")["rails"]["coins"] == ["BTC"]
 
 
+def test_all_keys_at_once(ada: Api, cast: Cast) -> None:
+    bots = [api_of(cast.acme, "exchange").key for _ in range(2)]
+    stranger = api_of(cast.other, "exchange").key
+    assert ada("POST", "keys/kill").json == {"families": 3}  # itself among them
+    assert ExchangeRails.objects.filter(key__in=bots, is_killed=True).count() == 2
+    assert not ExchangeRails.objects.filter(key=stranger).exists()
+    assert refused(ada("POST", "keys/revive")) == (403, "not_allowed")
+    other = api_of(cast.acme, "account")
+    assert other("POST", "keys/revive").json == {"families": 3}
+    assert not ExchangeRails.objects.filter(is_killed=True).exists()
+
+
 def test_a_key_stops_itself_and_no_more(ada: Api) -> None:
     mine = f"keys/{ada.key.pk}"
     assert ada("POST", f"{mine}/kill").status == 200
