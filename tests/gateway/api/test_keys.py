@@ -120,6 +120,14 @@ def test_a_revoked_key_opens_nothing(ada: Api) -> None:
     assert refused(ada("GET", "account")) == (401, "invalid_key")
 
 
+def test_a_key_is_good_where_its_list_says(cast: Cast) -> None:
+    elsewhere = api_of(cast.acme, "account", allowed_networks=["203.0.113.0/24"])
+    assert refused(elsewhere("GET", "account")) == (403, "address_not_allowed")
+    page = api_of(cast.acme, "account", allowed_origins=["https://desk.example"])
+    assert refused(page("GET", "account")) == (403, "origin_not_allowed")
+    assert page("GET", "account", headers={"origin": "https://desk.example"}).status == 200
+
+
 def test_the_kill_switch(ada: Api, cast: Cast) -> None:
     bot = api_of(cast.acme, "exchange").key
     assert ada("POST", f"keys/{bot.pk}/kill").json["is_killed"] is True
