@@ -98,7 +98,9 @@ class Doors:
             is_draining=lambda: current.is_draining,
         )
         self.sandbox = Sandbox(settings.RELAY_SANDBOX)
-        self.posts = CustomerPosts(current.admission, self.info, self.exchange)
+        self.posts = CustomerPosts(
+            current.admission, self.info, self.exchange, note=self.writer.note
+        )
 
     def _tracer(self, market: Market) -> Tracer:
         current = self.current

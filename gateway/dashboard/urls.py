@@ -13,6 +13,9 @@ app_name = "dashboard"
 #: Below `/app/<slug>/`; each view is a `@page`.
 TENANT_PAGES = [
     path("", overview.overview, name="overview"),
+    path("overview/now", overview.now, name="overview_now"),
+    path("overview/month", overview.month, name="overview_month"),
+    path("overview/freshness", overview.freshness, name="overview_freshness"),
     path("start/", start.start, name="start"),
     path("keys/", keys.listing, name="keys"),
     path("keys/new", keys.new, name="key_new"),

@@ -8,26 +8,17 @@ of a node's files, with block times and heights. When nobody trades, nothing is 
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import orjson
-import structlog
+from typing import Any
 
 from gateway.exchange import trace as traces
 from gateway.exchange.trace import Trace
+from gateway.exchange.trace_feeds import Feeds, News
 from gateway.exchange.trace_questions import Ask, Questions
-from streaming.core.batch import Batch, NumberedBatch
 from streaming.core.catalogue import Catalogue
 from streaming.core.hub import Hub
-from streaming.core.relay_session import RelaySession
-from streaming.core.session import Shortage
-from streaming.core.streams import Parts, RelayFrame
-from streaming.core.topic import Kind, Topic
-
-log = structlog.get_logger(__name__)
 
 #: Users followed at one time, of a tenant and of all; orders that wait.
 MAX_USERS, MAX_ALL_USERS = 20, 500
@@ -36,24 +27,11 @@ MAX_OPEN, MAX_ALL_OPEN = 2_000, 20_000
 LINGER_MS = 60_000
 #: An order may rest for as long as it is traced; of everything else the block comes at once.
 RESTS_MS, COMES_MS = 24 * 3_600_000, 30_000
-#: What was not waited for yet, and how much of it.
-RECENT_MS, MAX_RECENT = 15_000, 20_000
 #: After an order's end its fills may still come, from another file.
 AFTER_END_MS = 3_000
 #: What was not seen by then is asked for once: the first order of a user is in its block before
 #: anybody follows. So often for a tenant, at most.
 ASK_AFTER_MS, ASK_EVERY_MS = 3_000, 2_000
-_FEEDS = (Kind.ORDER_UPDATES, Kind.USER_FILLS)
-
-
-class _News(NamedTuple):
-    """An item of a feed, the height of its block (None where that is not known), and when it
-    came."""
-
-    item: dict[str, Any]
-    height: int | None
-    at_ms: float
-    is_fill: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +46,7 @@ class Open:
     is_asked: bool = False
     tids: set[int] = field(default_factory=set)
     keys: list[tuple[str, int | str]] = field(default_factory=list)
-    news: list[_News] = field(default_factory=list)  # the last of it
+    news: list[News] = field(default_factory=list)  # the last of it
 
 
 @dataclass(slots=True)
@@ -77,46 +55,6 @@ class _User:
 
     until_ms: float
     open: int = 0
-
-
-class _Lease:
-    """What the relay follows for itself is nobody's subscription."""
-
-    retention_s: float | None = None
-
-    def subscribe(self, topic: Topic) -> Shortage | None:
-        """Always."""
-        return None
-
-    def unsubscribe(self, topic: Topic) -> None:
-        """Nothing to give back."""
-
-    def follow(self, topic: Topic) -> None:
-        """Nobody pays."""
-
-    def unfollow(self, topic: Topic) -> None:
-        """Nobody pays."""
-
-
-class _Sink:
-    """Takes everything at once, and counts nothing."""
-
-    is_ready = True
-
-    def __init__(self, take: Callable[[Parts], None]) -> None:
-        self._take = take
-
-    def send(self, batch: Batch | NumberedBatch) -> None:
-        """Frames with data; control frames say nothing here."""
-        for item in batch.items if isinstance(batch, NumberedBatch) else batch.frames:
-            if isinstance(item, tuple):
-                self._take(item[1])
-            elif isinstance(item, RelayFrame):
-                self._take(item.parts)
-
-    def when_ready(self, callback: Callable[[], None]) -> None:
-        """It always is."""
-        callback()
 
 
 class Follower:
@@ -134,21 +72,17 @@ class Follower:
         now_ms: Callable[[], float] = lambda: time.time() * 1e3,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._hub = hub
-        self._now_s = monotonic
-        self._catalogue = catalogue
         self._changed = changed
         self._has_node = has_node
         self._now_ms = now_ms
-        self._sessions: dict[int, RelaySession] = {}
+        self._feeds = Feeds(
+            hub, catalogue=catalogue, told=self._told, now_ms=now_ms, monotonic=monotonic
+        )
         self._users: dict[tuple[int, str], _User] = {}
         #: By user and id of the exchange, or the customer's own.
         self._open: defaultdict[tuple[str, int | str], list[Open]] = defaultdict(list)
         self._waiting: dict[Open, None] = {}
         self._held: defaultdict[int, int] = defaultdict(int)
-        #: What the feeds brought lately, and its keys in their order.
-        self._recent: defaultdict[tuple[str, int | str], list[_News]] = defaultdict(list)
-        self._recent_keys: deque[tuple[float, tuple[str, int | str]]] = deque()
         self._asked_ms: dict[int, float] = {}
         self._questions = Questions(ask, now_ms=now_ms)
 
@@ -169,20 +103,7 @@ class Follower:
         if mine >= MAX_USERS or len(self._users) >= MAX_ALL_USERS:
             return
         self._users[tenant_id, user] = _User(until_ms)
-        session = self._sessions.get(tenant_id)
-        if session is None:
-            session = self._sessions[tenant_id] = RelaySession(
-                hub=self._hub,
-                sink=_Sink(self._take),
-                lease=_Lease(),
-                catalogue=self._catalogue,
-                tenant_id=tenant_id,
-            )
-        for kind in _FEEDS:
-            subscription = {"type": kind.value, "user": user}
-            frame = {"method": "subscribe", "id": f"{kind} {user}", "subscription": subscription}
-            session.ask(frame, now_s=self._now_s())
-        self._hub.flush()
+        self._feeds.follow(tenant_id, user)
 
     def wait_for(
         self, trace: Trace, *, tenant_id: int, slug: str, signer: str, may_rest: bool
@@ -210,42 +131,11 @@ class Follower:
 
     # --- what comes -------------------------------------------------------------------------------
 
-    def _take(self, parts: Parts) -> None:
-        user, height = parts.topic.user, parts.position.height
-        try:
-            data = orjson.loads(parts.payload)["data"]
-            if parts.topic.kind is Kind.ORDER_UPDATES:
-                for update in data:
-                    order = update["order"]
-                    news = _News(update, height, self._now_ms(), is_fill=False)
-                    self._tell(user, order["oid"], news)
-                    if isinstance(cloid := order.get("cloid"), str):
-                        self._tell(user, cloid.lower(), news)
-            else:
-                # An opening frame stands at the newest block, and its fills may be of any.
-                known = None if data.get("isSnapshot") else height
-                for fill in data["fills"]:
-                    news = _News(fill, known, self._now_ms(), is_fill=True)
-                    self._tell(user, fill["oid"], news)
-        except (KeyError, TypeError, ValueError) as error:
-            log.warning("trace_feed_not_read", error=type(error).__name__)
-
-    def _tell(self, user: str, key: int | str, news: _News) -> None:
+    def _told(self, user: str, key: int | str, news: News) -> None:
         for one in tuple(self._open.get((user, key), ())):
             self._learn(one, news)
-        # A node of ours may be faster than the exchange's answer, which names the order.
-        self._recent[user, key].append(news)
-        self._recent_keys.append((news.at_ms, (user, key)))
-        if len(self._recent_keys) > MAX_RECENT:
-            self._forget_one()
 
-    def _forget_one(self) -> None:
-        _, key = self._recent_keys.popleft()
-        self._recent[key].pop(0)
-        if not self._recent[key]:
-            del self._recent[key]
-
-    def _learn(self, one: Open, news: _News) -> None:
+    def _learn(self, one: Open, news: News) -> None:
         if any(known is news for known in one.news):
             return  # by its other name
         one.news = [*one.news[-3:], news]
@@ -254,7 +144,7 @@ class Follower:
         else:
             self._updated(one, news)
 
-    def _updated(self, one: Open, news: _News) -> None:
+    def _updated(self, one: Open, news: News) -> None:
         trace, update = one.trace, news.item
         order, status, at_ms = update["order"], update["status"], update["statusTimestamp"]
         is_end = status not in traces.ALIVE
@@ -276,7 +166,7 @@ class Follower:
             one.ends_ms = min(one.ends_ms, self._now_ms() + AFTER_END_MS)
         self._changed(one.tenant_id, trace)
 
-    def _filled(self, one: Open, news: _News) -> None:
+    def _filled(self, one: Open, news: News) -> None:
         trace, fill = one.trace, news.item
         if trace.is_cancel or fill["tid"] in one.tids:
             return
@@ -305,7 +195,7 @@ class Follower:
     def _list(self, one: Open, key: tuple[str, int | str]) -> None:
         one.keys.append(key)
         self._open[key].append(one)
-        for news in tuple(self._recent.get(key, ())):
+        for news in self._feeds.recent(*key):
             self._learn(one, news)
 
     def _leave(self, one: Open) -> None:
@@ -324,8 +214,7 @@ class Follower:
         now_ms = self._now_ms()
         for one in [one for one in self._waiting if now_ms >= one.ends_ms]:
             self._end(one)
-        while self._recent_keys and now_ms - self._recent_keys[0][0] >= RECENT_MS:
-            self._forget_one()
+        self._feeds.forget(now_ms)
         for one in self._unseen(now_ms):
             one.is_asked = True
             self._asked_ms[one.tenant_id] = now_ms
@@ -359,12 +248,7 @@ class Follower:
 
     def _unfollow(self, tenant_id: int, user: str) -> None:
         del self._users[tenant_id, user]
-        session = self._sessions[tenant_id]
-        for kind in _FEEDS:
-            session.ask({"method": "unsubscribe", "id": f"{kind} {user}"}, now_s=self._now_s())
-        if not session.subscriptions:
-            session.close(now_s=self._now_s())
-            del self._sessions[tenant_id]
+        self._feeds.unfollow(tenant_id, user)
 
     # --- what has to be asked ---------------------------------------------------------------------
 
@@ -395,7 +279,5 @@ class Follower:
     async def aclose(self) -> None:
         """Follow nothing any more."""
         self._questions.close()
-        for session in self._sessions.values():
-            session.close(now_s=self._now_s())
-        self._sessions.clear()
+        self._feeds.close()
         self._users.clear()

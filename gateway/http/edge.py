@@ -23,6 +23,8 @@ Note = Callable[[Entry], None]
 
 #: What is in no table of ours, so that a label of a metric or a facet cannot grow without bound.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: What is asked over a socket, where a method of HTTP would stand.
+OVER_SOCKET = "WS"
 
 
 class Edge:
@@ -103,7 +105,7 @@ def entry_of(call: Call, *, status: int, code: str) -> Entry:
         tenant_id=principal.tenant_id if principal is not None else None,
         key_prefix=call.key_prefix,
         door=call.door,
-        method=call.method if call.method in METHODS else "other",
+        method=call.method if call.method in METHODS | {OVER_SOCKET} else "other",
         kind=call.kind,
         status=status,
         code=code,

@@ -73,3 +73,7 @@ def test_every_step_of_the_sdk_s_orders(relay: dict[str, Any], tenant: Tenant) -
     for step in ("sent", "acked", "block", "fill"):
         assert steps[step].counted
         assert steps[step].p50_ms is not None
+    budget = trace_selectors.address_budget(trace.user)
+    assert budget is not None
+    assert budget.cap >= 10_000
+    assert budget.used > 0

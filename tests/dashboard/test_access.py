@@ -42,6 +42,9 @@ def _key(cast: Cast) -> dict[str, Any]:
 
 ROWS: dict[str, Row] = {
     "overview": Row(viewer=True),
+    "overview_now": Row(viewer=True),
+    "overview_month": Row(viewer=True),
+    "overview_freshness": Row(viewer=True),
     "start": Row(viewer=False),
     "keys": Row(viewer=False),
     "key_new": Row(viewer=False),

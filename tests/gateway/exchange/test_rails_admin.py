@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
 from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 
+from gateway.exchange.trace_store import HOUR_MS, warned_key
 from tenants import guarding, services
 from tenants.models import ExchangeRails
 from tests.tenants.cast import Cast
@@ -103,3 +106,20 @@ def test_all_keys_of_a_tenant_are_killed_and_nobody_else_s(cast: Cast) -> None:
     assert guarding.kill_tenant(cast.acme) == 0
     assert guarding.revive_tenant(cast.acme) >= 2
     assert not guarding.is_killed(keys[1])
+
+
+def test_the_page_says_what_was_warned_of(
+    operator: Client, rails: ExchangeRails, redis_url: str, settings: Any
+) -> None:
+    url = reverse("admin:tenants_exchangerails_change", args=[rails.pk])
+    settings.REDIS_CACHE_URL = "redis://127.0.0.1:1/0"
+    assert "not known now" in operator.get(url).content.decode()
+    settings.REDIS_CACHE_URL = redis_url
+    hour = int(time.time() * 1e3 // HOUR_MS)
+    with redis.Redis.from_url(redis_url) as client:
+        name = warned_key(rails.key.tenant_id, hour)
+        client.delete(name)
+        client.hset(name, mapping={f"{rails.key_id}:nonce_reused": 3, "0:clock_skew": 9})
+    page = operator.get(url).content.decode()
+    assert "nonce_reused: 3" in page
+    assert "clock_skew" not in page

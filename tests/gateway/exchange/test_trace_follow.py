@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.exchange import trace, trace_follow
+from gateway.exchange import trace, trace_feeds, trace_follow
 from gateway.exchange.trace import Trace
 from gateway.exchange.trace_follow import Follower
 from streaming.core.catalogue import Catalogue
@@ -113,9 +113,9 @@ async def test_a_node_may_be_faster_than_the_exchange_s_answer() -> None:
     assert (one.last_status, one.state) == ("filled", trace.SEEN)
     late = at.placed(cloid=CLOID, outcome=trace.UNKNOWN)
     assert (late.oid, late.fills) == (5, 1)
-    at.now_ms += trace_follow.RECENT_MS
+    at.now_ms += trace_feeds.RECENT_MS
     at.follower.sweep()
-    assert not at.follower._recent
+    assert not at.follower._feeds._recent
     await at.follower.aclose()
 
 

@@ -21,19 +21,22 @@
   const input = document.getElementById("docs-search");
   const found = document.getElementById("docs-found");
   if (!input || !found) return;
-  let index = null;
+  let loading = null;
 
-  const load = async () => {
-    if (index) return;
-    index = [];
+  const read = async () => {
     const answer = await fetch(input.dataset.index);
-    index = (await answer.json()).map((row) => ({ row, text: row.slice(1).join(" \n").toLowerCase() }));
+    const rows = await answer.json();
+    return rows.map((row) => ({ row, text: row.slice(1).join(" \n").toLowerCase() }));
+  };
+  const load = () => {
+    loading ??= read().catch(() => { loading = null; return []; });
+    return loading;
   };
 
-  // A word in a heading counts most; every word must be there.
+  // A word in a heading counts most, a heading that is the question more; every word must be there.
   const score = (entry, words) => {
     const [, page, heading, text] = entry.row.map((cell) => cell.toLowerCase());
-    let sum = 0;
+    let sum = heading === words.join(" ") ? 20 : 0;
     for (const word of words) {
       if (!entry.text.includes(word)) return 0;
       sum += heading.includes(word) ? 8 : page.includes(word) ? 4 : text.includes(word) ? 1 : 0;
@@ -42,11 +45,12 @@
   };
 
   const show = async () => {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    found.replaceChildren();
+    const asked = input.value;
+    const words = asked.toLowerCase().split(/\s+/).filter(Boolean);
     found.hidden = words.length === 0;
     if (found.hidden) return;
-    await load();
+    const index = await load();
+    if (input.value !== asked) return; // a newer question is under way
     const best = index
       .map((entry) => [score(entry, words), entry.row])
       .filter(([points]) => points > 0)
@@ -75,7 +79,7 @@
       input.value = "";
       found.hidden = true;
     } else if (event.key === "Enter") {
-      found.querySelector("a")?.click();
+      show().then(() => found.querySelector("a")?.click());
     }
   });
   document.addEventListener("keydown", (event) => {
