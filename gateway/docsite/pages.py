@@ -85,6 +85,7 @@ SECTIONS = (
         "Account",
         "帳戶",
         (
+            _page("api", "The account API", "帳戶 API"),
             _page("usage", "What is counted", "用量計算"),
             _page("receipts", "Usage receipts", "用量收據"),
             _page("webhooks", "Webhooks", "Webhook 通知"),

@@ -113,7 +113,7 @@ def test_an_operator_sees_the_call_and_ends_it(edge: GrpcEdge, channel: grpc.Cha
     assert (row["door"], row["dialect"], row["address"]) == ("grpc", "hlrelay.v1", "127.0.0.1")
     edge.redis.rpush(keys.DISCONNECTS.format(edge=edge.name), str(row["id"]))
     code, line, _ = stream.end()
-    assert (code, line) == (grpc.StatusCode.UNAVAILABLE, "disconnected by the operator")
+    assert (code, line) == (grpc.StatusCode.UNAVAILABLE, "disconnected on request")
 
 
 def test_garbage_huge_messages_and_unknown_values_have_their_own_status(
