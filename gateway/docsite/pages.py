@@ -71,6 +71,7 @@ SECTIONS = (
             _page("python", "Python package", "Python 套件", "clients/python/README.md"),
             _page("limits", "Limits and close codes", "限制與關閉碼"),
             _page("race", "Racing two endpoints", "端點競速"),
+            _page("status", "Status page", "狀態頁"),
         ),
     ),
     Section(
