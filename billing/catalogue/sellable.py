@@ -13,7 +13,7 @@ from billing.catalogue.allowed import CAP_SUFFIX, MAX_METER_CODE
 from billing.channels import CHANNELS
 from billing.rating.fields import Mistake
 from billing.rating.prices import AddOnPrices, Entitlements, Meter, Metric, Override, PlanPrices
-from tenants.admission.principal import Scope
+from tenants.admission.principal import PRODUCTS
 
 #: What is counted where it can be refused. Of the others a spend cap could not be kept.
 AT_THE_DOORS = frozenset({Metric.MESSAGES, Metric.BYTES, Metric.REQUESTS})
@@ -29,7 +29,7 @@ def mistakes_of(document: PlanPrices | AddOnPrices | Override) -> list[Mistake]:
 
 
 def _of_entitlements(limits: Entitlements) -> Iterator[Mistake]:
-    yield from _unknown("entitlements.products", limits.products, "product", tuple(Scope))
+    yield from _unknown("entitlements.products", limits.products, "product", PRODUCTS)
     yield from _unknown("entitlements.channels", limits.channels or (), "channel", CHANNELS)
 
 

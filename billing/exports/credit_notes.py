@@ -53,8 +53,13 @@ def rows_of(notes: QuerySet[CreditNote]) -> Iterator[Row]:
 
 def line_rows(scope: Scope) -> Iterator[Row]:
     """Their lines, by the note's number and the place of the line on the invoice."""
+    return lines_of(chosen(scope))
+
+
+def lines_of(notes: QuerySet[CreditNote]) -> Iterator[Row]:
+    """The lines of some that have a number."""
     read = ("invoice__number", "issued_at", "invoice__tenant__slug", "invoice__currency")
-    for (number_, _, *about), lines in with_lines(chosen(scope), read, _READ_LINE):
+    for (number_, _, *about), lines in with_lines(notes, read, _READ_LINE):
         for line in lines:
             yield (number_, *about, *line)
 

@@ -61,10 +61,11 @@ class Account:
         """What the database has; what was heard of processes meanwhile is newer."""
         self.loaded_at = at
         if self.seen is None:
-            self.loaded = sum(_micros(self.cap, row) for row in rows) // STORED
+            self.loaded = sum(micros_of(self.cap, row) for row in rows) // STORED
 
 
-def _micros(cap: Cap, row: Used) -> int:
+def micros_of(cap: Cap, row: Used) -> int:
+    """How much of a cap a row takes, in millionths."""
     if row.metric not in cap.metrics or (cap.family_id and row.family_id != cap.family_id):
         return 0
     if not cap.covers(row.channel):

@@ -29,7 +29,7 @@ from tenants.admission.errors import (
     TooManyWrongKeys,
 )
 from tenants.admission.limiter import Rate
-from tenants.admission.principal import Principal
+from tenants.admission.principal import Principal, product_of
 from tenants.admission.quotas import Lease, Occupancy
 from tenants.admission.rate_headers import Headers, rate_headers
 from tenants.admission.rate_store import RateStore
@@ -317,8 +317,9 @@ class AdmissionControl:
     def _check_plan(self, principal: Principal, scope: str) -> None:
         """What a plan has not is not opened; what is open stays when a plan gets smaller."""
         limits = principal.limits
-        if limits.products is not None and scope not in limits.products:
-            raise NotInPlan("product", scope, limits.products)
+        product = product_of(scope)
+        if limits.products is not None and product not in limits.products:
+            raise NotInPlan("product", product, limits.products)
         if limits.regions is not None and self._region and self._region not in limits.regions:
             raise NotInPlan("region", self._region, limits.regions)
 

@@ -26,6 +26,17 @@ class Scope(StrEnum):
     EVM = "evm"
     HISTORY = "history"
     ACCOUNT = "account"
+    #: The same door as `account`, to look and not to touch.
+    ACCOUNT_READ = "account_read"
+
+
+#: The doors a plan may have. Whoever may look at an account has the account's door.
+PRODUCTS = tuple(scope for scope in Scope if scope is not Scope.ACCOUNT_READ)
+
+
+def product_of(scope: str) -> str:
+    """The door, as plans name it, that a scope opens."""
+    return Scope.ACCOUNT if scope == Scope.ACCOUNT_READ else scope
 
 
 #: What a new key may do unless told otherwise: read. Trading is asked for explicitly.
@@ -107,6 +118,22 @@ class Principal:
     """The tenant's, those of now and of later."""
     rails: Rails | None = None
     """What it may not do on the exchange."""
+
+    @property
+    def is_dashboard(self) -> bool:
+        """Whether it is a member in a browser, by a dashboard token."""
+        return self.environment is Environment.WEB
+
+    @property
+    def free_for(self) -> str:
+        """Why all that it is given is free, "" where it is not."""
+        return "dashboard" if self.is_dashboard else ""
+
+    @property
+    def pool_id(self) -> int:
+        """With whom it shares what may be open at one time: all keys of the tenant, or its
+        dashboards, so that an open page takes nothing from a program."""
+        return -self.tenant_id if self.is_dashboard else self.tenant_id
 
     def is_expired(self, now: datetime) -> bool:
         """Whether the key's last moment has passed; at `expires_at` itself it is over."""

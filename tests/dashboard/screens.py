@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 
 class Screen(NamedTuple):
-    """A page by name: its path, and whether the demo's customer is signed in. `{slug}` is the
-    demo's tenant, other braces are what the seeds printed."""
+    """A page by name: its path, and whether the demo's customer is signed in. What stands in braces
+    (`{slug}`, `{key_id}`) the seeds have told."""
 
     name: str
     path: str
@@ -26,7 +26,11 @@ SCREENS: tuple[Screen, ...] = (
     Screen("email", "/accounts/email/"),
     Screen("second-factor", "/accounts/2fa/"),
     Screen("not-found", "/app/no-such/"),
-    Screen("overview", "/app/{slug}/"),
+    Screen("keys", "/app/{slug}/keys/"),
+    Screen("key-new", "/app/{slug}/keys/new"),
+    Screen("key", "/app/{slug}/keys/{key_id}/"),
+    Screen("overview", "/app/{slug}/", wait_for="[data-figure=connections]"),
+    Screen("start", "/app/{slug}/start/", wait_for="[data-console][data-state=live]"),
     Screen("landing", "/", is_signed_in=False),
     Screen("status", "/status/", is_signed_in=False),
     Screen("gaps", "/status/gaps/", is_signed_in=False),
@@ -36,30 +40,6 @@ SCREENS: tuple[Screen, ...] = (
     Screen("docs-chinese", "/docs/zh-hant/", is_signed_in=False),
 )
 
-#: Python that is run inside the project before the first picture, each in a process of its own.
-#: What the last line prints is JSON, an object whose names paths may use.
-SEEDS: list[str] = [
-    """
-from datetime import timedelta
-from django.utils import timezone
-from gateway.operations import sampling, services
-from gateway.operations.freshness import Look
-from streaming.nodes.models import GapRecord
-
-now = timezone.now()
-for day in range(90, 0, -1):
-    for minute in (0, 1):
-        fresh = not (day == 40 and minute)
-        looks = {f"feed:{feed}": Look(fresh, 420) for feed in ("books", "trades", "orders")}
-        sampling.record(looks, now - timedelta(days=day, minutes=minute))
-sampling.sample(now)
-incident = services.open_incident(title="Books were late", text="We look into it.", impact="minor")
-services.add_update(incident, state="resolved", text="A node was slow; another took over.")
-GapRecord.objects.get_or_create(
-    topic="trades BTC", kind="trades", coin="BTC", source="node", edge="",
-    from_height=1_000_000, from_index=0, to_height=1_000_012, to_index=0,
-    defaults={"reason": "No node has the block", "detected_at": now},
-)
-print("{}")
-""",
-]
+#: Functions of `seeds.py` that are run before the first picture, in this order, each in a process
+#: of the relay's project. What they return are names that paths may use.
+SEEDS: list[str] = ["acme", "public"]

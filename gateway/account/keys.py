@@ -1,0 +1,197 @@
+"""A tenant's API keys: seen, made, changed, rotated, revoked, and their guard rails.
+
+Whoever acts is a `Holder`: a key over the API, which can hand out no right it has not and cannot
+make itself more than it is; or a member of the tenant, whose role the caller has asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from gateway.account.errors import BadValue, Conflict, NotAllowed, NotFound
+from gateway.account.paging import DEFAULT_LIMIT, Page, page
+from tenants import guarding, services
+from tenants.admission.principal import DEFAULT_SCOPES, Principal, Scope
+from tenants.models import KEY_RIGHTS, APIKey, ExchangeRails, Tenant
+from tenants.services import IssuedKey
+
+DEFAULT_OVERLAP = timedelta(hours=24)
+#: Rails that stop more when they are set.
+_STOPPING = frozenset({"is_killed", "is_cancel_only"})
+NO_RAILS = ExchangeRails()
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who acts. `scopes` None may give all there are; `family_id` is of the acting key, 0 for a
+    person."""
+
+    scopes: frozenset[str] | None = None
+    family_id: int = 0
+
+
+#: A member of the tenant whose role allows it.
+MEMBER = Holder()
+
+
+def holder_of(principal: Principal) -> Holder:
+    """The key that acts."""
+    return Holder(principal.scopes, principal.family_id or principal.key_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownKey:
+    """A key and its guard rails; `state` is `active`, `rotated` (its end is near), `expired` or
+    `revoked`."""
+
+    key: APIKey
+    rails: ExchangeRails
+    state: str
+
+
+def key_page(
+    tenant: Tenant,
+    *,
+    is_active: bool | None = None,
+    cursor: str = "",
+    limit: int = DEFAULT_LIMIT,
+    now: datetime | None = None,
+) -> Page[ShownKey]:
+    """Keys, the newest first; those that open something (`is_active`), or not. Two statements.
+    Raises BadValue and BadCursor."""
+    at = now or timezone.now()
+    rows = APIKey.objects.for_tenant(tenant).of_customers()
+    if is_active is not None:
+        # Of a suspended tenant none opens anything; its own state is what is asked for here.
+        usable = APIKey.objects.usable(at) if not tenant.is_suspended else APIKey.objects.none()
+        chosen = rows.filter(pk__in=usable.values("pk"))
+        rows = chosen if is_active else rows.exclude(pk__in=usable.values("pk"))
+    order = ("-created_at", "-pk")
+    found = page(rows, order, of="keys", tenant_id=tenant.pk, cursor=cursor, limit=limit)
+    rails = _rails_of(key.family_id for key in found.rows)
+    shown = [_shown(key, rails.get(key.family_id), at) for key in found.rows]
+    return Page(shown, found.next_cursor)
+
+
+def key(tenant: Tenant, key_id: int) -> ShownKey:
+    """One. Raises NotFound."""
+    found = _find(tenant, key_id)
+    return _shown(found, _rails_of([found.family_id]).get(found.family_id), timezone.now())
+
+
+def issue(tenant: Tenant, *, by: Holder, name: str, **rights: Any) -> IssuedKey:
+    """A new key; `rights` are `environment` and `KEY_RIGHTS`. Raises NotAllowed for a scope that
+    who acts has not, BadValue for what no key can have."""
+    scopes = rights.setdefault("scopes", [str(scope) for scope in DEFAULT_SCOPES])
+    _refuse_scopes(by, scopes)
+    try:
+        return services.issue_key(tenant=tenant, name=name, **rights)
+    except ValidationError as error:
+        raise bad_value(error) from None
+
+
+def update(tenant: Tenant, key_id: int, *, by: Holder, **rights: Any) -> ShownKey:
+    """Change some of `KEY_RIGHTS`. Raises NotFound, NotAllowed, BadValue, and Conflict when
+    somebody else changed it meanwhile."""
+    found = _find(tenant, key_id)
+    if by.family_id == found.family_id:
+        raise NotAllowed("A key does not change itself: use another, or the dashboard.")
+    if unknown := rights.keys() - set(KEY_RIGHTS):
+        raise BadValue(f"{min(unknown)}: it cannot be changed.")
+    if found.revoked_at is not None:
+        raise Conflict(f"{found.prefix}… is revoked: issue a new key.")
+    if "scopes" in rights and isinstance(rights["scopes"], list):
+        _refuse_scopes(by, [scope for scope in rights["scopes"] if scope not in found.scopes])
+    for name, value in rights.items():
+        setattr(found, name, value)
+    try:
+        services.update_key(found)
+    except ValidationError as error:
+        if services.CHANGED in error.messages:
+            raise Conflict(services.CHANGED) from None
+        raise bad_value(error) from None
+    return key(tenant, key_id)
+
+
+def rotate(
+    tenant: Tenant, key_id: int, *, by: Holder, overlap: timedelta = DEFAULT_OVERLAP
+) -> IssuedKey:
+    """A successor with the same rights; the old one works for `overlap` more. A key may rotate
+    itself. Raises NotFound, NotAllowed where it has more rights than who acts, and Conflict."""
+    found = _find(tenant, key_id)
+    # Who gets the successor in hand has its scopes.
+    _refuse_scopes(by, found.scopes)
+    try:
+        return services.rotate_key(found, overlap=overlap)
+    except ValidationError as error:
+        raise Conflict(" ".join(error.messages)) from None
+
+
+def revoke(tenant: Tenant, key_id: int) -> APIKey:
+    """End a key for good, also the one that asks. Raises NotFound."""
+    return services.revoke_key(_find(tenant, key_id))
+
+
+def rails(tenant: Tenant, key_id: int) -> ExchangeRails:
+    """The guard rails of a key and its rotations. Raises NotFound."""
+    found = _find(tenant, key_id)
+    return _rails_of([found.family_id]).get(found.family_id, NO_RAILS)
+
+
+def set_rails(tenant: Tenant, key_id: int, *, by: Holder, **values: Any) -> ExchangeRails:
+    """Change some guard rails, in force everywhere within a second. A key may stop itself, and no
+    more: rails that it could lift would hold nobody. Raises NotFound, NotAllowed and BadValue."""
+    found = _find(tenant, key_id)
+    is_stopping = all(name in _STOPPING and value is True for name, value in values.items())
+    if by.family_id == found.family_id and not is_stopping:
+        raise NotAllowed("A key does not loosen its own guard rails: use another.")
+    try:
+        return guarding.set_rails(found, **values)
+    except ValidationError as error:
+        raise bad_value(error) from None
+
+
+def bad_value(error: ValidationError) -> BadValue:
+    """The first mistake, as one line that names its field."""
+    if hasattr(error, "error_dict"):
+        name, messages = next(iter(error.message_dict.items()))
+        return BadValue(messages[0] if name == "__all__" else f"{name}: {messages[0]}")
+    return BadValue(error.messages[0])
+
+
+def _find(tenant: Tenant, key_id: int) -> APIKey:
+    found = APIKey.objects.for_tenant(tenant).of_customers().filter(pk=key_id).first()
+    if found is None:
+        raise NotFound(f"There is no key {key_id}.")
+    return found
+
+
+def _refuse_scopes(by: Holder, scopes: Iterable[str]) -> None:
+    if by.scopes is None:
+        return
+    # Who may change an account may let others look at it.
+    held = by.scopes | ({str(Scope.ACCOUNT_READ)} if Scope.ACCOUNT in by.scopes else set())
+    known = {str(scope) for scope in Scope}
+    if more := [scope for scope in scopes if scope in known and scope not in held]:
+        raise NotAllowed(f"scopes: this key has no scope '{more[0]}', so it cannot give it.")
+
+
+def _rails_of(family_ids: Iterable[int]) -> Mapping[int, ExchangeRails]:
+    rows = ExchangeRails.objects.filter(key__in=set(family_ids))
+    return {row.key_id: row for row in rows}
+
+
+def _shown(key: APIKey, rails: ExchangeRails | None, now: datetime) -> ShownKey:
+    if key.revoked_at is not None:
+        state = "revoked"
+    elif key.expires_at is not None and key.expires_at <= now:
+        state = "expired"
+    else:
+        state = "rotated" if key.rotated_at is not None else "active"
+    return ShownKey(key, rails or NO_RAILS, state)
