@@ -54,3 +54,11 @@ def test_the_design_is_there_in_both_languages() -> None:
     for page in designs:
         assert (ROOT / page.source).exists()
         assert (ROOT / pages.translated(page.source)).exists()
+
+
+def test_links_lead_somewhere_in_the_repository_too() -> None:
+    """Where no translation is, a page links to the English one."""
+    for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
+        for link in re.findall(r"\]\(([^)\s#]+)[^)\s]*\)", path.read_text("utf-8")):
+            if not link.startswith(("http", "/", "mailto:")):
+                assert (path.parent / link).exists(), f"{path.relative_to(ROOT)}: {link}"
