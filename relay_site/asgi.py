@@ -51,7 +51,8 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
                 await receive()
                 await _refuse(send, "websocket.http.response")
         case "http":
-            if doors.edge.serves(scope["path"]):
+            # A customer may be called "info"; no key is called "app".
+            if doors.edge.serves(scope["path"]) and not scope["path"].startswith("/app/"):
                 await doors.edge(scope, receive, send)
             else:
                 await django_application(scope, receive, send)
