@@ -234,7 +234,7 @@ class TestLife:
         code = re.search(r"(?m)^\s*([A-Z0-9]{3,4}-[A-Z0-9]{3,4})\s*$", mail.read_text())
         assert code is not None
         where, _ = visitor.post("/accounts/confirm-email/", code=code.group(1))
-        assert where == "/accounts/email/"
+        assert where == "/app/dora-trading/start/"
         assert plan_of(own, "Dora Trading") == "free 1"
 
     def test_the_printed_operator_gets_in(self, own: RunningRelay) -> None:

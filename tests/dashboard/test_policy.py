@@ -25,6 +25,7 @@ def test_customers_pages_run_nothing_that_is_not_ours(cast: Cast) -> None:
     assert "unsafe" not in str(policy)
 
 
+@pytest.mark.django_db
 def test_a_page_over_tls_names_its_sockets() -> None:
     policy = _policy(Client().get("/", secure=True))
     assert policy["connect-src"] == "'self' wss://testserver"

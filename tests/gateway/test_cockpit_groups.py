@@ -51,6 +51,7 @@ ACTIONS = {
     "billing.AddOnSubscription": ({"end"}, {"finance"}),
     "exchange.EgressAddress": ({"delete_selected"}, {"operator"}),
     "backoffice.CostRate": ({"delete_selected"}, {"finance"}),
+    "operations.Announcement": ({"delete_selected"}, {"operator", "support"}),
 }
 #: What of these another group has as well: who answers the phone stops a bot.
 ALSO = {("tenants.APIKey", "support"): {"kill", "release"}}
@@ -65,8 +66,12 @@ FORMS = {
         *("tenants.WebhookEndpoint", "billing.TenantTerms", "nodes.UpstreamNode"),
         *("tenants.ExchangeRails", "exchange.EgressAddress"),
         "tenants.Invitation",  # whose form has nothing to fill in
+        *("operations.Incident", "operations.Announcement"),
     },
-    "support": {"tenants.Invitation", "tenants.ExchangeRails"},
+    "support": {
+        *("tenants.Invitation", "tenants.ExchangeRails"),
+        *("operations.Incident", "operations.Announcement"),
+    },
     "finance": {"billing.TenantTerms", "billing.Seller", "backoffice.CostRate"},
     "read-only": set(),
 }
