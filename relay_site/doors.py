@@ -18,12 +18,17 @@ from gateway.evm.heads import Heads
 from gateway.evm.nodes import Nodes
 from gateway.evm.service import Evm
 from gateway.evm.socket import EvmSocket
+from gateway.exchange.address_budget import AddressBudgets
 from gateway.exchange.asked import Asked
 from gateway.exchange.door import ExchangeDoor
 from gateway.exchange.egress import ANY, Egress, Pool, read_rows
 from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
-from gateway.exchange.service import Exchange, Signers
+from gateway.exchange.service import Exchange
+from gateway.exchange.trace_follow import Follower
+from gateway.exchange.trace_store import TraceStore
+from gateway.exchange.tracing import Tracer
+from gateway.exchange.watch import Signers, Watcher
 from gateway.http.edge import Edge
 from gateway.http.info import Info, InfoDoor
 from gateway.http.origins import Origins
@@ -68,19 +73,45 @@ class Doors:
         self.evm = Evm(current, Nodes(self.upstreams, pot=evm_pot))
         self.heads = Heads(self.evm)
         self.egress = Pool(read=_read_egress, budget_of=self._budget_of)
+        market = Market(self._ask_info)
+        self.tracer = self._tracer(market)
+        self.budgets = AddressBudgets(settings.REDIS_CACHE_URL, ask=self._ask_info)
         self.exchange = Exchange(
             admission=current.admission,
             meter=current.meter,
             urls=self._exchange_urls,
             sender=self.egress,
-            market=Market(self._ask_info),
+            market=market,
             exposure=Exposure(settings.REDIS_QUOTA_URL, processes=current.admission.processes),
-            recover=_recover,
+            watcher=Watcher(
+                _recover, is_mainnet=self._is_mainnet, tracer=self.tracer, budgets=self.budgets
+            ),
             exists=self._exists,
-            is_mainnet=self._is_mainnet,
             is_draining=lambda: current.is_draining,
         )
         self.posts = CustomerPosts(current.admission, self.info, self.exchange)
+
+    def _tracer(self, market: Market) -> Tracer:
+        current = self.current
+        store = TraceStore(
+            settings.REDIS_CACHE_URL,
+            max_bytes=settings.RELAY_TRACE_MIB << 20,
+            process=current.edge,
+        )
+        tracer = Tracer(store, process=current.edge, coin_of=market.coin_soon)
+        tracer.follower = Follower(
+            current.hub,
+            catalogue=current.catalogue,
+            changed=tracer.changed,
+            ask=self._ask_info,
+            has_node=self._has_node,
+        )
+        return tracer
+
+    def _has_node(self) -> bool:
+        return any(
+            source.get("kind") == "node" for state in self._states() for source in state.values()
+        )
 
     def _exchange_urls(self) -> list[str]:
         specs = self.upstreams().values()
@@ -126,15 +157,23 @@ class Doors:
             "upstreams": self.upstreams.run,
             "request_records": self.writer.run,
             "connections": self._hold_connections,
+            "exchange_traces": self._trace,
             "evm_nodes": self.evm.nodes.run,
             "evm_heads": self.heads.run,
         }
+
+    async def _trace(self) -> None:
+        # Beforehand and on a thread: it takes 0.1 s, which the first order would wait for.
+        await asyncio.to_thread(_load_recovery)
+        await self.tracer.run()
 
     async def _hold_connections(self) -> None:
         try:
             await asyncio.Event().wait()
         finally:
             await self.exchange.aclose()
+            await self.tracer.aclose()
+            await self.budgets.aclose()
             await self.egress.aclose()
             await self.origins.close()
 
@@ -156,8 +195,11 @@ async def _read_egress() -> list[Egress]:
         await sync_to_async(connection.close)()
 
 
+def _load_recovery() -> None:
+    import streaming.signing.recovery  # noqa: F401
+
+
 def _recover(asked: Asked) -> Signers:
-    # Where a rail asks for it, and then it costs 0.1 s once.
     from streaming.signing.recovery import Unrecoverable, recover
 
     try:

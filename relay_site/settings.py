@@ -87,6 +87,8 @@ RELAY_PUBLIC_WEIGHT = env.integer("RELAY_PUBLIC_WEIGHT", default=1_200, least=0,
 RELAY_PUBLIC_EVM_REQUESTS = env.integer(
     "RELAY_PUBLIC_EVM_REQUESTS", default=100, least=0, most=1_000_000
 )
+#: What traces of a day's orders may take of Redis; tenants share it evenly.
+RELAY_TRACE_MIB = env.integer("RELAY_TRACE_MIB", default=128, least=1, most=65_536)
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
 #: Whether tenants' webhooks may go to private addresses and over plain http: for relays whose
