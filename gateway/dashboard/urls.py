@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from gateway.dashboard.pages import home, overview, token
+from gateway.dashboard.pages import home, market, overview, token
 
 app_name = "dashboard"
 
@@ -14,6 +14,7 @@ app_name = "dashboard"
 TENANT_PAGES = [
     path("", overview.overview, name="overview"),
     path("token", token.issue, name="token"),
+    path("market", market.market, name="market"),
 ]
 
 urlpatterns = [

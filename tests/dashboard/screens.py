@@ -27,6 +27,7 @@ SCREENS: tuple[Screen, ...] = (
     Screen("second-factor", "/accounts/2fa/"),
     Screen("not-found", "/app/no-such/"),
     Screen("overview", "/app/{slug}/"),
+    Screen("market", "/app/{slug}/market", wait_for="#market[data-state=live]"),
 )
 
 #: Python that is run inside the project before the first picture, each in a process of its own.

@@ -38,6 +38,7 @@ class Row:
 ROWS: dict[str, Row] = {
     "overview": Row(viewer=True),
     "token": Row(viewer=True, method="post"),
+    "market": Row(viewer=True),
 }
 #: Outside any tenant: for everybody who is signed in.
 FREE = {"home"}
