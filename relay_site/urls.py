@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 from django.views.i18n import set_language
 
 from billing.payments import webhook
+from gateway.dashboard.pages.race import race
 from relay_site import health, metrics
 from tenants.people import views as people
 
@@ -39,6 +40,7 @@ def landing(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("", landing, name="landing"),
     path("app/", include("gateway.dashboard.urls")),
+    path("race/", race, name="race"),
     path("language/", set_language, name="set_language"),
     path("admin/cockpit/", include("gateway.backoffice.urls")),
     path("admin/", admin.site.urls),

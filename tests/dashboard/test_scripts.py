@@ -27,7 +27,8 @@ def test_in_node(name: str, tmp_path: Path) -> None:
     for folder in ("live", "market", "race"):
         shutil.copytree(STATIC / folder, tmp_path / folder)
     (tmp_path / "tests").mkdir()
-    shutil.copy(TESTS / name, tmp_path / "tests")
+    for path in (TESTS / name, *TESTS.glob("*.json")):
+        shutil.copy(path, tmp_path / "tests")
     done = subprocess.run(
         [node, "--test", f"tests/{name}"],
         cwd=tmp_path,

@@ -71,6 +71,7 @@ test("numbers as traders read them", () => {
   assert.equal(numbers.price("84073.0"), "84,073");
   assert.equal(numbers.price("1234567.25"), "1,234,567.25");
   assert.equal(numbers.price("0.0098465"), "0.0098465");
+  assert.deepEqual([numbers.price("38.5", 2), numbers.price("84073.0", 0)], ["38.50", "84,073"]);
   assert.equal(numbers.decimals(84073), 0);
   assert.equal(numbers.decimals(0.0098), 7);
   assert.deepEqual([312.4, 2_345, 95_000, 400_000, 8e6].map(numbers.age), ["312 ms", "2.3 s", "95 s", "6.7 min", "2.2 h"]);

@@ -1,6 +1,6 @@
 // The rows of the ladder: made once, and only what changed is written.
 
-import { price, size } from "./numbers.js";
+import { price } from "./numbers.js";
 
 const CELLS = ["px", "sz", "total"];
 
@@ -35,10 +35,13 @@ export class Ladder {
   draw(book) {
     const sides = this.sides.map((_, side) => book.ladder(side, this.rows));
     const most = Math.max(...sides.map((levels) => levels.at(-1)?.total ?? 0));
+    // A column has as many decimals as its longest price, and as its sums have room for.
+    const digits = Math.max(0, ...sides.flat().map(({ px }) => decimalsOf(px)));
+    const places = most >= 10_000 ? 0 : most >= 1_000 ? 1 : most >= 100 ? 2 : most >= 10 ? 3 : 5;
     this.sides.forEach((rows, side) =>
       rows.forEach((each, place) => {
         const level = sides[side][place];
-        const told = level ? [price(level.px), size(level.size), size(level.total)] : ["", "", ""];
+        const told = level ? [price(level.px, digits), level.size.toFixed(places), level.total.toFixed(places)] : ["", "", ""];
         told.forEach((text, at) => {
           if (each.told[at] === text) return;
           each.told[at] = text;
@@ -52,4 +55,10 @@ export class Ladder {
       }),
     );
   }
+}
+
+/** "38.50" → 2, "84073.0" → 0. */
+function decimalsOf(px) {
+  const fraction = px.split(".")[1] ?? "";
+  return fraction.replace(/0+$/, "").length;
 }

@@ -8,10 +8,12 @@ export const count = (value) => counts.format(value);
 /** 139603640.3 → "140M". */
 export const compact = (value) => short.format(value);
 
-/** A price string of the exchange with thousands apart: "84073.0" → "84,073". */
-export function price(text) {
+/** A price string of the exchange with thousands apart: "84073.0" → "84,073"; with `digits` it has
+ * so many decimals. */
+export function price(text, digits = null) {
   const [whole, fraction = ""] = String(text).split(".");
   const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ",");
+  if (digits !== null) return digits ? `${grouped}.${fraction.slice(0, digits).padEnd(digits, "0")}` : grouped;
   return fraction && !/^0+$/.test(fraction) ? `${grouped}.${fraction}` : grouped;
 }
 
