@@ -36,6 +36,7 @@ from gateway.http.router import Router
 from gateway.http.shared_budget import SharedBudget
 from gateway.http.weights import weight_of
 from gateway.posts import CustomerPosts
+from gateway.requests.latency_store import LatencyWriter
 from gateway.requests.writer import Writer
 from gateway.upstreams.specs import Upstreams
 from relay_site import wiring
@@ -56,6 +57,7 @@ class Doors:
         self.current = current
         self.upstreams = _upstreams()
         self.writer = Writer()
+        self.latencies = LatencyWriter(settings.REDIS_CACHE_URL)
         pot = SharedBudget(
             current.redis,
             limit=float(settings.RELAY_PUBLIC_WEIGHT),
@@ -156,6 +158,7 @@ class Doors:
         return {
             "upstreams": self.upstreams.run,
             "request_records": self.writer.run,
+            "latencies": self.latencies.run,
             "connections": self._hold_connections,
             "exchange_traces": self._trace,
             "evm_nodes": self.evm.nodes.run,
@@ -263,6 +266,7 @@ edge = Edge(
         "/evm": EvmDoor(lambda: current().evm),
     },
     note=lambda: current().writer.note,
+    timed=lambda: current().latencies.note,
 )
 
 

@@ -6,7 +6,15 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from gateway.dashboard.pages import home, market, overview, token
+from gateway.dashboard.pages import (
+    connections,
+    home,
+    market,
+    overview,
+    requests,
+    token,
+    traces,
+)
 
 app_name = "dashboard"
 
@@ -15,6 +23,14 @@ TENANT_PAGES = [
     path("", overview.overview, name="overview"),
     path("token", token.issue, name="token"),
     path("market", market.market, name="market"),
+    path("connections", connections.connections, name="connections"),
+    path("connections/part", connections.part, name="connections_part"),
+    path("connections/<str:connection_id>", connections.connection, name="connection"),
+    path("connections/<str:connection_id>/end", connections.disconnect, name="disconnect"),
+    path("requests", requests.requests, name="requests"),
+    path("requests/<str:request_id>", requests.request_page, name="request"),
+    path("traces", traces.traces, name="traces"),
+    path("traces/<str:trace_id>", traces.trace, name="trace"),
 ]
 
 urlpatterns = [

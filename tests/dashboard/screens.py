@@ -28,8 +28,17 @@ SCREENS: tuple[Screen, ...] = (
     Screen("not-found", "/app/no-such/"),
     Screen("overview", "/app/{slug}/"),
     Screen("market", "/app/{slug}/market", wait_for="#market[data-state=live]"),
+    Screen("race", "/race/"),
+    Screen("race-stranger", "/race/", is_signed_in=False),
+    Screen("connections", "/app/{slug}/connections"),
+    Screen("requests", "/app/{slug}/requests"),
+    Screen("request", "/app/{slug}/requests/{request_id}"),
+    Screen("traces", "/app/{slug}/traces"),
+    Screen("trace", "/app/{slug}/traces/{trace_id}"),
 )
 
 #: Python that is run inside the project before the first picture, each in a process of its own.
 #: What the last line prints is JSON, an object whose names paths may use.
-SEEDS: list[str] = []
+SEEDS: list[str] = [
+    "from tests.dashboard.live_seed import seed; seed()",
+]
