@@ -21,7 +21,7 @@ KEPT_HOURS = 7 * 24
 class Latency(NamedTuple):
     """What requests took at a door, in ms, up to a tenth too much; None of nothing."""
 
-    count: int
+    requests: int
     p50_ms: float | None
     p99_ms: float | None
 

@@ -11,6 +11,7 @@ from typing import Any
 from csp.decorators import csp_update
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
@@ -28,10 +29,10 @@ PUBLIC_URL = "wss://api.hyperliquid.xyz/ws"
 
 
 @require_safe
-def race(request: HttpRequest) -> HttpResponse:
+def race(request: HttpRequest) -> HttpResponseBase:
     """The form; the race itself is the page's script. `?coin=` and `?channel=` fill it in."""
     elsewhere = ["wss:", *([] if settings.IS_PRODUCTION else LOOPBACK)]
-    answer: HttpResponse = csp_update({"connect-src": elsewhere})(_page)(request)
+    answer = csp_update({"connect-src": elsewhere})(_page)(request)
     add_never_cache_headers(answer)
     return answer
 

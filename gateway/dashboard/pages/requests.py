@@ -99,8 +99,8 @@ def _latencies(request: PageRequest) -> dict[str, Any]:
         return {"latencies_away": str(away)}
 
 
-def _narrowed(chosen: dict[str, str]) -> dict[str, str | int]:
-    narrowed: dict[str, str | int] = dict(chosen)
+def _narrowed(chosen: dict[str, str]) -> dict[str, Any]:
+    narrowed: dict[str, Any] = dict(chosen)
     if "status" in chosen:
         status = chosen["status"]
         if not (status.isascii() and status.isdigit() and len(status) == 3):
