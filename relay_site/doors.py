@@ -38,6 +38,7 @@ from gateway.http.shared_budget import KEY as PUBLIC_KEY
 from gateway.http.shared_budget import ForActions, SharedBudget
 from gateway.http.weights import weight_of
 from gateway.posts import CustomerPosts
+from gateway.requests.latency_store import LatencyWriter
 from gateway.requests.writer import Writer
 from gateway.sandbox.door import SandboxDoor
 from gateway.sandbox.origin import Sandbox
@@ -64,6 +65,7 @@ class Doors:
         self.current = current
         self.upstreams = _upstreams()
         self.writer = Writer()
+        self.latencies = LatencyWriter(settings.REDIS_CACHE_URL)
         pot = SharedBudget(
             current.redis,
             limit=float(settings.RELAY_PUBLIC_WEIGHT),
@@ -170,6 +172,7 @@ class Doors:
         return {
             "upstreams": self.upstreams.run,
             "request_records": self.writer.run,
+            "latencies": self.latencies.run,
             "connections": self._hold_connections,
             "exchange_traces": self._trace,
             "evm_nodes": self.evm.nodes.run,
@@ -279,6 +282,7 @@ edge = Edge(
         "/evm": EvmDoor(lambda: current().evm),
     },
     note=lambda: current().writer.note,
+    timed=lambda: current().latencies.note,
 )
 
 #: The same paths behind a segment of their own.

@@ -528,7 +528,7 @@ WHITENOISE_AUTOREFRESH = False
 if IS_PRODUCTION:
     STORAGES = {
         "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+        "staticfiles": {"BACKEND": "relay_site.static_files.Storage"},
     }
 
 SESSION_COOKIE_HTTPONLY = True

@@ -1,8 +1,10 @@
 """A tenant's orders on their way to the exchange and back: one row for each of the last day, how
-long the steps took, and what was warned of."""
+long the steps took, what was warned of, and what the exchange still takes from an address."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,8 +13,12 @@ from redis.exceptions import RedisError
 from gateway.account.errors import BadCursor, BadValue, NotFound, Unavailable
 from gateway.account.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from gateway.exchange import trace_selectors
+from gateway.exchange.address_budget import AddressBudget
 from gateway.exchange.trace_selectors import Shown, Step
 from tenants.models import APIKey, Tenant
+
+#: Addresses whose budgets are shown beside a page of traces.
+MAX_ADDRESSES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +49,45 @@ def trace_page(
         key = APIKey.objects.for_tenant(tenant).filter(pk=key_id).first()
         if key is None:
             raise NotFound(f"There is no key {key_id}.")
-    try:
+    with _readable():
         found = trace_selectors.traces(
             tenant, since=since, key=key, coin=coin, oid=oid, cursor=cursor, limit=limit
         )
-    except ValueError:
-        raise BadCursor from None
-    except (RedisError, OSError):
-        raise _away() from None
     return Page(found.rows, found.cursor)
+
+
+def trace(tenant: Tenant, trace_id: str) -> Shown:
+    """One. Raises NotFound and Unavailable."""
+    gone = NotFound("There is no such trace; they are kept for a day.")
+    if not (trace_id.isalnum() and trace_id.isascii() and len(trace_id) < 32):
+        raise gone
+    with _readable():
+        # Ids sort; what a list shows next after this one's successor is this one.
+        rows = trace_selectors.traces(tenant, cursor=f"{trace_id}0", limit=1).rows
+    if not rows or rows[0].trace.id != trace_id:
+        raise gone
+    return rows[0]
 
 
 def latency(tenant: Tenant) -> Latency:
     """Raises Unavailable."""
-    try:
+    with _readable():
         return Latency(trace_selectors.latency(tenant), trace_selectors.warnings(tenant))
+
+
+def budgets(addresses: Iterable[str]) -> list[AddressBudget]:
+    """Of those that are known, `MAX_ADDRESSES` at most. Raises Unavailable."""
+    with _readable():
+        asked = dict.fromkeys(address for address in addresses if address)
+        found = map(trace_selectors.address_budget, list(asked)[:MAX_ADDRESSES])
+        return [one for one in found if one is not None]
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
     except (RedisError, OSError):
-        raise _away() from None
-
-
-def _away() -> Unavailable:
-    return Unavailable("Traces cannot be read now: try again.")
+        raise Unavailable("Traces cannot be read now: try again.") from None
+    except ValueError:
+        raise BadCursor from None

@@ -6,7 +6,18 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from gateway.dashboard.pages import home, key_rails, keys, overview, start, token
+from gateway.dashboard.pages import (
+    connections,
+    home,
+    key_rails,
+    keys,
+    market,
+    overview,
+    requests,
+    start,
+    token,
+    traces,
+)
 
 app_name = "dashboard"
 
@@ -26,6 +37,15 @@ TENANT_PAGES = [
     path("keys/<int:key_id>/rails", key_rails.rails, name="key_rails"),
     path("keys/<int:key_id>/kill", key_rails.kill, name="key_kill"),
     path("token", token.issue, name="token"),
+    path("market", market.market, name="market"),
+    path("connections", connections.connections, name="connections"),
+    path("connections/part", connections.part, name="connections_part"),
+    path("connections/<str:connection_id>", connections.connection, name="connection"),
+    path("connections/<str:connection_id>/end", connections.disconnect, name="disconnect"),
+    path("requests", requests.requests, name="requests"),
+    path("requests/<str:request_id>", requests.request_page, name="request"),
+    path("traces", traces.traces, name="traces"),
+    path("traces/<str:trace_id>", traces.trace, name="trace"),
 ]
 
 urlpatterns = [

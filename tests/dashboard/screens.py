@@ -38,8 +38,16 @@ SCREENS: tuple[Screen, ...] = (
     Screen("docs-quickstart", "/docs/en/quickstart/", is_signed_in=False),
     Screen("docs-dialect", "/docs/en/relay-dialect/", is_signed_in=False),
     Screen("docs-chinese", "/docs/zh-hant/", is_signed_in=False),
+    Screen("market", "/app/{slug}/market", wait_for="#market[data-state=live]"),
+    Screen("race", "/race/"),
+    Screen("race-stranger", "/race/", is_signed_in=False),
+    Screen("connections", "/app/{slug}/connections"),
+    Screen("requests", "/app/{slug}/requests"),
+    Screen("request", "/app/{slug}/requests/{request_id}"),
+    Screen("traces", "/app/{slug}/traces"),
+    Screen("trace", "/app/{slug}/traces/{trace_id}"),
 )
 
 #: Functions of `seeds.py` that are run before the first picture, in this order, each in a process
 #: of the relay's project. What they return are names that paths may use.
-SEEDS: list[str] = ["acme", "public"]
+SEEDS: list[str] = ["acme", "public", "live"]

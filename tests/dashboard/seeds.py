@@ -23,6 +23,9 @@ from streaming.nodes.models import GapRecord
 from tenants import guarding, services
 from tenants.models import APIKey, Membership, Plan, Tenant
 from tenants.people.services import make_first_owner
+from tests.dashboard.live_seed import live
+
+__all__ = ["acme", "live", "public"]
 
 SLUG = "acme-trading"
 DAYS = 14

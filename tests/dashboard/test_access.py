@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
+from django.utils import timezone
 
 from gateway.dashboard import urls
 from gateway.dashboard.access import who_may
+from gateway.requests.models import RequestRecord
 from tenants.people import services
 from tenants.people.roles import May, Role
 from tenants.services import issue_key
@@ -40,6 +42,16 @@ def _key(cast: Cast) -> dict[str, Any]:
     return {"key_id": issue_key(tenant=cast.acme, name="bot").key.pk}
 
 
+def _failed(cast: Cast) -> str:
+    """The id of a request of Acme's that failed."""
+    at = timezone.now()
+    RequestRecord.objects.create(
+        at=at, request_id="r-1", tenant=cast.acme, door="info", method="POST", kind="l2Book",
+        status=429, code="rate_limited", total_ms=1.5,
+    )  # fmt: skip
+    return "r-1"
+
+
 ROWS: dict[str, Row] = {
     "overview": Row(viewer=True),
     "overview_now": Row(viewer=True),
@@ -55,6 +67,18 @@ ROWS: dict[str, Row] = {
     "key_rails": Row(viewer=False, method="post", arguments=_key),
     "key_kill": Row(viewer=False, method="post", arguments=_key),
     "token": Row(viewer=True, method="post"),
+    "market": Row(viewer=True),
+    "connections": Row(viewer=False),
+    "connections_part": Row(viewer=False),
+    # What is gone is 410, and said so.
+    "connection": Row(viewer=False, arguments=lambda cast: {"connection_id": "gone-1"}),
+    "disconnect": Row(
+        viewer=False, method="post", arguments=lambda cast: {"connection_id": "gone-1"}
+    ),
+    "requests": Row(viewer=False),
+    "request": Row(viewer=False, arguments=lambda cast: {"request_id": _failed(cast)}),
+    "traces": Row(viewer=False),
+    "trace": Row(viewer=False, arguments=lambda cast: {"trace_id": "0"}),
 }
 #: Outside any tenant: for everybody who is signed in.
 FREE = {"home"}
