@@ -13,6 +13,7 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
+from gateway.account import webhooks
 from gateway.dashboard import urls
 from gateway.dashboard.access import who_may
 from tenants.people import services
@@ -35,9 +36,41 @@ class Row:
     data: dict[str, Any] = field(default_factory=dict)
 
 
+def _webhook(cast: Cast) -> dict[str, Any]:
+    return {"uid": webhooks.add(cast.acme, url="https://example.com/hook").endpoint.uid}
+
+
+def _delivery(cast: Cast) -> dict[str, Any]:
+    return {"uid": webhooks.ping(cast.acme, _webhook(cast)["uid"]).uid}
+
+
 ROWS: dict[str, Row] = {
     "overview": Row(viewer=True),
     "token": Row(viewer=True, method="post"),
+    "usage": Row(viewer=True),
+    "usage-csv": Row(viewer=True),
+    "usage-cost": Row(viewer=True),
+    "usage-live": Row(viewer=True),
+    "receipts": Row(viewer=True),
+    "receipts-script": Row(viewer=True),
+    "receipts-file": Row(viewer=True, arguments=lambda cast: {"month": "2026-11"}),
+    "receipts-check": Row(viewer=True, arguments=lambda cast: {"month": "2026-11"}),
+    "estimator": Row(viewer=True),
+    "estimator-part": Row(viewer=True),
+    "alerts": Row(viewer=True),
+    "alerts-save": Row(viewer=False, method="post"),
+    "webhooks": Row(viewer=False),
+    "webhook-add": Row(viewer=False, method="post", data={"url": "https://example.com/hook"}),
+    "webhook": Row(viewer=False, arguments=_webhook),
+    "webhook-update": Row(
+        viewer=False, method="post", arguments=_webhook, data={"url": "https://example.com/other"}
+    ),
+    "webhook-turn": Row(viewer=False, method="post", arguments=_webhook),
+    "webhook-rotate": Row(viewer=False, method="post", arguments=_webhook, data={"hours": "24"}),
+    "webhook-ping": Row(viewer=False, method="post", arguments=_webhook),
+    "webhook-log": Row(viewer=False, arguments=_webhook),
+    "webhook-delivery": Row(viewer=False, arguments=_delivery),
+    "webhook-replay": Row(viewer=False, method="post", arguments=_delivery),
 }
 #: Outside any tenant: for everybody who is signed in.
 FREE = {"home"}
