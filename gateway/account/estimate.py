@@ -304,7 +304,8 @@ def _cost(found: rating.Estimate, needs: _Needs, may: Entitlements) -> Cost:
             for line in found.rated.lines
         ),
         refused=found.refused,
-        missing=found.missing,
+        # Coin-minutes are of no channel that a plan could lack.
+        missing=tuple(name for name in found.missing if name != COINS),
         too_small=tuple(_too_small(needs, may)),
     )
 

@@ -12,12 +12,12 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.core.cache import cache
-from django.db.models import Sum
 from django.utils import timezone
 
 from billing.catalogue import terms
-from billing.models import DailyRollup
+from billing.invoicing.usage import usage_of
 from billing.rating.invoice import Line, LineKind
+from billing.rating.periods import full_hour
 from gateway.account import periods, plans
 from gateway.account.plans import Running
 from tenants.models import QuotaWarning, Tenant
@@ -66,10 +66,11 @@ def read(tenant: Tenant, *, now: datetime | None = None) -> Meter:
     running = plans.running(tenant, now=at)
     if running is None:
         start, end = periods.this_and_last(tenant, now=at)[0]
-        sums = _sums_between(tenant, start, end)
     else:
         start, end = running.period.start, running.period.end
-        sums = _sums_of(running)
+    sums: Counter[str] = Counter()
+    for row in usage_of(tenant.pk, [(full_hour(start), end)]):
+        sums[row.metric] += row.units
     found = Meter(
         starts_at=start,
         ends_at=end,
@@ -112,25 +113,6 @@ def _by_place(lines: Iterable[Line]) -> dict[tuple[str, str, str], Decimal]:
     for line in lines:
         sums[_place(line)] = sums.get(_place(line), _ZERO) + line.amount
     return sums
-
-
-def _sums_of(running: Running) -> Counter[str]:
-    sums: Counter[str] = Counter()
-    for line in running.so_far.lines:
-        if line.kind in (LineKind.USAGE, LineKind.ZERO_RATED):
-            for source in line.sources:
-                sums[source.metric] += source.units
-    for source in running.so_far.unmetered:
-        sums[source.metric] += source.units
-    return sums
-
-
-def _sums_between(tenant: Tenant, start: datetime, end: datetime) -> Counter[str]:
-    rows = DailyRollup.objects.for_tenant(tenant).filter(
-        day__gte=start.date(), day__lt=end.date(), metric__in=("messages", "requests")
-    )
-    found = rows.order_by().values_list("metric").annotate(total=Sum("units"))
-    return Counter({metric: int(units) for metric, units in found})
 
 
 _ZERO = Decimal(0)

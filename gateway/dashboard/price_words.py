@@ -6,34 +6,49 @@ from decimal import Decimal
 
 from django.utils.translation import gettext as _
 
-from billing.rating.prices import Flat, Graduated, Meter, Package, PerUnit, Pricing, Volume
-from gateway.dashboard.figures import money, whole
+from billing.rating.prices import (
+    Flat,
+    Graduated,
+    Meter,
+    Metric,
+    Package,
+    PerUnit,
+    Pricing,
+    Volume,
+)
+from gateway.dashboard.figures import money, size, whole
 
 
 def price(meter: Meter) -> str:
     """What usage beyond the included costs by a meter: `$3.00 per 1,000,000`."""
-    return _price(meter.pricing)
+    return _price(meter.pricing, is_bytes=meter.metric in (Metric.BYTES, Metric.ARCHIVE_BYTES))
 
 
-def _price(pricing: Pricing) -> str:
+def _price(pricing: Pricing, *, is_bytes: bool) -> str:
     match pricing:
         case Flat():
             return _("%(price)s once a period") % {"price": _exact(pricing.price)}
         case PerUnit():
-            return _per(pricing.price, pricing.per)
+            return _per(pricing.price, pricing.per, is_bytes)
         case Package():
             return _("%(price)s for each %(size)s begun") % {
                 "price": _exact(pricing.price),
-                "size": whole(pricing.size),
+                "size": _units(pricing.size, is_bytes),
             }
         case Graduated() | Volume():
             first = pricing.tiers[0]
-            return _("from %(price)s, less for more") % {"price": _per(first.price, first.per)}
+            return _("from %(price)s, less for more") % {
+                "price": _per(first.price, first.per, is_bytes)
+            }
     raise AssertionError("unreachable")
 
 
-def _per(amount: Decimal, per: int) -> str:
-    return _("%(price)s per %(per)s") % {"price": _exact(amount), "per": whole(per)}
+def _per(amount: Decimal, per: int, is_bytes: bool) -> str:
+    return _("%(price)s per %(per)s") % {"price": _exact(amount), "per": _units(per, is_bytes)}
+
+
+def _units(number: int, is_bytes: bool) -> str:
+    return size(number).replace(".0 ", " ").removeprefix("1 ") if is_bytes else whole(number)
 
 
 def _exact(amount: Decimal) -> str:

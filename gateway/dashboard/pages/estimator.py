@@ -12,7 +12,7 @@ from django.urls import reverse
 from django_htmx.http import replace_url
 
 from gateway.account.errors import AccountError, Unavailable
-from gateway.account.estimate import Estimate, estimate, known_names
+from gateway.account.estimate import UNMEASURED, Estimate, estimate, known_names
 from gateway.dashboard import estimator as words
 from gateway.dashboard.access import PageRequest, page
 from gateway.dashboard.estimator import Wish
@@ -53,7 +53,8 @@ def _context(request: PageRequest, **more: Any) -> dict[str, Any]:
         return context
     try:
         found = estimate(request.tenant, wish.asked())
-        context |= {"found": found, "saving": _saving(request, wish, found)}
+        unknown = sum(line.basis == UNMEASURED for line in found.lines)
+        context |= {"found": found, "unknown": unknown, "saving": _saving(request, wish, found)}
     except Unavailable as error:
         context |= {"error": str(error), "is_away": True}
     except AccountError as error:

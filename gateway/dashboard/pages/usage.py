@@ -173,10 +173,14 @@ def _sums(found: Breakdown) -> Table:
     for place, one in enumerate(found.series[:MAX_LISTED]):
         named = _named(found, one)
         colour = min(place, SHOWN - 1)
-        share = f"{100 * one.total / whole_sum:.1f} %"
+        share = f"{100 * one.total / whole_sum:.1f}\N{NO-BREAK SPACE}%"
         rows.append(
             (
-                format_html('<span class="swatch chart-{}"></span>{}', colour, named.label),
+                format_html(
+                    '<span class="labelled"><span class="swatch chart-{}"></span>{}</span>',
+                    colour,
+                    named.label,
+                ),
                 whole(one.total),
                 share,
                 whole(one.free) if one.free else "",

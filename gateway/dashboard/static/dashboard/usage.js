@@ -29,6 +29,10 @@
     const text = new Date(at * 1000).toISOString();
     return data.step === "hour" ? `${text.slice(0, 10)} ${text.slice(11, 13)}:00` : text.slice(0, 10);
   }
+  function shortWhen(at) {
+    const text = new Date(at * 1000).toISOString();
+    return at % 86400 ? text.slice(11, 16) : text.slice(5, 10);
+  }
   function say(at) {
     if (at == null) {
       says.textContent = "";
@@ -59,7 +63,7 @@
         x: { time: true, range: () => [data.times[0], data.times[data.times.length - 1] + step] },
         y: { range: (_, low, high) => [0, high ? high * 1.05 : 1] },
       },
-      axes: [axis, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => short.format(tick)) }],
+      axes: [{ ...axis, values: (_, ticks) => ticks.map(shortWhen) }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => short.format(tick)) }],
       series: [
         {},
         ...series.map((n) => ({
