@@ -29,6 +29,7 @@ from tenants.selectors import allowances_of, current_plan_subscription
 
 #: A projection from less of a period than this is a guess.
 MIN_ELAPSED = timedelta(hours=1)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +130,10 @@ def running(tenant: Tenant, *, now: datetime | None = None) -> Running | None:
     usage = usage_of(tenant.pk, hours_paid(period, segments))
     so_far = rate(period, segments, usage, discounts=discounts)
     begin = max(period.start, segments[0].start) if segments else period.start
-    elapsed, whole = at - begin, period.end - begin
+    # In whole microseconds, because a timedelta times some million units is beyond its range.
+    elapsed, whole = ((end - begin) // _MICROSECOND for end in (at, period.end))
     projected = None
-    if elapsed >= MIN_ELAPSED:
+    if at - begin >= MIN_ELAPSED:
         scaled = [use._replace(units=-(-use.units * whole // elapsed)) for use in usage]
         projected = rate(period, segments, scaled, discounts=discounts)
     return Running(period=period, now=at, so_far=so_far, projected=projected)
