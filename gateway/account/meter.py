@@ -15,6 +15,7 @@ from django.core.cache import cache
 from django.utils import timezone
 
 from billing.catalogue import terms
+from billing.catalogue.timeline import Timeline
 from billing.invoicing.usage import usage_of
 from billing.rating.invoice import Line, LineKind
 from billing.rating.periods import full_hour
@@ -85,11 +86,15 @@ def read(tenant: Tenant, *, now: datetime | None = None) -> Meter:
     return found
 
 
-def cost_of(tenant: Tenant, *, now: datetime | None = None) -> Cost:
-    """The running period, with the projection of each line."""
+def cost_of(
+    tenant: Tenant, *, now: datetime | None = None, timeline: Timeline | None = None
+) -> Cost:
+    """The running period, with the projection of each line; `timeline` are the tenant's terms,
+    where they have been read."""
     at = now or timezone.now()
-    running = plans.running(tenant, now=at)
-    choice = terms.timeline_of(tenant).choice_at(at)
+    timeline = timeline or terms.timeline_of(tenant)
+    running = plans.running(tenant, now=at, timeline=timeline)
+    choice = timeline.choice_at(at)
     warned = QuotaWarning.objects.for_tenant(tenant).filter(resets_at__gt=at)
     lines: tuple[tuple[Line, Decimal | None], ...] = ()
     if running is not None:

@@ -80,11 +80,13 @@ class Running:
     projected: Rated | None
 
 
-def current(tenant: Tenant, *, now: datetime | None = None) -> Current:
-    """What a tenant is on now."""
+def current(
+    tenant: Tenant, *, now: datetime | None = None, timeline: Timeline | None = None
+) -> Current:
+    """What a tenant is on now; `timeline` are its terms, where they have been read."""
     at = in_utc(now or timezone.now())
     subscription = current_plan_subscription(tenant)
-    timeline = terms.timeline_of(tenant)
+    timeline = timeline or terms.timeline_of(tenant)
     segment = timeline.segment_at(at)
     choice = timeline.choice_at(at)
     planned = PlannedChange.objects.filter(tenant=tenant, is_pending=True)
@@ -118,10 +120,13 @@ def allowances(tenant: Tenant, *, now: datetime | None = None) -> list[Allowance
     return [_used(cap, used[cap.starts_at, cap.ends_at]) for cap in caps]
 
 
-def running(tenant: Tenant, *, now: datetime | None = None) -> Running | None:
-    """What the running period costs; None without a plan that has prices."""
+def running(
+    tenant: Tenant, *, now: datetime | None = None, timeline: Timeline | None = None
+) -> Running | None:
+    """What the running period costs; None without a plan that has prices. `timeline` as in
+    `current`."""
     at = in_utc(now or timezone.now())
-    timeline = terms.timeline_of(tenant)
+    timeline = timeline or terms.timeline_of(tenant)
     period = _period(timeline, at)
     if period is None:
         return None

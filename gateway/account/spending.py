@@ -36,7 +36,8 @@ def spending(tenant: Tenant) -> Spending:
     """As it is chosen last."""
     timeline = terms.timeline_of(tenant)
     # The last choice: one that ends overage holds from the next hour, and is what was asked for.
-    choice = max(timeline.choices, key=lambda one: one.since, default=None)
+    # Of two in one hour the later is in force, as in `timeline.choice_at`.
+    choice = max(reversed(timeline.choices), key=lambda one: one.since, default=None)
     mailed = {address for kind in WARNED_OF for address in recipients.of(tenant, kind)}
     return Spending(
         overage=choice is not None and choice.overage,

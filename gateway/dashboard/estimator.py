@@ -182,4 +182,4 @@ def _hours(text: str | None) -> Decimal:
         hours = round(Decimal(text or 24), 2)
     except InvalidOperation:
         return Decimal(24)
-    return hours if 0 < hours <= 24 else Decimal(24)
+    return hours if hours.is_finite() and 0 < hours <= 24 else Decimal(24)

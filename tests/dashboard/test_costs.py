@@ -74,6 +74,7 @@ def test_a_choice_is_made(acme: Tenant, ada: Client) -> None:
     assert (choice.overage, choice.spend_cap) == (True, Decimal("12.50"))
     assert ada.post("/app/acme/alerts/save", {"overage": "on"}).status_code == 302
     assert timeline_of(acme).choice_at(datetime.now(UTC)).spend_cap is None
+    assert 'value="12.50"' not in ada.get("/app/acme/alerts").content.decode()
 
 
 @pytest.mark.parametrize(

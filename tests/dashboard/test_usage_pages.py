@@ -41,7 +41,7 @@ def test_the_chart_the_table_the_file_and_the_ledger_agree(page: Page, site: Sit
     page.goto(f"{HOME}/usage")
     page.get_by_role("navigation", name="Range").get_by_role("link", name="7 days").click()
     page.get_by_role("navigation", name="By").get_by_role("link", name="Coin").click()
-    page.get_by_label("Charge").select_option(label="Charged")
+    page.locator("select[name=free]").select_option(label="Charged")
     page.get_by_role("button", name="Apply").click()
     assert {"range=7d", "by=coin", "free=no"} <= set(page.url.partition("?")[2].split("&"))
     page.wait_for_selector("#chart[data-is-drawn]")

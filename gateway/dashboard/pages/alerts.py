@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from billing.catalogue.choices import MAX_SPEND_CAP
+from billing.catalogue.terms import timeline_of
 from gateway.account import meter, plans, spending
 from gateway.account.errors import BadValue
 from gateway.account.spending import Spending
@@ -103,13 +104,14 @@ def _form(found: Spending) -> SpendingForm:
 def _render(
     request: PageRequest, found: Spending, form: SpendingForm, *, status: int = 200
 ) -> HttpResponse:
-    current = plans.current(request.tenant)
+    timeline = timeline_of(request.tenant)
+    current = plans.current(request.tenant, timeline=timeline)
     context = {
         "spending": found,
         "form": form,
         "prices": current.prices,
         "meters": _meters(current),
-        "cost": meter.cost_of(request.tenant),
+        "cost": meter.cost_of(request.tenant, timeline=timeline),
         "warnings": _warnings(found),
         "may_change": may(request.membership.role, May.CHANGE_PLAN),
         "roles": who_may(May.CHANGE_PLAN),
