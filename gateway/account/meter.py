@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from django.core.cache import cache
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from billing.catalogue import terms
 from billing.catalogue.timeline import Timeline
@@ -25,6 +27,7 @@ from tenants.models import QuotaWarning, Tenant
 
 #: For how long a reading is good.
 KEPT_S = 4
+_KEY = "account.meter.{}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +63,7 @@ class Cost:
 
 def read(tenant: Tenant, *, now: datetime | None = None) -> Meter:
     """As of the last few seconds."""
-    key = f"account.meter.{tenant.pk}"
-    if now is None and isinstance(kept := cache.get(key), Meter):
+    if now is None and (kept := _kept(tenant)) is not None:
         return kept
     at = now or timezone.now()
     running = plans.running(tenant, now=at)
@@ -82,7 +84,9 @@ def read(tenant: Tenant, *, now: datetime | None = None) -> Meter:
         projected=running.projected.subtotal if running and running.projected else None,
     )
     if now is None:
-        cache.set(key, found, KEPT_S)
+        # A cache that is away costs time and nothing else.
+        with suppress(RedisError):
+            cache.set(_KEY.format(tenant.pk), found, KEPT_S)
     return found
 
 
@@ -107,6 +111,13 @@ def cost_of(
         overage=choice.overage,
         warning=warned.order_by("-threshold", "-pk").first(),
     )
+
+
+def _kept(tenant: Tenant) -> Meter | None:
+    with suppress(RedisError):
+        kept = cache.get(_KEY.format(tenant.pk))
+        return kept if isinstance(kept, Meter) else None
+    return None
 
 
 def _place(line: Line) -> tuple[str, str, str]:

@@ -61,17 +61,18 @@ def _make(days: int) -> Tenant:
     catalogue.choose_overage(tenant, is_on=True, now=now - timedelta(days=59))
     keys = [services.issue_key(tenant=tenant, name=name).key.pk for name in ("mm-tokyo", "ops")]
     worker, hour = uuid.uuid4().hex, now.replace(minute=0, second=0, microsecond=0)
-    for seq in range(1, 24 * days + 1):
-        at = hour - timedelta(hours=24 * days - seq)
+    # One batch in four hours: enough for a picture, and soon there.
+    for seq in range(1, 6 * days + 1):
+        at = hour - timedelta(hours=4 * (6 * days - seq))
         wave = 6 + abs(12 - at.hour) // 2 + seq % 5
         lines = [
-            UsageLine(key, channel, n * wave // 2, n * wave // 2 * size, 0, coin, reason)
+            UsageLine(key, channel, n * wave * 2, n * wave * 2 * size, 0, coin, reason)
             for place, key in enumerate(keys)
             for channel, coin, n, size, reason in FEEDS[place * 3 :]
         ]
-        lines.append(UsageLine(keys[0], "info", 0, 900 * wave, 3 * wave))
+        lines.append(UsageLine(keys[0], "info", 0, 900 * wave, 12 * wave))
         assert ingest(Batch(v=VERSION, worker=worker, seq=seq, hour=at, lines=lines))
-        if seq % 24 == 0:
+        if seq % 6 == 0:
             seal_ledger(at)
     webhooks.add(tenant, url="https://hooks.example.com/relay")
     resets_at = (now.replace(day=1) + timedelta(days=32)).replace(day=1)
@@ -94,27 +95,28 @@ def _make(days: int) -> Tenant:
 
 
 def _count_rates() -> None:
-    """What a worker would have counted in the last two hours, for the estimator."""
+    """What a worker would have counted in the last half hour, for the estimator."""
     rates = (
         (Kind.L2_BOOK, 110, 410),
         (Kind.L2_DIFF, 108, 160),
         (Kind.TRADES, 60, 260),
         (Kind.BBO, 95, 130),
     )
-    start_s = time.time() - 7_200
+    start_s = time.time() - 1_800
     now_s = [start_s]
     book = RateBook(worker="0" * 32, clock=lambda: now_s[0])
     topics = [
         (Topic(kind, coin), n, size) for kind, n, size in rates for coin in ("BTC", "ETH", "SOL")
     ]
-    with live.bus() as client:
-        for minute in range(120):
+    with live.bus() as client, client.pipeline(transaction=False) as pipe:
+        for minute in range(30):
             now_s[0] = start_s + 60 * (minute + 1)
             for topic, count, size in topics:
                 for _ in range(count):
                     book.add(topic.name, size)
             for command in book.flush([topic.name for topic, _, _ in topics]):
-                client.execute_command(*command)
+                pipe.execute_command(*command)
+        pipe.execute()
 
 
 def main() -> None:

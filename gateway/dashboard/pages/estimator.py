@@ -3,7 +3,6 @@ use case as `POST /v1/estimate`."""
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 from django.http import HttpResponse
@@ -12,7 +11,7 @@ from django.urls import reverse
 from django_htmx.http import replace_url
 
 from gateway.account.errors import AccountError, Unavailable
-from gateway.account.estimate import UNMEASURED, Estimate, estimate, known_names
+from gateway.account.estimate import UNMEASURED, Cost, Estimate, estimate, known_names
 from gateway.dashboard import estimator as words
 from gateway.dashboard.access import PageRequest, page
 from gateway.dashboard.estimator import Wish
@@ -68,22 +67,25 @@ def _saving(request: PageRequest, wish: Wish, found: Estimate) -> dict[str, Any]
         return None
     changed, name, instead = other
     then = estimate(request.tenant, changed.asked())
-    before, after = _price(found), _price(then)
+    plan = _serving_both(found, then)
     return {
         "name": name,
         "instead": instead,
         "query": changed.params(),
-        "saved": None if before is None or after is None else before - after,
+        "plan": plan and plan[0].name,
+        "saved": plan and plan[0].per_month - plan[1].per_month,
         "bytes_saved": found.bytes_per_month - then.bytes_per_month,
         "messages_saved": found.messages_per_month - then.messages_per_month,
     }
 
 
-def _price(found: Estimate) -> Decimal | None:
-    """Under the tenant's own plan if that serves it, else under the cheapest that does."""
-    if found.plan is not None and found.plan.serves_all:
-        return found.plan.per_month
-    return next((cost.per_month for cost in found.offers if cost.serves_all), None)
+def _serving_both(found: Estimate, then: Estimate) -> tuple[Cost, Cost] | None:
+    """Both under the tenant's own plan if that serves both, else under the cheapest that does."""
+    if found.plan and then.plan and found.plan.serves_all and then.plan.serves_all:
+        return found.plan, then.plan
+    others = {cost.code: cost for cost in then.offers if cost.serves_all}
+    both = ((cost, others[cost.code]) for cost in found.offers if cost.code in others)
+    return next((pair for pair in both if pair[0].serves_all), None)
 
 
 def _coins() -> list[str]:
