@@ -15,6 +15,7 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
@@ -36,7 +37,8 @@ class PageRequest(HttpRequest):
     membership: Membership
 
 
-View = Callable[..., HttpResponse]
+#: A page, or a file that is sent while it is made.
+View = Callable[..., HttpResponseBase]
 
 
 def page(may: May, *, methods: tuple[str, ...] = ("GET", "HEAD")) -> Callable[[View], View]:
@@ -48,8 +50,8 @@ def page(may: May, *, methods: tuple[str, ...] = ("GET", "HEAD")) -> Callable[[V
 
     def decorate(view: View) -> View:
         @wraps(view)
-        def guarded(request: HttpRequest, slug: str, **rest: Any) -> HttpResponse:
-            answer = _refusal(request, slug, may, methods)
+        def guarded(request: HttpRequest, slug: str, **rest: Any) -> HttpResponseBase:
+            answer: HttpResponseBase | None = _refusal(request, slug, may, methods)
             if answer is None:
                 answer = view(request, **rest)
             add_never_cache_headers(answer)
@@ -65,7 +67,7 @@ def signed_in(view: View) -> View:
     """A view of somebody signed in whose address is verified, outside any tenant."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, **rest: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, **rest: Any) -> HttpResponseBase:
         answer = _stranger(request) or view(request, **rest)
         add_never_cache_headers(answer)
         return answer

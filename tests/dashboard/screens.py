@@ -46,8 +46,22 @@ SCREENS: tuple[Screen, ...] = (
     Screen("request", "/app/{slug}/requests/{request_id}"),
     Screen("traces", "/app/{slug}/traces"),
     Screen("trace", "/app/{slug}/traces/{trace_id}"),
+    Screen("usage", "/app/{metered}/usage", wait_for="#chart[data-is-drawn]"),
+    Screen("usage-empty", "/app/{slug}/usage?range=custom&start=2026-01-01&end=2026-01-02"),
+    Screen("usage-by-coin", "/app/{metered}/usage?by=coin&range=7d&metric=bytes"),
+    Screen("usage-refused", "/app/{metered}/usage?range=custom&start=2026-01-09&end=2026-01-02"),
+    Screen("receipts", "/app/{metered}/usage/receipts", wait_for="[data-check]"),
+    Screen("estimator", "/app/{metered}/estimator"),
+    Screen(
+        "estimator-answer",
+        "/app/{metered}/estimator?channel=l2Book&channel=trades&coin=BTC&coin=ETH",
+    ),
+    Screen("alerts", "/app/{metered}/alerts"),
+    Screen("webhooks", "/app/{metered}/webhooks"),
+    Screen("webhook", "/app/{metered}/webhooks/{webhook}"),
+    Screen("webhook-delivery", "/app/{metered}/webhooks/deliveries/{delivery}"),
 )
 
 #: Functions of `seeds.py` that are run before the first picture, in this order, each in a process
 #: of the relay's project. What they return are names that paths may use.
-SEEDS: list[str] = ["acme", "public", "live"]
+SEEDS: list[str] = ["acme", "public", "live", "metered"]

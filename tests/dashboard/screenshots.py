@@ -57,7 +57,7 @@ def shoot(site: Site, browser: Browser, screens: list[Screen], names: dict[str, 
 def running() -> Iterator[Site]:
     """A relay in a folder that is thrown away."""
     folder = Path(tempfile.mkdtemp(prefix="hlrelay-screens-"))
-    relay = RunningRelay(folder / "var")
+    relay = RunningRelay(folder / "var", RELAY_WEBHOOKS_PRIVATE="1")
     try:
         relay.start()
         yield Site(relay)

@@ -24,8 +24,9 @@ from tenants import guarding, services
 from tenants.models import APIKey, Membership, Plan, Tenant
 from tenants.people.services import make_first_owner
 from tests.dashboard.live_seed import live
+from tests.dashboard.metered import metered
 
-__all__ = ["acme", "live", "public"]
+__all__ = ["acme", "live", "metered", "public"]
 
 SLUG = "acme-trading"
 DAYS = 14

@@ -14,6 +14,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 from django.utils import timezone
 
+from gateway.account import webhooks
 from gateway.dashboard import urls
 from gateway.dashboard.access import who_may
 from gateway.requests.models import RequestRecord
@@ -52,6 +53,14 @@ def _failed(cast: Cast) -> str:
     return "r-1"
 
 
+def _webhook(cast: Cast) -> dict[str, Any]:
+    return {"uid": webhooks.add(cast.acme, url="https://example.com/hook").endpoint.uid}
+
+
+def _delivery(cast: Cast) -> dict[str, Any]:
+    return {"uid": webhooks.ping(cast.acme, _webhook(cast)["uid"]).uid}
+
+
 ROWS: dict[str, Row] = {
     "overview": Row(viewer=True),
     "overview_now": Row(viewer=True),
@@ -79,6 +88,30 @@ ROWS: dict[str, Row] = {
     "request": Row(viewer=False, arguments=lambda cast: {"request_id": _failed(cast)}),
     "traces": Row(viewer=False),
     "trace": Row(viewer=False, arguments=lambda cast: {"trace_id": "0"}),
+    "usage": Row(viewer=True),
+    "usage-csv": Row(viewer=True),
+    "usage-cost": Row(viewer=True),
+    "usage-live": Row(viewer=True),
+    "receipts": Row(viewer=True),
+    "receipts-script": Row(viewer=True),
+    "receipts-file": Row(viewer=True, arguments=lambda cast: {"month": "2026-11"}),
+    "receipts-check": Row(viewer=True, arguments=lambda cast: {"month": "2026-11"}),
+    "estimator": Row(viewer=True),
+    "estimator-part": Row(viewer=True),
+    "alerts": Row(viewer=True),
+    "alerts-save": Row(viewer=False, method="post"),
+    "webhooks": Row(viewer=False),
+    "webhook-add": Row(viewer=False, method="post", data={"url": "https://example.com/hook"}),
+    "webhook": Row(viewer=False, arguments=_webhook),
+    "webhook-update": Row(
+        viewer=False, method="post", arguments=_webhook, data={"url": "https://example.com/other"}
+    ),
+    "webhook-turn": Row(viewer=False, method="post", arguments=_webhook),
+    "webhook-rotate": Row(viewer=False, method="post", arguments=_webhook, data={"hours": "24"}),
+    "webhook-ping": Row(viewer=False, method="post", arguments=_webhook),
+    "webhook-log": Row(viewer=False, arguments=_webhook),
+    "webhook-delivery": Row(viewer=False, arguments=_delivery),
+    "webhook-replay": Row(viewer=False, method="post", arguments=_delivery),
 }
 #: Outside any tenant: for everybody who is signed in.
 FREE = {"home"}
