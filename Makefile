@@ -2,6 +2,8 @@
 #
 #   make run      start the relay here and stay in the foreground
 #   make test     the whole suite          make check   formatting, lint, types, layers, migrations
+#   make assets   rebuild what the pages load (needs npm; the result is committed)
+#   make screenshots [ARGS=overview]     every page of the dashboard, to var/screenshots
 #   make bench    print and keep numbers   make demo    watch live books from a running relay
 #   make chaos RUNS=3 [FAULT=kill9-worker] [SEED=7]     strike a whole relay, and judge what customers got
 #   make soak MINUTES=30     whether an edge grows while customers come and go
@@ -16,10 +18,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install tools run test check bench chaos soak demo lock proto clean
+.PHONY: help install tools run test check bench chaos soak demo lock proto assets screenshots clean
 
 help:
-	@sed -n '3,9s/^# \{0,1\}//p' Makefile
+	@sed -n '3,11s/^# \{0,1\}//p' Makefile
 
 # A stamp per lock's content: an unchanged lock costs no pip run, and a second `make run` starts at once.
 install: LOCKS := $(LOCK)
@@ -119,6 +121,13 @@ define generate
 endef
 proto: tools
 	@$(call generate,.)
+
+screenshots: tools
+	@$(BIN)/python -m tests.dashboard.screenshots $(ARGS)
+
+# The pages' style sheet, icons and what others wrote, from pinned packages; with its checksums.
+assets:
+	@cd gateway/dashboard/assets && npm ci --silent --no-audit --no-fund && node build.mjs
 
 # Not var/: it holds data.
 clean:

@@ -1,5 +1,5 @@
-"""The demo that a fresh relay starts with: prices, a tenant on a plan, a key, an operator. The same
-ones at every start.
+"""The demo that a fresh relay starts with: prices, a tenant on a plan, a key, an operator, a
+customer. The same ones at every start.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
@@ -20,11 +21,14 @@ from relay_site.secrets import read_json, write_private
 from tenants import services
 from tenants.admission.keys import digest, is_well_formed
 from tenants.admission.principal import DEFAULT_SCOPES, Scope
-from tenants.models import APIKey, Plan, Quota, Tenant
+from tenants.models import APIKey, Membership, Plan, Quota, Tenant
+from tenants.people.services import make_first_owner
 
 TENANT_SLUG = "demo"
 PLAN_CODE = "demo"
 OPERATOR = "operator"
+#: Who owns the demo tenant and signs in to its dashboard. Nobody's address: no mail arrives there.
+CUSTOMER = "customer@relay.invalid"
 
 #: Beyond what one machine serves, so that the demo shows the machine's limits and not the plan's.
 MAX_CONNECTIONS = 20_000
@@ -38,6 +42,8 @@ class Demo:
     api_key: str = field(repr=False)
     admin_user: str
     admin_password: str = field(repr=False)
+    customer_user: str = ""
+    customer_password: str = field(default="", repr=False)
 
     def as_dict(self) -> dict[str, str]:
         """For run.json."""
@@ -73,7 +79,15 @@ def seed(var: Path) -> Demo:
         users = get_user_model().objects
         if not users.filter(username=OPERATOR).exists():
             users.create_superuser(username=OPERATOR, password=password)
-        demo = Demo(api_key=api_key, admin_user=OPERATOR, admin_password=password)
+        customer_password = str(kept.get("customer_password", "")) or secrets.token_urlsafe(12)
+        _customer(tenant, customer_password)
+        demo = Demo(
+            api_key=api_key,
+            admin_user=OPERATOR,
+            admin_password=password,
+            customer_user=CUSTOMER,
+            customer_password=customer_password,
+        )
         # Inside the transaction: a key whose raw form could not be kept must not stay in the
         # database.
         if demo.as_dict() != kept:
@@ -90,6 +104,21 @@ def _tenant() -> Tenant:
             plan=plan, max_connections=MAX_CONNECTIONS, max_subscriptions=MAX_SUBSCRIPTIONS
         )
     return services.create_tenant(name="Demo", plan=plan, slug=TENANT_SLUG, kind=Tenant.Kind.DEMO)
+
+
+def _customer(tenant: Tenant, password: str) -> None:
+    """The tenant's owner, with an address that counts as verified; where somebody belongs to it
+    already, nobody is added."""
+    if Membership.objects.for_tenant(tenant).exists():
+        return
+    users = get_user_model().objects
+    user = users.filter(email=CUSTOMER).first() or users.create_user(
+        username="customer", email=CUSTOMER, password=password
+    )
+    EmailAddress.objects.get_or_create(
+        user=user, email=CUSTOMER, defaults={"verified": True, "primary": True}
+    )
+    make_first_owner(tenant=tenant, user=user)
 
 
 def _is_usable(raw_key: str, tenant: Tenant) -> bool:

@@ -296,6 +296,10 @@ class EmbeddedRelay:
             rows += [
                 ("WebSocket", info["ws"]),
                 ("API key", info["api_key"]),
+                (
+                    "Dashboard",
+                    f"{info['http']}/app/  {info['customer_user']} / {info['customer_password']}",
+                ),
                 ("Admin", f"{info['admin_url']}  {info['admin_user']} / {info['admin_password']}"),
             ]
         rows += [("Logs", info["logs"]), ("All of it", str(self.var / "run.json"))]

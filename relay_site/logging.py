@@ -19,7 +19,7 @@ import structlog
 
 #: Wider than a valid key on purpose: a mistyped or cut one is a secret as well. `%5F` is an encoded
 #: underscore.
-KEY = re.compile(r"hlr(_|%5[Ff])(live|test)(?:_|%5[Ff])[0-9A-Za-z]{12,}")
+KEY = re.compile(r"hlr(_|%5[Ff])(live|test|web)(?:_|%5[Ff])[0-9A-Za-z]{12,}")
 
 
 #: Stripe's: keys and the secrets of its webhooks.

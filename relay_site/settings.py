@@ -398,17 +398,22 @@ INSTALLED_APPS = [
     "gateway.exchange",
     "gateway.requests",
     "gateway.backoffice",
+    "csp",
+    "gateway.dashboard",
 ]
 MIDDLEWARE = [
     # First: everything below believes REMOTE_ADDR, and nothing below believes a header about it.
     "relay_site.client_address.client_address",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "relay_site.csp.ContentSecurityPolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "auditlog.middleware.AuditlogMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -427,6 +432,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "gateway.dashboard.context.page",
             ]
         },
     }
@@ -449,7 +455,7 @@ AUTHENTICATION_BACKENDS = [
     "allauth.account.auth_backends.AuthenticationBackend",
 ]
 LOGIN_URL = "account_login"
-LOGIN_REDIRECT_URL = "account_email"
+LOGIN_REDIRECT_URL = "dashboard:home"
 ACCOUNT_ADAPTER = "tenants.people.accounts.AccountAdapter"
 ACCOUNT_SIGNUP_FORM_CLASS = "tenants.people.accounts.SignupForm"
 ACCOUNT_LOGIN_METHODS = {"email"}
@@ -485,10 +491,12 @@ AXES_VERBOSE = False
 # out; there only allauth's own checks remain.
 SILENCED_SYSTEM_CHECKS = ["models.W036"]
 
-LANGUAGE_CODE = "en-us"
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hant", "繁體中文")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
-USE_I18N = False
+USE_I18N = True
 FORMAT_MODULE_PATH = "relay_site.formats"
 
 STATIC_URL = "/static/"
@@ -510,6 +518,7 @@ SESSION_COOKIE_AGE = 12 * 3600
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "gateway.dashboard.errors.csrf_failure"
 if IS_PRODUCTION:
     # TLS ends in the proxy, which must set (never pass on) X-Forwarded-Proto: deploy/nginx.conf
     # does.

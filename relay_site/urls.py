@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import include, path
 from django.views.decorators.http import require_safe
+from django.views.i18n import set_language
 
 from billing.payments import webhook
 from relay_site import health, metrics
@@ -37,6 +38,8 @@ def landing(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("", landing, name="landing"),
+    path("app/", include("gateway.dashboard.urls")),
+    path("language/", set_language, name="set_language"),
     path("admin/cockpit/", include("gateway.backoffice.urls")),
     path("admin/", admin.site.urls),
     path("accounts/signup/", whole_signup, name="account_signup"),

@@ -13,9 +13,10 @@ class KeyAccount:
 
     __slots__ = ("_add_each", "_slots")
 
-    def __init__(self, meter: runtime.MeterPort, key_id: int) -> None:
+    def __init__(self, meter: runtime.MeterPort, key_id: int, *, free_for: str = "") -> None:
+        """`free_for` is why all of it is free, whatever else would be a reason."""
         self._add_each = meter.add_each
-        self._slots = _Slots(meter, key_id)
+        self._slots = _Slots(meter, key_id, free_for)
 
     def delivered(self, tally: Tally) -> None:
         """Add (what it counts as, messages, payload bytes)."""
@@ -25,11 +26,13 @@ class KeyAccount:
 class _Slots(dict[Counted, int]):
     """Slots of one key; one that is asked for the first time is allocated."""
 
-    def __init__(self, meter: runtime.MeterPort, key_id: int) -> None:
+    def __init__(self, meter: runtime.MeterPort, key_id: int, free_for: str) -> None:
         super().__init__()
+        self._free_for = free_for
         self._meter = meter
         self._key_id = key_id
 
     def __missing__(self, of: Counted) -> int:
-        slot = self[of] = self._meter.slot(self._key_id, of.channel, of.coin, of.reason)
+        reason = self._free_for or of.reason
+        slot = self[of] = self._meter.slot(self._key_id, of.channel, of.coin, reason)
         return slot

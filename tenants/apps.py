@@ -1,5 +1,9 @@
 """Tenants: who may do how much."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from django.apps import AppConfig, apps
 
 
@@ -20,3 +24,15 @@ class TenantsConfig(AppConfig):
         from tenants.people.recipients import recipients as members
 
         recipients.plug(members)
+
+        from django.contrib.auth.signals import user_logged_out
+
+        user_logged_out.connect(_end_dashboard, dispatch_uid="tenants.end_dashboard")
+
+
+def _end_dashboard(sender: object, request: Any, **_: object) -> None:
+    """Who signs out takes along what their pages hold open."""
+    from tenants.dashboard_tokens import end_session
+
+    if request is not None:
+        end_session(request.session.session_key)

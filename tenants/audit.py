@@ -31,6 +31,7 @@ UNAUDITED = {
     "TermsAcceptance": "append-only: each row is itself the entry, with who, when and from where",
     "QuotaWarning": "what the relay tells, written once",
     "Notice": "what the relay tells, written once",
+    "DashboardToken": "made every few minutes by each open page, and gone as soon",
     "Delivery": "its attempts are its log",
     "DeliveryAttempt": "append-only: the log itself",
 }

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from tenants import metrics
 from tenants.admission.continued import continued
-from tenants.admission.keys import Environment
+from tenants.admission.keys import WEB_DIGEST, Environment
 from tenants.admission.limiter import Rate
 from tenants.admission.principal import (
     DEFAULT_MAX_LAG_S,
@@ -49,11 +49,17 @@ def principals_by_digest(
 ) -> dict[str, Principal]:
     """The usable keys among `digests`. A digest that is missing from the answer opens nothing.
 
-    Five queries for each 500 digests, however many tenants they belong to.
+    Five queries for each 500 digests, however many tenants they belong to; of dashboard tokens
+    too.
     """
+    from tenants import dashboard_tokens  # which knows people, and those know this room
+
     at = now or timezone.now()
     found: dict[str, Principal] = {}
-    for chunk in chunks(sorted(set(digests))):
+    tokens = {digest for digest in digests if digest.startswith(WEB_DIGEST)}
+    for chunk in chunks(sorted(tokens)):
+        found |= dashboard_tokens.principals(chunk, at, _limits_of)
+    for chunk in chunks(sorted(set(digests) - tokens)):
         keys = list(APIKey.objects.usable(at).filter(digest__in=chunk).select_related("tenant"))
         tenant_ids = {key.tenant_id for key in keys}
         limits_of, allowances_of = _limits_of(tenant_ids), _allowances_of(tenant_ids, at)

@@ -80,7 +80,7 @@ class Info:
             raise
         if answer.status == 200 and (more := weight_of_answer(payload, answer.body)):
             standing = admission.owe(principal, more, default=DEFAULT_RATE)
-        slot = meter.slot(principal.key_id, CHANNEL)
+        slot = meter.slot(principal.key_id, CHANNEL, reason=principal.free_for)
         meter.add_requests(slot, 1)
         meter.add(slot, 0, len(answer.body))
         return answer, [*standing, *told]

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     CHARGED = ""
     REPLAY = "replay"  # read from the log, whoever was to blame for the cut
     RESYNC = "resync"  # a state again, because what was told was wrong, or not all of it
+    DASHBOARD = "dashboard"  # what the customer's own pages show
 
 
 class Counted:

@@ -101,7 +101,9 @@ class DataConsumer(AsyncConsumer):
             {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if asked_for else None}
         )
         metrics.HANDSHAKES.labels("accepted").inc()
-        account = KeyAccount(self.runtime.meter, self.principal.key_id)
+        account = KeyAccount(
+            self.runtime.meter, self.principal.key_id, free_for=self.principal.free_for
+        )
         sink = (
             self.socket.attach(
                 account,

@@ -71,12 +71,14 @@ class PlanLease:
         self._lease.unsubscribe(topic.coin, topic.user)
 
     def follow(self, topic: Topic) -> None:
-        """Count its coin by the minute."""
-        self._following.begin(self._lease.principal.key_id, coin_of(topic))
+        """Count its coin by the minute; not in a dashboard, where it is free."""
+        if not self._lease.principal.is_dashboard:
+            self._following.begin(self._lease.principal.key_id, coin_of(topic))
 
     def unfollow(self, topic: Topic) -> None:
         """No more."""
-        self._following.end(self._lease.principal.key_id, coin_of(topic))
+        if not self._lease.principal.is_dashboard:
+            self._following.end(self._lease.principal.key_id, coin_of(topic))
 
 
 def follows(topics: Iterable[Topic], cap: Cap) -> bool:

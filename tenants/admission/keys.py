@@ -1,8 +1,9 @@
 """API keys: their format, their checksum, and what we store of them.
 
 A key is `hlr_live_` or `hlr_test_`, 32 random base62 characters (190 bits) and 6 checksum
-characters. The checksum lets everybody (us, a customer's secret scanner) tell a mistyped or
-invented key from a real one without asking a server.
+characters; `hlr_web_` instead is a token of the dashboard, which a browser has for minutes. The
+checksum lets everybody (us, a customer's secret scanner) tell a mistyped or invented key from a
+real one without asking a server.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ SHOWN_CHARS = 12
 
 #: For secret scanners; confirm a hit with `is_well_formed`, which no random text passes (1 in 4
 #: billion).
-SCANNER_PATTERN = r"\bhlr_(?:live|test)_[0-9A-Za-z]{38}\b"
-_WHOLE = re.compile(r"hlr_(live|test)_[0-9A-Za-z]{38}")
+SCANNER_PATTERN = r"\bhlr_(?:live|test|web)_[0-9A-Za-z]{38}\b"
+#: Before the digests of dashboard tokens, which are in a table of their own.
+WEB_DIGEST = "web:"
+_WHOLE = re.compile(r"hlr_(live|test|web)_[0-9A-Za-z]{38}")
 
 
 class Environment(StrEnum):
-    """Whether a key moves real money or is for trying things."""
+    """Whether a key moves real money or is for trying things, or is a token of the dashboard."""
 
     LIVE = "live"
     TEST = "test"
+    WEB = "web"
 
 
 def generate(environment: Environment) -> str:
@@ -61,15 +65,18 @@ def is_well_formed(raw_key: str) -> bool:
 
 def digest(raw_key: str, pepper: str = "") -> str:
     """What we store instead of the key, as 64 hex digits: SHA-256, or HMAC-SHA-256 when there is a
-    pepper.
+    pepper; a dashboard token's begins with `WEB_DIGEST`.
 
     A slow hash would buy nothing: 190 random bits cannot be guessed, and this runs at every
     handshake. Setting or changing the pepper invalidates every key issued before.
     """
     data = raw_key.encode("utf-8", "surrogatepass")
     if pepper:
-        return hmac.digest(pepper.encode(), data, "sha256").hex()
-    return hashlib.sha256(data).hexdigest()
+        made = hmac.digest(pepper.encode(), data, "sha256").hex()
+    else:
+        made = hashlib.sha256(data).hexdigest()
+    # As long as the others: 240 bits of it are as good as all.
+    return f"{WEB_DIGEST}{made[4:]}" if raw_key.startswith("hlr_web_") else made
 
 
 def shown(raw_key: str) -> str:

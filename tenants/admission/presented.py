@@ -8,6 +8,9 @@ from typing import Any
 from tenants.admission.access import Caller, is_within, parse_address
 from tenants.admission.principal import Network
 
+#: Before a key among the subprotocols that a WebSocket asks for.
+KEY_PROTOCOL = "hlrelay.key."
+
 
 def split_path(path: str) -> tuple[str | None, str]:
     """`/<key>/ws` → (key, "/ws"); `/ws` → (None, "/ws"). Repeated and trailing slashes are
@@ -23,20 +26,27 @@ def split_path(path: str) -> tuple[str | None, str]:
 
 
 def presented_key(path_key: str | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The raw key of a request: path segment, else `X-API-Key`, else `Authorization: Bearer`; None
-    when there is none.
+    """The raw key of a request: path segment, else `X-API-Key`, else `Authorization: Bearer`, else
+    the subprotocol `hlrelay.key.<key>`, as a browser can name one without writing it into an
+    address; None when there is none.
 
     Header names are lower case, as ASGI has them.
     """
     if path_key is not None:
         return path_key
-    bearer = None
+    bearer = protocol = None
     for name, value in headers:
         if name == b"x-api-key":
             return value.decode("latin-1").strip()
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             bearer = value[7:].decode("latin-1").strip()
-    return bearer
+        if name == b"sec-websocket-protocol":
+            asked = [part.strip() for part in value.decode("latin-1").split(",")]
+            keys = (
+                part.removeprefix(KEY_PROTOCOL) for part in asked if part.startswith(KEY_PROTOCOL)
+            )
+            protocol = next(keys, protocol)
+    return bearer or protocol
 
 
 def caller_of(scope: Mapping[str, Any]) -> Caller:

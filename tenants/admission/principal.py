@@ -119,6 +119,22 @@ class Principal:
     rails: Rails | None = None
     """What it may not do on the exchange."""
 
+    @property
+    def is_dashboard(self) -> bool:
+        """Whether it is a member in a browser, by a dashboard token."""
+        return self.environment is Environment.WEB
+
+    @property
+    def free_for(self) -> str:
+        """Why all that it is given is free, "" where it is not."""
+        return "dashboard" if self.is_dashboard else ""
+
+    @property
+    def pool_id(self) -> int:
+        """With whom it shares what may be open at one time: all keys of the tenant, or its
+        dashboards, so that an open page takes nothing from a program."""
+        return -self.tenant_id if self.is_dashboard else self.tenant_id
+
     def is_expired(self, now: datetime) -> bool:
         """Whether the key's last moment has passed; at `expires_at` itself it is over."""
         return self.expires_at is not None and now >= self.expires_at

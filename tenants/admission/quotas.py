@@ -70,13 +70,13 @@ class Occupancy:
     ) -> Lease:
         """Take one connection. Raises TooManyConnections and changes nothing when the plan has none
         left."""
-        tenancy = self._tenancies.get(principal.tenant_id)
+        tenancy = self._tenancies.get(principal.pool_id)
         if tenancy is None:
             tenancy = _Tenancy(principal.limits)
-        used = tenancy.connections + self._elsewhere.get(principal.tenant_id, Held()).connections
+        used = tenancy.connections + self._elsewhere.get(principal.pool_id, Held()).connections
         if used >= principal.limits.max_connections:
             raise TooManyConnections(used=used, limit=principal.limits.max_connections)
-        self._tenancies[principal.tenant_id] = tenancy
+        self._tenancies[principal.pool_id] = tenancy
         tenancy.limits = principal.limits
         tenancy.connections += 1
         self._principals[principal.digest] = tenancy.principals[principal.digest] = principal
@@ -96,7 +96,7 @@ class Occupancy:
         """Use the limits the tenant's plan has now. What is open stays open, also above a lower
         limit."""
         if principal.digest in self._principals:
-            tenancy = self._tenancies[principal.tenant_id]
+            tenancy = self._tenancies[principal.pool_id]
             self._principals[principal.digest] = tenancy.principals[principal.digest] = principal
             tenancy.limits = principal.limits
 
@@ -106,7 +106,7 @@ class Occupancy:
         self._elsewhere = held
 
     def held(self, tenant_id: int) -> Held:
-        """What the tenant has open in this process."""
+        """What the tenant's keys have open in this process; of `-tenant_id`, its dashboards."""
         tenancy = self._tenancies.get(tenant_id)
         if tenancy is None:
             return Held()
@@ -154,7 +154,7 @@ class Occupancy:
         for named in [*lease.named.elements()]:
             lease.unsubscribe(*named)
         if tenancy.connections == 0:
-            self._tenancies.pop(lease.principal.tenant_id, None)
+            self._tenancies.pop(lease.principal.pool_id, None)
         digest = lease.principal.digest
         self._leases_of[digest].discard(lease)
         if not self._leases_of[digest]:
@@ -219,7 +219,7 @@ class Lease:
         changes nothing when the plan has none left."""
         if not self._is_open:
             raise RuntimeError("subscribe on a closed lease")
-        self._occupancy._subscribe(self._tenancy, self.principal.tenant_id, coin, user)
+        self._occupancy._subscribe(self._tenancy, self.principal.pool_id, coin, user)
         self.subscriptions += 1
         self.named[coin, user] += 1
 

@@ -41,6 +41,7 @@ from tenants.models.people import (
     TermsAcceptanceQuerySet,
 )
 from tenants.models.rails import ExchangeRails
+from tenants.models.tokens import DashboardToken
 
 __all__ = [
     "KEY_RIGHTS",
@@ -50,6 +51,7 @@ __all__ = [
     "APIKeyQuerySet",
     "Allowance",
     "BillingProfile",
+    "DashboardToken",
     "Delivery",
     "DeliveryAttempt",
     "ExchangeRails",

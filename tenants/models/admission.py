@@ -401,6 +401,10 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
         """Those of one tenant."""
         return self.filter(tenant=tenant)
 
+    def of_customers(self) -> APIKeyQuerySet:
+        """Those that customers made: not what their dashboards are counted under."""
+        return self.filter(is_dashboard=None)
+
     def usable(self, now: datetime) -> APIKeyQuerySet:
         """Neither revoked nor expired, and of a tenant that is not suspended."""
         return self.filter(
@@ -481,6 +485,8 @@ class APIKey(models.Model):
     rotated_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # True or NULL: what a tenant's dashboard tokens are counted under. It opens nothing itself.
+    is_dashboard = models.BooleanField(null=True, default=None, editable=False)
 
     objects = APIKeyQuerySet.as_manager()
     _opened_as = ""
@@ -522,6 +528,14 @@ class APIKey(models.Model):
             models.CheckConstraint(
                 condition=Q(rotated_at__isnull=True) | Q(expires_at__isnull=False),
                 name="api_key_rotated_ends",
+            ),
+            models.UniqueConstraint(
+                fields=["tenant", "is_dashboard"], name="api_key_one_dashboard"
+            ),
+            models.CheckConstraint(
+                condition=Q(is_dashboard__isnull=True)
+                | Q(is_dashboard__isnull=False, is_dashboard=True, revoked_at__isnull=False),
+                name="api_key_dashboard_opens_nothing",
             ),
         ]
 

@@ -57,12 +57,14 @@ class SignupForm(forms.Form):
 
     company = forms.CharField(
         max_length=120,
-        required=False,
+        error_messages={"required": "Name your company, or yourself."},
         label="Company",
         help_text="Or your name; it is what invoices say until you fill in a billing profile.",
         widget=forms.TextInput(attrs={"autocomplete": "organization", "placeholder": "Company"}),
     )
-    terms = forms.BooleanField(required=False)
+    terms = forms.BooleanField(
+        error_messages={"required": "Without the terms there is no account."}
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -74,15 +76,6 @@ class SignupForm(forms.Form):
         if url:
             label = format_html('{}: <a href="{}">{}</a>', label, url, url)
         self.fields["terms"].label = label
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if "company" in self.fields:
-            if not cleaned.get("company", "").strip():
-                self.add_error("company", "Name your company, or yourself.")
-            if not cleaned.get("terms"):
-                self.add_error("terms", "Without the terms there is no account.")
-        return cleaned
 
     def signup(self, request: HttpRequest, user: User) -> None:
         """Called by allauth once the user is saved, in the same transaction."""

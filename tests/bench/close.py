@@ -1,8 +1,9 @@
-"""The figures of money: `python -m tests.bench.close [--only close|draft|keys|reconcile]...`
+"""The figures of money: `python -m tests.bench.close [--only draft|close|reconcile|keys|pages]...`
 
 Starts a private MariaDB, loads a month of tenants (`month.py`) and times, each in a process of its
 own, whose memory is told: drafting and finalizing all invoices as the Celery tasks do, the draft of
-one tenant, `manage.py reconcile`; and the look-up of a key. Prints a table beside what is asked,
+one tenant, `manage.py reconcile`; the look-up of a key; and the operators' pages that many rows
+could make slow. Prints a table beside what is asked,
 and writes `var/bench.jsonl`. `--folder` keeps the database, to begin from it another time.
 """
 
@@ -32,7 +33,7 @@ from tests.bench.report import Measurement, Report
 from tests.support.services import Service, start_mariadb, start_redis
 
 RESULTS = machine.ROOT / "var" / "bench.jsonl"
-PARTS = ("draft", "close", "reconcile", "keys")
+PARTS = ("draft", "close", "reconcile", "keys", "pages")
 HANDED_ON = ("DATABASE_URL", "REDIS_CACHE_URL")
 #: Durable while it is measured: each commit is on the disk.
 SERVER = ("--innodb-buffer-pool-size={pool}M", "--innodb-log-file-size=512M")
@@ -48,6 +49,7 @@ ASKED = {
     "key_hashed_from_process_us": ("µs", 5),
     "key_from_redis_p50_us": ("µs", 1_000),
     "key_from_redis_p99_us": ("µs", 1_000),
+    "admin_landing_ms": ("ms", 300),
 }
 
 
@@ -207,6 +209,52 @@ def keys() -> dict[str, float]:
     return asyncio.run(run())
 
 
+def pages() -> dict[str, float]:
+    """The median of what the server needs for each page, after the first; with nothing kept of the
+    turn before."""
+    from django.conf import settings
+    from django.contrib.auth.models import User
+    from django.core.cache import cache
+    from django.test import Client
+    from django.urls import reverse
+
+    from tenants.models import Tenant
+
+    settings.ALLOWED_HOSTS = ["*"]
+    operator, _ = User.objects.get_or_create(
+        username="bench", defaults={"is_staff": True, "is_superuser": True}
+    )
+    biggest = Tenant.objects.order_by("pk").values_list("pk", flat=True)[0]
+    browser = Client()
+    browser.force_login(operator)
+
+    def page_ms(path: str) -> float:
+        began_s = time.perf_counter()
+        status = browser.get(path).status_code
+        took_ms = 1_000 * (time.perf_counter() - began_s)
+        if status != 200:
+            raise RuntimeError(f"{path} answered {status}")
+        return took_ms
+
+    found = {}
+    for name, path in (
+        ("landing", reverse("admin:index")),
+        ("tenants", reverse("admin:tenants_tenant_changelist")),
+        ("tenant_biggest", reverse("admin:tenants_tenant_change", args=[biggest])),
+        ("keys", reverse("admin:tenants_apikey_changelist")),
+        ("invoices", reverse("admin:billing_invoice_changelist")),
+        ("usage_hours", reverse("admin:billing_usagerollup_changelist")),
+        ("ledger", reverse("admin:billing_ledgerentry_changelist")),
+    ):
+        took = []
+        for _ in range(6):
+            cache.clear()
+            took.append(page_ms(path))
+        found[f"admin_{name}_first_ms"] = took[0]
+        found[f"admin_{name}_ms"] = statistics.median(took[1:])
+    return found
+
+
 def peak_mb() -> float:
     """The most memory that this process has had."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -220,6 +268,7 @@ CHILDREN: dict[str, Callable[[], dict[str, float]]] = {
     "draft": draft,
     "reconcile": reconcile,
     "keys": keys,
+    "pages": pages,
 }
 
 

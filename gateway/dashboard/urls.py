@@ -1,0 +1,22 @@
+"""The customers' pages, under `/app/`. A page is a route here, a view in `pages/` and a template;
+`navigation.py` shows it as soon as its route exists. A new route needs a row in
+`tests/dashboard/test_access.py`."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+from gateway.dashboard.pages import home, overview, token
+
+app_name = "dashboard"
+
+#: Below `/app/<slug>/`; each view is a `@page`.
+TENANT_PAGES = [
+    path("", overview.overview, name="overview"),
+    path("token", token.issue, name="token"),
+]
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("<slug:slug>/", include(TENANT_PAGES)),
+]

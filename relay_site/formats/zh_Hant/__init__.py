@@ -1,0 +1,1 @@
+"""Traditional Chinese: the same as English, since all times are UTC and are to be compared."""

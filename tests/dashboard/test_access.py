@@ -1,0 +1,155 @@
+"""Every route against a visitor who is not signed in, Cleo of another company, and a viewer.
+
+The routes come from the URLconf: one without a row here fails, and so does a row without a route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, reverse
+
+from gateway.dashboard import urls
+from gateway.dashboard.access import who_may
+from tenants.people import services
+from tenants.people.roles import May, Role
+from tests.tenants.cast import Cast
+from tests.tenants.people import OPERATOR, make_member, make_person, owner_of, signed_in
+
+pytestmark = pytest.mark.django_db
+Arguments = Callable[[Cast], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a viewer gets from a route in a tenant: the page (`viewer=True`) or 403. `arguments`
+    are the route's beside the slug, made in Acme; `data` is posted."""
+
+    viewer: bool
+    method: str = "get"
+    arguments: Arguments = lambda cast: {}
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+ROWS: dict[str, Row] = {
+    "overview": Row(viewer=True),
+    "token": Row(viewer=True, method="post"),
+}
+#: Outside any tenant: for everybody who is signed in.
+FREE = {"home"}
+
+
+def _routes(patterns: list[Any]) -> list[str]:
+    found: list[str] = []
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            found += _routes(pattern.url_patterns)
+        elif isinstance(pattern, URLPattern):
+            assert pattern.name, f"a route without a name: {pattern.pattern}"
+            found.append(pattern.name)
+    return found
+
+
+def _ask(client: Client, name: str, cast: Cast, slug: str = "acme") -> Any:
+    row = ROWS[name]
+    url = reverse(f"dashboard:{name}", kwargs={"slug": slug, **row.arguments(cast)})
+    return getattr(client, row.method)(url, row.data)
+
+
+@pytest.fixture(autouse=True)
+def _shared(redis_url: str, settings: Any) -> None:
+    settings.REDIS_CACHE_URL = redis_url
+
+
+def test_every_route_has_a_row() -> None:
+    assert set(_routes(urls.urlpatterns)) == set(ROWS) | FREE
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_a_visitor_is_led_to_sign_in(cast: Cast, name: str) -> None:
+    answer = _ask(Client(), name, cast)
+    assert answer.status_code == 302
+    assert answer["Location"].startswith(reverse("account_login"))
+    part = _ask(Client(headers={"HX-Request": "true"}), name, cast)
+    assert part.status_code == 401
+    assert part["HX-Redirect"].startswith(reverse("account_login"))
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_cleo_finds_nothing(cast: Cast, name: str) -> None:
+    """The same as for a tenant that does not exist."""
+    owner_of(cast.acme)
+    cleo = signed_in(owner_of(cast.other, "cleo").user)
+    assert _ask(cleo, name, cast).status_code == 404
+    assert _ask(cleo, name, cast, "no-such").status_code == 404
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_a_viewer_gets_what_the_row_says(cast: Cast, name: str) -> None:
+    owner_of(cast.acme)
+    answer = _ask(signed_in(make_member(cast.acme, "vera", Role.VIEWER).user), name, cast)
+    if ROWS[name].viewer:
+        assert answer.status_code not in (403, 404, 405), answer.status_code
+        assert answer.status_code < 500
+    else:
+        assert answer.status_code == 403
+        assert b"Your role does not allow this" in answer.content
+    assert "no-store" in answer["Cache-Control"]
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_an_owner_gets_every_page(cast: Cast, name: str) -> None:
+    answer = _ask(signed_in(owner_of(cast.acme).user), name, cast)
+    assert answer.status_code not in (403, 404, 405), answer.status_code
+    assert answer.status_code < 500
+
+
+def test_who_has_left_finds_nothing(cast: Cast) -> None:
+    owner_of(cast.acme)
+    vera = make_member(cast.acme, "vera", Role.VIEWER)
+    client = signed_in(vera.user)
+    assert _ask(client, "overview", cast).status_code == 200
+    services.remove_member(vera, by=OPERATOR)
+    assert _ask(client, "overview", cast).status_code == 404
+
+
+def test_an_unverified_address_comes_first(cast: Cast) -> None:
+    user = make_person("new", verified=False)
+    services.make_first_owner(tenant=cast.acme, user=user)
+    answer = _ask(signed_in(user), "overview", cast)
+    assert answer["Location"] == reverse("account_email")
+
+
+def test_home_leads_to_the_tenant_looked_at_last(cast: Cast) -> None:
+    ada = owner_of(cast.acme)
+    client = signed_in(ada.user)
+    assert client.get("/app/")["Location"] == "/app/acme/"
+    services.make_first_owner(tenant=cast.other, user=ada.user)
+    _ask(client, "overview", cast, cast.other.slug)
+    assert client.get("/app/")["Location"] == f"/app/{cast.other.slug}/"
+    nobody = signed_in(make_person("nobody"))
+    assert b"You belong to no account" in nobody.get("/app/").content
+
+
+def test_a_suspended_tenant_says_so(cast: Cast) -> None:
+    from tenants.services import suspend_tenant
+
+    ada = owner_of(cast.acme)
+    suspend_tenant(cast.acme, reason="The invoice is not paid.")
+    assert b"The invoice is not paid." in _ask(signed_in(ada.user), "overview", cast).content
+
+
+def test_an_old_form_is_refused_kindly(cast: Cast) -> None:
+    client = signed_in(owner_of(cast.acme).user, enforce_csrf_checks=True)
+    answer = client.post(reverse("set_language"), {"language": "en"})
+    assert answer.status_code == 403
+    assert b"The form has expired" in answer.content
+
+
+def test_the_refusal_names_the_roles_that_may() -> None:
+    assert who_may(May.MANAGE_KEYS) == ["owner", "admin", "developer"]
+    assert who_may(May.DELETE_TENANT) == ["owner"]
