@@ -94,7 +94,7 @@ def sheet_of(invoice: Invoice) -> Sheet:
         buyer=buyer_lines(buyer),
         facts=tuple(_facts(invoice, is_regular)),
         segments=tuple(map(_segment, invoice.segments)) if len(invoice.segments) > 1 else (),
-        rows=tuple(map(_row, lines)),
+        rows=tuple(map(row_of, lines)),
         totals=tuple(_totals(invoice, tax, lines)),
         due=(
             "Amount due" if invoice.payable >= 0 else "In your favour",
@@ -213,7 +213,8 @@ GROUPS = {
 }
 
 
-def _row(line: InvoiceLine) -> Row:
+def row_of(line: InvoiceLine) -> Row:
+    """A line as it is shown; it need not be saved."""
     kind = LineKind(line.kind)
     unit = _UNITS.get(line.unit, line.unit)
     quantity = number(line.quantity)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
+from gateway.dashboard.money_urls import MONEY_PAGES
 from gateway.dashboard.pages import home, overview, token
 
 app_name = "dashboard"
@@ -14,6 +15,7 @@ app_name = "dashboard"
 TENANT_PAGES = [
     path("", overview.overview, name="overview"),
     path("token", token.issue, name="token"),
+    *MONEY_PAGES,
 ]
 
 urlpatterns = [
