@@ -66,7 +66,9 @@ def _note_tenant(sender: object, instance: Any, log_entry: Any = None, **_: obje
 
 
 def tenant_of(instance: Any) -> int | None:
-    """The tenant that a row belongs to, if it names one itself or by its key."""
+    """The tenant whose business a row is, if it names one itself or by its key."""
+    if isinstance(instance, apps.get_model("tenants", "Allowance")):
+        return None  # written by the relay all the time, from the plan
     if isinstance(instance, apps.get_model("tenants", "Tenant")):
         return int(instance.pk)
     found = getattr(instance, "tenant_id", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from gateway.dashboard.pages import billing_profile, invoices, plan
+from gateway.dashboard.pages import billing_profile, invoices, people_log, plan, settings, team
 
 MONEY_PAGES = [
     path("plan", plan.plan, name="plan"),
@@ -26,4 +26,17 @@ MONEY_PAGES = [
     ),
     path("invoices/<str:number>.<slug:format>", invoices.invoice_file, name="invoice_file"),
     path("invoices/<str:number>", invoices.invoice, name="invoice"),
+    path("team", team.team, name="team"),
+    path("team/invitations/<int:pk>", team.invitation, name="team_invitation"),
+    path("team/members/<int:pk>", team.member, name="team_member"),
+    path("team/leave", team.leave, name="team_leave"),
+    path("team/transfer", team.transfer, name="team_transfer"),
+    path("team/second-factor", team.second_factor, name="team_second_factor"),
+    path("team/sessions", people_log.sessions, name="sessions"),
+    path("team/sessions/end", people_log.end_session, name="session_end"),
+    path("team/audit", people_log.audit, name="audit"),
+    path("settings", settings.settings, name="settings"),
+    path("settings/terms", settings.accept_terms, name="terms_accept"),
+    path("settings/export", settings.take_out, name="take_out"),
+    path("settings/close", settings.close, name="close"),
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from django.urls import include, path
 
 from gateway.dashboard.money_urls import MONEY_PAGES
-from gateway.dashboard.pages import home, overview, token
+from gateway.dashboard.pages import home, looking, overview, token
 
 app_name = "dashboard"
 
@@ -20,5 +20,6 @@ TENANT_PAGES = [
 
 urlpatterns = [
     path("", home.home, name="home"),
+    path("end-view/", looking.end, name="end_view"),
     path("<slug:slug>/", include(TENANT_PAGES)),
 ]

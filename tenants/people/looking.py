@@ -15,6 +15,8 @@ from tenants.models import CustomerView, Membership, Tenant, TenantLogEntry
 from tenants.people.roles import Role
 
 PERMISSION = "tenants.view_as_customer"
+#: In an operator's session: the id of the view that it began.
+SESSION = "dashboard.customer_view"
 LIFE = timedelta(minutes=30)
 MAX_REASON_CHARS = 200
 

@@ -40,7 +40,7 @@ ROWS: dict[str, Row] = {
     "token": Row(viewer=True, method="post"),
 }
 #: Outside any tenant: for everybody who is signed in.
-FREE = {"home"}
+FREE = {"home", "end_view"}
 
 
 def _routes(patterns: list[Any]) -> list[str]:
