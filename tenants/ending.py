@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 #: Tenant's id, and when it closes.
-End = Callable[[int, datetime], None]
+End = Callable[[int, datetime], object]
 
 
 def nothing_owed(tenant_id: int, now: datetime) -> None:

@@ -107,7 +107,7 @@ def _refusal(
     if request.method not in methods:
         return HttpResponseNotAllowed(methods)
     if membership.tenant.closed_at is not None and request.method not in SAFE:
-        return _refused(request, _("This account is closed: nothing in it changes any more."))
+        return refused(request, _("This account is closed: nothing in it changes any more."))
     return None
 
 
@@ -124,7 +124,7 @@ def _looks_only(
     request.membership, request.tenant = membership, view.tenant  # type: ignore[attr-defined]
     request.customer_view = view  # type: ignore[attr-defined]
     if request.method not in SAFE:
-        return _refused(request, _("You look at a customer's pages: nothing can be changed here."))
+        return refused(request, _("You look at a customer's pages: nothing can be changed here."))
     if not may(membership.role, act):
         return _forbidden(request, act)
     return None if request.method in methods else HttpResponseNotAllowed(methods)
@@ -156,7 +156,8 @@ def _forbidden(request: HttpRequest, act: May) -> HttpResponse:
     return render(request, "dashboard/forbidden.html", context, status=403)
 
 
-def _refused(request: HttpRequest, text: str) -> HttpResponse:
+def refused(request: HttpRequest, text: str) -> HttpResponse:
+    """Nothing was done, and why."""
     return render(request, "dashboard/refused.html", {"text": text}, status=403)
 
 

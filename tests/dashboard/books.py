@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from billing.catalogue import services
-from billing.invoicing import payments
+from billing.invoicing import crediting, payments
+from billing.invoicing.adjusting import decide, propose
 from billing.invoicing.closing import close_due_periods, finalize_due
-from billing.models import Invoice, Payment
+from billing.invoicing.draft import draft_one_off
+from billing.invoicing.finalize import finalize
+from billing.models import CreditNote, Invoice, Payment
 from tenants.models import Plan, Tenant
 from tests.billing.catalogue.books import make_tenant, publish_book
 
@@ -34,3 +37,16 @@ def customer_with_a_past(name: str = "Ada") -> Tenant:
     )
     payments.allocate(paid, first, Decimal("12.50"))
     return tenant
+
+
+def invoice_of(tenant: Tenant) -> Invoice:
+    """A finalized invoice of 10 USD, for one-off work."""
+    row = propose(tenant, Decimal("10.00"), code="work", name="Work", by="ann")
+    decide(row, approve=True, by="ben")
+    return finalize(draft_one_off(tenant))
+
+
+def credit_note_of(invoice: Invoice) -> CreditNote:
+    """A credit note of all of it."""
+    note = crediting.credit(invoice, reason="A mistake", by="ann")
+    return note if note.number else crediting.approve_credit(note, by="ben")

@@ -146,7 +146,7 @@ def export(request: PageRequest) -> HttpResponse:
     except (UnknownExport, ValueError) as error:
         messages.error(request, str(error))
         return redirect("dashboard:invoices", slug=request.tenant.slug)
-    return download(request, blocks, file_name(what, period), "text/csv; charset=utf-8")  # type: ignore[no-any-return]
+    return download(request, blocks, file_name(what, period), "text/csv; charset=utf-8")
 
 
 _CLOSED = (InvoiceStanding.State.VOIDED, InvoiceStanding.State.WRITTEN_OFF)
@@ -161,7 +161,7 @@ def _file(request: HttpRequest, of: Any, number: str, format: str) -> HttpRespon
         request, found.blocks, found.name, found.content_type, is_inline=format == "html"
     )
     answer["Content-Security-Policy"] = account.DOCUMENT_CSP
-    return answer  # type: ignore[no-any-return]
+    return answer
 
 
 def _first(request: HttpRequest) -> str:

@@ -9,7 +9,7 @@ from allauth.account.internal.flows.reauthentication import did_recently_reauthe
 from django import forms
 from django.conf import settings as configured
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as lazy
 
 from gateway.account import money, plans
 from gateway.account.export import export, export_name
-from gateway.dashboard.access import PageRequest, page
+from gateway.dashboard.access import PageRequest, page, refused
 from gateway.dashboard.downloads import download
 from tenants.models import APIKey, Tenant, TermsAcceptance
 from tenants.people import closing, selectors, services
@@ -89,9 +89,9 @@ def accept_terms(request: PageRequest) -> HttpResponse:
 def take_out(request: PageRequest) -> HttpResponse:
     """All that the account has, as a ZIP; not for who only looks at a customer's pages."""
     if getattr(request, "customer_view", None) is not None:
-        raise PermissionDenied
+        return refused(request, _("Only the account's own people take it all out."))
     tenant, now = request.tenant, timezone.now()
-    return download(request, export(tenant, now=now), export_name(tenant, now), "application/zip")  # type: ignore[no-any-return]
+    return download(request, export(tenant, now=now), export_name(tenant, now), "application/zip")
 
 
 @page(may=May.DELETE_TENANT, methods=("GET", "HEAD", "POST"))

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
 from billing.invoicing import sheet
-from billing.rating.prices import Flat, Graduated, Interval, Meter, Package, PerUnit, Volume
+from billing.rating.prices import Flat, Interval, Meter, Package, PerUnit
 
 register = template.Library()
 
@@ -50,7 +50,7 @@ def short(number: int | None) -> str:
     for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= size and (number * 10) % size == 0:
             return f"{sheet.number(Decimal(number) / size)} {unit}"
-    return sheet.number(number)
+    return sheet.number(Decimal(number))
 
 
 @register.filter
@@ -91,15 +91,13 @@ def beyond(meter: Meter) -> str:
         }
     if isinstance(price, Flat):
         return _("then %(price)s, however much") % {"price": _price(price.price)}
-    if isinstance(price, Graduated | Volume):
-        first, last = price.tiers[0], price.tiers[-1]
-        return _("then %(first)s down to %(last)s per %(per)s %(unit)s") % {
-            "first": _price(first.price),
-            "last": _price(last.price),
-            "per": short(first.per),
-            "unit": unit,
-        }
-    return ""
+    first, last = price.tiers[0], price.tiers[-1]
+    return _("then %(first)s down to %(last)s per %(per)s %(unit)s") % {
+        "first": _price(first.price),
+        "last": _price(last.price),
+        "per": short(first.per),
+        "unit": unit,
+    }
 
 
 def _price(amount: Decimal) -> str:
