@@ -255,6 +255,10 @@ def require_second_factor(tenant: Tenant, *, is_on: bool, by: Actor) -> Tenant:
         raise ValidationError("Set up a second factor of your own first.", code="no_factor")
     locked.requires_second_factor = is_on
     locked.save(update_fields=["requires_second_factor"])
+    if is_on:
+        from tenants.dashboard_tokens import end_all_of  # which knows people
+
+        end_all_of(locked)  # pages that are open take another, once they have proved it
     tenant.requires_second_factor = is_on
     return locked
 
