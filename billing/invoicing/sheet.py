@@ -167,7 +167,9 @@ def _moment(text: str) -> str:
 def span(start: datetime, end: datetime) -> str:
     """A half-open stretch as people say it: of whole days, with the last of them."""
     last = end - timedelta(days=1) if end.astimezone(UTC).time() == time() else end
-    return f"{_moment(start.isoformat())} to {_moment(max(start, last).isoformat())}"
+    if last < start:  # within a day
+        last = end
+    return f"{_moment(start.isoformat())} to {_moment(last.isoformat())}"
 
 
 def _facts(invoice: Invoice, is_regular: bool) -> Iterator[tuple[str, str]]:

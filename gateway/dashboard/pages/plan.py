@@ -32,6 +32,9 @@ def plan(request: PageRequest) -> HttpResponse:
     current = plans.current(tenant)
     sees_money = may(role, May.SEE_INVOICES)
     offers = _offers(current.prices)
+    held = add_ons.held(tenant)
+    codes = {one.row.add_on.code for one in held if one.row.ended_at is None}
+    sold = add_ons.offered() if current.prices is not None else []
     trial_ends_at = current.subscription.trial_ends_at if current.subscription else None
     context: dict[str, Any] = {
         "current": current,
@@ -40,8 +43,8 @@ def plan(request: PageRequest) -> HttpResponse:
         else None,
         "allowances": plans.allowances(tenant),
         "running": plans.running(tenant) if sees_money else None,
-        "held": add_ons.held(tenant),
-        "add_ons": add_ons.offered() if current.prices is not None else [],
+        "held": held,
+        "add_ons": [one for one in sold if one.code not in codes],
         "monthly": [one for one in offers if one.unit != "year"],
         "yearly": [one for one in offers if one.unit == "year"],
         "is_yearly": request.GET.get("interval") == "year",

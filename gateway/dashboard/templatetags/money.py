@@ -48,9 +48,15 @@ def short(number: int | None) -> str:
     if number is None:
         return _("unlimited")
     for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size and (number * 10) % size == 0:
+        if number >= size and (number * 100) % size == 0:
             return f"{sheet.number(Decimal(number) / size)} {unit}"
     return sheet.number(Decimal(number))
+
+
+@register.filter
+def included(meter: Meter) -> str:
+    """How much of a meter is paid with the fee: `30 M`, `2 TB`."""
+    return _much(meter, meter.included)
 
 
 @register.filter
@@ -76,28 +82,41 @@ def beyond(meter: Meter) -> str:
     if not meter.overage:
         return _("more is refused")
     price = meter.pricing
-    unit = metric(meter.metric)
     if isinstance(price, PerUnit):
-        return _("then %(price)s per %(per)s %(unit)s") % {
+        return _("then %(price)s per %(unit)s") % {
             "price": _price(price.price),
-            "per": short(price.per),
-            "unit": unit,
+            "unit": _unit(meter, price.per),
         }
     if isinstance(price, Package):
-        return _("then %(price)s for each %(per)s %(unit)s begun") % {
+        return _("then %(price)s for each %(unit)s begun") % {
             "price": _price(price.price),
-            "per": short(price.size),
-            "unit": unit,
+            "unit": _unit(meter, price.size),
         }
     if isinstance(price, Flat):
         return _("then %(price)s, however much") % {"price": _price(price.price)}
     first, last = price.tiers[0], price.tiers[-1]
-    return _("then %(first)s down to %(last)s per %(per)s %(unit)s") % {
+    return _("then %(first)s down to %(last)s per %(unit)s") % {
         "first": _price(first.price),
         "last": _price(last.price),
-        "per": short(first.per),
-        "unit": unit,
+        "unit": _unit(meter, first.per),
     }
+
+
+def _much(meter: Meter, units: int) -> str:
+    """Of bytes in their own words, since `B` is what they are."""
+    if "bytes" in meter.metric:
+        for word, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
+            if units >= size and (units * 100) % size == 0:
+                return f"{sheet.number(Decimal(units) / size)} {word}"
+    return short(units)
+
+
+def _unit(meter: Meter, per: int) -> str:
+    """`1 M messages`, `GB`."""
+    much = _much(meter, per)
+    if much.endswith("B") and "bytes" in meter.metric:
+        return much.removeprefix("1 ")
+    return f"{much} {metric(meter.metric)}"
 
 
 def _price(amount: Decimal) -> str:
