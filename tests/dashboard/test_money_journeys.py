@@ -96,7 +96,7 @@ def test_an_invoice_is_taken_home(page: Page, names: Any) -> None:
     with page.expect_download() as csv:
         page.get_by_role("link", name="CSV", exact=True).click()
     text = csv.value.path().read_text("utf-8")
-    assert text.startswith("invoice,")
+    assert text.startswith('"invoice","issued_at"')
     assert number in text
     assert re.search(r"\b49\.00\b", text)
     page.goto(f"{APP}/invoices")
