@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
+from gateway.dashboard.money_urls import MONEY_PAGES
 from gateway.dashboard.pages import (
     alerts,
     connections,
@@ -13,6 +14,7 @@ from gateway.dashboard.pages import (
     home,
     key_rails,
     keys,
+    looking,
     market,
     overview,
     receipts,
@@ -73,9 +75,11 @@ TENANT_PAGES = [
     path("webhooks/<uuid:uid>/log", webhooks.log, name="webhook-log"),
     path("webhooks/deliveries/<uuid:uid>", webhooks.delivery, name="webhook-delivery"),
     path("webhooks/deliveries/<uuid:uid>/replay", webhooks.replay, name="webhook-replay"),
+    *MONEY_PAGES,
 ]
 
 urlpatterns = [
     path("", home.home, name="home"),
+    path("end-view/", looking.end, name="end_view"),
     path("<slug:slug>/", include(TENANT_PAGES)),
 ]

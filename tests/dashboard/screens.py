@@ -60,8 +60,22 @@ SCREENS: tuple[Screen, ...] = (
     Screen("webhooks", "/app/{metered}/webhooks"),
     Screen("webhook", "/app/{metered}/webhooks/{webhook}"),
     Screen("webhook-delivery", "/app/{metered}/webhooks/deliveries/{delivery}"),
+    Screen("plan", "/app/{money}/plan"),
+    Screen("plan-yearly", "/app/{money}/plan?interval=year"),
+    Screen("plan-arranged", "/app/{slug}/plan"),
+    Screen("plan-change", "/app/{money}/plan/change/growth"),
+    Screen("billing-profile", "/app/{money}/plan/billing-profile"),
+    Screen("invoices", "/app/{money}/invoices"),
+    Screen("invoices-none", "/app/{slug}/invoices"),
+    Screen("invoice", "/app/{money}/invoices/{invoice}"),
+    Screen("payments", "/app/{money}/invoices/payments"),
+    Screen("credit-notes", "/app/{money}/invoices/credit-notes"),
+    Screen("team", "/app/{money}/team"),
+    Screen("sessions", "/app/{money}/team/sessions"),
+    Screen("audit", "/app/{money}/team/audit"),
+    Screen("settings", "/app/{money}/settings"),
 )
 
 #: Functions of `seeds.py` that are run before the first picture, in this order, each in a process
 #: of the relay's project. What they return are names that paths may use.
-SEEDS: list[str] = ["acme", "public", "live", "metered"]
+SEEDS: list[str] = ["acme", "public", "live", "metered", "money"]

@@ -25,8 +25,9 @@ from tenants.models import APIKey, Membership, Plan, Tenant
 from tenants.people.services import make_first_owner
 from tests.dashboard.live_seed import live
 from tests.dashboard.metered import metered
+from tests.dashboard.money_seed import money
 
-__all__ = ["acme", "live", "metered", "public"]
+__all__ = ["acme", "live", "metered", "money", "public"]
 
 SLUG = "acme-trading"
 DAYS = 14
