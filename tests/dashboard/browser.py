@@ -114,6 +114,10 @@ def no_serious_violations(page: Page) -> None:
     """axe-core finds nothing serious or critical in what `page` shows now."""
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(AXE.read_text("utf-8"))
+    # A theme that has just changed is in every computed colour only once it was drawn.
+    page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
     found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
     bad = [
         f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.http.call import Call, Reply
+from gateway.http.edge import Edge
 from gateway.requests import latency, latency_store
 from gateway.requests.latency import KEPT_HOURS, MAX_TENANTS, Latencies, bucket_of, by_door, top_of
 from gateway.requests.latency_store import LatencyWriter, latencies
@@ -84,3 +88,47 @@ def test_a_redis_that_is_away_loses_nothing_yet() -> None:
         return len(writer.counts)
 
     assert asyncio.run(flush()) == 1
+
+
+class _Door:
+    """Knows whose request it is, and answers as it is told."""
+
+    name = "info"
+
+    def __init__(self, status: int, principal: Any) -> None:
+        self._status, self._principal = status, principal
+
+    async def reply(self, call: Call) -> Reply:
+        call.principal = self._principal
+        return Reply(self._status, [], b"{}")
+
+
+@pytest.mark.parametrize(
+    ("status", "is_known", "counted"),
+    [(200, True, 1), (502, True, 1), (429, True, 0), (401, False, 0)],
+)
+def test_the_edge_times_what_it_answered_to_tenants(
+    status: int, is_known: bool, counted: int
+) -> None:
+    """Not what was refused for its rate, which takes no time and comes by the thousand."""
+    principal = SimpleNamespace(tenant_id=7, key_prefix="hlr_live_x") if is_known else None
+    timed: list[tuple[int, str, float]] = []
+    edge = Edge(
+        {"/info": _Door(status, principal)},
+        note=lambda: lambda entry: None,
+        timed=lambda: lambda *told: timed.append(told),
+    )
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/info", "headers": []}
+    asyncio.run(edge(scope, _nothing, send))
+    assert sent[0]["status"] == status
+    assert len(timed) == counted
+    assert all(told[:2] == (7, "info") and told[2] >= 0 for told in timed)
+
+
+async def _nothing() -> Any:
+    return {"type": "http.request", "body": b"{}"}

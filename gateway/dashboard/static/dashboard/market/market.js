@@ -52,7 +52,7 @@ const chart = new Chart(part("chart"), part("candle"), () => redraw("candles"));
 const depth = new Depth(part("depth"), () => redraw("book"));
 
 const feed = new Feed({
-  token: async () => (token = await fetchToken(root.dataset.tokenUrl, root.dataset.csrf)),
+  token: newToken,
   on: { frame, event, state, resume, ping: (at) => clock.asked(at), pong: (at) => clock.answered(at) },
 });
 
@@ -199,10 +199,16 @@ function look(at) {
   follow();
 }
 
+async function newToken() {
+  const given = await fetchToken(root.dataset.tokenUrl, root.dataset.csrf);
+  token = { ...given, untilMs: Date.now() + given.expires_in * 1_000 };
+  return token;
+}
+
 /** What /info answers, null where it does not. */
 async function info(body) {
   try {
-    token ??= await fetchToken(root.dataset.tokenUrl, root.dataset.csrf);
+    if (!token || Date.now() > token.untilMs) await newToken();
     const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token.token}` };
     const answer = await fetch("/info", { method: "POST", headers, body: JSON.stringify(body) });
     return answer.ok ? await answer.json() : null;
