@@ -8,7 +8,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from gateway.operations import gap_credits
+from gateway.operations import gap_credits, sampling
 from gateway.requests import services
 
 
@@ -24,3 +24,15 @@ def forget_requests() -> None:
     most."""
     kept = timedelta(days=settings.RELAY_KEEP_REQUESTS_DAYS)
     services.forget(before=timezone.now() - kept, keep=settings.RELAY_KEEP_REQUESTS)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def sample_freshness() -> None:
+    """Keep how fresh feeds and upstreams are. Twice in a minute is once."""
+    sampling.sample(timezone.now())
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def forget_freshness() -> None:
+    """Delete what is older than its span is kept."""
+    sampling.forget(timezone.now())

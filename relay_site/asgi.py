@@ -15,6 +15,7 @@ django_application = get_asgi_application()  # loads the apps: the imports below
 
 from gateway.api.door import AccountDoor  # noqa: E402
 from gateway.http.errors import JSON_HEADERS, HttpError  # noqa: E402
+from gateway.operations import status  # noqa: E402
 from relay_site import doors, health  # noqa: E402
 from streaming import runtime  # noqa: E402
 from streaming.ws.consumer import DataConsumer  # noqa: E402
@@ -31,6 +32,7 @@ async def _upstream_check() -> str | None:
 
 
 health.register("upstream", _upstream_check)
+status.plug(lambda: runtime.current().staleness())
 doors.configure()
 account = AccountDoor(
     django_application,
@@ -48,16 +50,16 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     comes first."""
     match scope["type"]:
         case "websocket":
-            if split_path(scope["path"])[1] == "/ws":
+            if (socket := doors.socket_of(scope["path"])) is not None:
+                await socket(scope, receive, send)
+            elif split_path(scope["path"])[1] == "/ws":
                 await _consumer()(scope, receive, send)
-            elif split_path(scope["path"])[1] == "/evm":
-                await doors.evm_socket(scope, receive, send)
             else:
                 await receive()
                 await _refuse(send, "websocket.http.response")
         case "http":
-            if doors.edge.serves(scope["path"]):
-                await doors.edge(scope, receive, send)
+            if (edge := doors.edge_of(scope["path"])) is not None:
+                await edge(scope, receive, send)
             elif account.serves(scope["path"]):
                 await account(scope, receive, send)
             else:

@@ -18,7 +18,7 @@ from django.conf import settings  # noqa: E402
 from gateway.http.errors import JSON_HEADERS, HttpError  # noqa: E402
 from relay_site import doors, health  # noqa: E402
 from streaming import runtime  # noqa: E402
-from tenants.admission.presented import peer_address, split_path  # noqa: E402
+from tenants.admission.presented import peer_address  # noqa: E402
 from tenants.admission.principal import Network  # noqa: E402
 
 NOT_FOUND = HttpError(404, "not_found", "No such path. Reads live at /<key>/info.")
@@ -48,10 +48,11 @@ class Application:
             address = peer_address(client[0], scope["headers"], trusted=self._trusted)
             if address != client[0]:
                 scope["client"] = [address, 0]
-        if scope["type"] == "http" and doors.edge.serves(scope["path"]):
-            await doors.edge(scope, receive, send)
-        elif scope["type"] == "websocket" and split_path(scope["path"])[1] == "/evm":
-            await doors.evm_socket(scope, receive, send)
+        kind, path = scope["type"], scope["path"]
+        if kind == "http" and (edge := doors.edge_of(path)) is not None:
+            await edge(scope, receive, send)
+        elif kind == "websocket" and (socket := doors.socket_of(path)) is not None:
+            await socket(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] in WATCHED:
             await django_application(scope, receive, send)
         else:

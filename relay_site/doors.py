@@ -4,7 +4,7 @@ serves them, under whatever server. Imported after Django's apps are loaded."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -18,30 +18,43 @@ from gateway.evm.heads import Heads
 from gateway.evm.nodes import Nodes
 from gateway.evm.service import Evm
 from gateway.evm.socket import EvmSocket
+from gateway.exchange.address_budget import AddressBudgets
 from gateway.exchange.asked import Asked
 from gateway.exchange.door import ExchangeDoor
 from gateway.exchange.egress import ANY, Egress, Pool, read_rows
 from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
-from gateway.exchange.service import Exchange, Signers
-from gateway.http.edge import Edge
+from gateway.exchange.service import Exchange
+from gateway.exchange.shared_nonces import SharedNonces
+from gateway.exchange.trace_follow import Follower
+from gateway.exchange.trace_store import TraceStore
+from gateway.exchange.tracing import Tracer
+from gateway.exchange.watch import Signers, Watcher
+from gateway.http.edge import Edge, behind
 from gateway.http.info import Info, InfoDoor
 from gateway.http.origins import Origins
 from gateway.http.router import Router
-from gateway.http.shared_budget import SharedBudget
+from gateway.http.shared_budget import KEY as PUBLIC_KEY
+from gateway.http.shared_budget import ForActions, SharedBudget
 from gateway.http.weights import weight_of
 from gateway.posts import CustomerPosts
 from gateway.requests.writer import Writer
+from gateway.sandbox.door import SandboxDoor
+from gateway.sandbox.origin import Sandbox
+from gateway.sandbox.socket import SandboxSocket
 from gateway.upstreams.specs import Upstreams
 from relay_site import wiring
 from streaming import runtime
 from streaming.nodes import selectors, services
 from streaming.nodes.follow import Rows, Specs
 from streaming.ws.metrics import HubCollector
-from tenants.admission.principal import Principal
+from tenants.admission.presented import split_path
+from tenants.admission.principal import Principal, Scope
 
 #: What the rows named last, for a start without the database; the workers' own is beside it.
 KEPT = "edge-upstreams.json"
+#: Of what an address may ask in a minute, what reads leave for actions: 240 cancels.
+FOR_ACTIONS = 0.2
 
 
 class Doors:
@@ -55,6 +68,7 @@ class Doors:
             current.redis,
             limit=float(settings.RELAY_PUBLIC_WEIGHT),
             processes=current.admission.processes,
+            for_actions=FOR_ACTIONS,
         )
         self.origins = Origins(self.upstreams, states=self._states, pot=pot)
         self.router = Router(current, self.origins)
@@ -68,19 +82,53 @@ class Doors:
         self.evm = Evm(current, Nodes(self.upstreams, pot=evm_pot))
         self.heads = Heads(self.evm)
         self.egress = Pool(read=_read_egress, budget_of=self._budget_of)
+        market = Market(self._ask_info)
+        self.tracer = self._tracer(market)
+        self.budgets = AddressBudgets(settings.REDIS_CACHE_URL, ask=self._ask_info)
+        self.nonces = SharedNonces(settings.REDIS_QUOTA_URL)
         self.exchange = Exchange(
             admission=current.admission,
             meter=current.meter,
             urls=self._exchange_urls,
             sender=self.egress,
-            market=Market(self._ask_info),
+            market=market,
             exposure=Exposure(settings.REDIS_QUOTA_URL, processes=current.admission.processes),
-            recover=_recover,
+            watcher=Watcher(
+                _recover,
+                is_mainnet=self._is_mainnet,
+                tracer=self.tracer,
+                budgets=self.budgets,
+                shared_nonces=self.nonces,
+            ),
             exists=self._exists,
-            is_mainnet=self._is_mainnet,
             is_draining=lambda: current.is_draining,
         )
-        self.posts = CustomerPosts(current.admission, self.info, self.exchange)
+        self.sandbox = Sandbox(settings.RELAY_SANDBOX)
+        self.posts = CustomerPosts(
+            current.admission, self.info, self.exchange, note=self.writer.note
+        )
+
+    def _tracer(self, market: Market) -> Tracer:
+        current = self.current
+        store = TraceStore(
+            settings.REDIS_CACHE_URL,
+            max_bytes=settings.RELAY_TRACE_MIB << 20,
+            process=current.edge,
+        )
+        tracer = Tracer(store, process=current.edge, coin_of=market.coin_soon)
+        tracer.follower = Follower(
+            current.hub,
+            catalogue=current.catalogue,
+            changed=tracer.changed,
+            ask=self._ask_info,
+            has_node=self._has_node,
+        )
+        return tracer
+
+    def _has_node(self) -> bool:
+        return any(
+            source.get("kind") == "node" for state in self._states() for source in state.values()
+        )
 
     def _exchange_urls(self) -> list[str]:
         specs = self.upstreams().values()
@@ -90,20 +138,17 @@ class Doors:
         chains = {spec.chain for spec in self.upstreams().values() if spec.exchange_url}
         return chains != {"testnet"}
 
-    def _budget_of(self, egress: Egress) -> SharedBudget:
+    def _budget_of(self, egress: Egress) -> ForActions:
         """The kernel's choice of an address is what `/info` asks from too, and so is its budget."""
-        if egress.address == ANY:
-            return SharedBudget(
-                self.current.redis,
-                limit=float(settings.RELAY_PUBLIC_WEIGHT),
-                processes=self.current.admission.processes,
-            )
-        return SharedBudget(
+        is_any = egress.address == ANY
+        budget = SharedBudget(
             self.current.redis,
-            limit=float(egress.per_minute),
+            limit=float(settings.RELAY_PUBLIC_WEIGHT if is_any else egress.per_minute),
             processes=self.current.admission.processes,
-            key=f"relay:public-budget:{egress.address}",
+            key=PUBLIC_KEY if is_any else f"{PUBLIC_KEY}:{egress.address}",
+            for_actions=FOR_ACTIONS,
         )
+        return ForActions(budget)
 
     async def _ask_info(self, payload: dict[str, Any], tenant: str = "") -> bytes:
         """By default as nobody's request: what the relay itself has to know."""
@@ -126,17 +171,27 @@ class Doors:
             "upstreams": self.upstreams.run,
             "request_records": self.writer.run,
             "connections": self._hold_connections,
+            "exchange_traces": self._trace,
             "evm_nodes": self.evm.nodes.run,
             "evm_heads": self.heads.run,
         }
+
+    async def _trace(self) -> None:
+        # Beforehand and on a thread: it takes 0.1 s, which the first order would wait for.
+        await asyncio.to_thread(_load_recovery)
+        await self.tracer.run()
 
     async def _hold_connections(self) -> None:
         try:
             await asyncio.Event().wait()
         finally:
             await self.exchange.aclose()
+            await self.tracer.aclose()
+            await self.budgets.aclose()
+            await self.nonces.aclose()
             await self.egress.aclose()
             await self.origins.close()
+            await self.sandbox.close()
 
 
 _doors: Doors | None = None
@@ -156,8 +211,11 @@ async def _read_egress() -> list[Egress]:
         await sync_to_async(connection.close)()
 
 
+def _load_recovery() -> None:
+    import streaming.signing.recovery  # noqa: F401
+
+
 def _recover(asked: Asked) -> Signers:
-    # Where a rail asks for it, and then it costs 0.1 s once.
     from streaming.signing.recovery import Unrecoverable, recover
 
     try:
@@ -222,6 +280,38 @@ edge = Edge(
     },
     note=lambda: current().writer.note,
 )
+
+#: The same paths behind a segment of their own.
+SANDBOX = "sandbox"
+sandbox = Edge(
+    {
+        "/info": SandboxDoor(lambda: current().sandbox, real=Scope.INFO),
+        "/exchange": SandboxDoor(lambda: current().sandbox, real=Scope.EXCHANGE),
+    },
+    note=lambda: current().writer.note,
+    base=SANDBOX,
+)
+EDGES = (sandbox, edge)
+
+
+def edge_of(path: str) -> Edge | None:
+    """Who answers at an HTTP path, None for nobody here."""
+    return next((one for one in EDGES if one.serves(path)), None)
+
+
+def socket_of(path: str) -> Callable[[dict[str, Any], Any, Any], Awaitable[None]] | None:
+    """Who takes a WebSocket at a path, but for `/<key>/ws`, None for nobody here."""
+    rest = behind(path, SANDBOX)
+    if rest is not None and split_path(rest)[1] == "/ws":
+        return sandbox_socket
+    return evm_socket if split_path(path)[1] == "/evm" else None
+
+
+async def sandbox_socket(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """A WebSocket at `/sandbox/<key>/ws`."""
+    doors = current()
+    socket = SandboxSocket(doors.current, doors.sandbox, note=doors.writer.note)
+    await socket({**scope, "path": behind(scope["path"], SANDBOX)}, receive, send)
 
 
 async def evm_socket(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -20,6 +20,7 @@ import redis
 import redis.exceptions
 from django.conf import settings
 
+from gateway.sandbox.origin import SUPERVISED
 from relay_site import demo, redis_urls
 from relay_site.preflight import FolderLock, find_redis
 from relay_site.processes import free_port
@@ -35,6 +36,7 @@ REDIS_GRACE_S = 1.0
 
 REDIS = "redis"
 WEB = "web"
+HTTP_EDGE = "http_edge"
 GRPC = "grpc"
 UPSTREAM = "upstream"
 JOBS = "jobs"
@@ -67,7 +69,8 @@ class EmbeddedRelay:
         self.supervisor = Supervisor(
             logs=self.var / "logs", cwd=settings.BASE_DIR, say=say, on_change=self._note_change
         )
-        self._simulates = "simulator:" in settings.RELAY_UPSTREAMS
+        # As an upstream, as the sandbox, or as both.
+        self._simulates = SUPERVISED in (settings.RELAY_SANDBOX, *_entries())
 
     async def run(self) -> None:
         """Start everything, then keep it running until SIGTERM or SIGINT.
@@ -195,6 +198,15 @@ class EmbeddedRelay:
                 probe_url=f"{self.base_url}/readyz",
             )
         )
+        if settings.RELAY_HTTP_EDGE_PORT:
+            specs.append(
+                ChildSpec(
+                    name=HTTP_EDGE,
+                    command=[*manage, "serve_http", "--port", str(settings.RELAY_HTTP_EDGE_PORT)],
+                    environment=environment,
+                    probe_url=f"{self.http_edge_url}/readyz",
+                )
+            )
         command = ["run_grpc", "--metrics-port", str(self.ports[GRPC])]
         specs.append(self._spec(GRPC, [*manage, *command], GRPC))
         celery = ["-m", "celery", "-A", "relay_site", "worker", "-B", "-P", "solo", "-l", "INFO"]
@@ -227,6 +239,7 @@ class EmbeddedRelay:
             "RELAY_VAR": str(self.var),
             "REDIS_URL": settings.REDIS_URL,
             "RELAY_UPSTREAMS": self.upstreams(),
+            "RELAY_SANDBOX": self.sandbox(),
         }
         if settings.IS_SQLITE:
             explicit["DATABASE_URL"] = f"sqlite:///{settings.DATABASES['default']['NAME']}"
@@ -239,8 +252,12 @@ class EmbeddedRelay:
         """`RELAY_UPSTREAMS` with the simulator's own address in place of `simulator:`."""
         info = f"http://127.0.0.1:{self.ports[SIMULATOR]}"
         node = f"node://{self.simulator_dir}?info={info}&evm={info}&exchange={info}"
-        entries = [entry.strip() for entry in settings.RELAY_UPSTREAMS.split(",") if entry.strip()]
-        return ",".join(node if entry.startswith("simulator:") else entry for entry in entries)
+        return ",".join(node if entry.startswith(SUPERVISED) else entry for entry in _entries())
+
+    def sandbox(self) -> str:
+        """`RELAY_SANDBOX` with the simulator's own address in place of `simulator:`."""
+        is_ours = settings.RELAY_SANDBOX == SUPERVISED
+        return f"http://127.0.0.1:{self.ports[SIMULATOR]}" if is_ours else settings.RELAY_SANDBOX
 
     # --- what we tell -----------------------------------------------------------------------------
 
@@ -248,6 +265,11 @@ class EmbeddedRelay:
     def base_url(self) -> str:
         """Where customers on this machine reach us."""
         return f"http://{_reachable(settings.RELAY_HTTP_HOST)}:{settings.RELAY_HTTP_PORT}"
+
+    @property
+    def http_edge_url(self) -> str:
+        """The same, at the HTTP edge of its own."""
+        return f"http://{_reachable(settings.RELAY_HTTP_HOST)}:{settings.RELAY_HTTP_EDGE_PORT}"
 
     def _metrics_base(self, port: int) -> str:
         return f"http://{_reachable(settings.RELAY_METRICS_HOST)}:{port}"
@@ -273,12 +295,18 @@ class EmbeddedRelay:
             "redis_url": redis_urls.without_password(settings.REDIS_URL),
             "upstreams": self.upstreams(),
         }
+        if settings.RELAY_HTTP_EDGE_PORT:
+            info[HTTP_EDGE] = self.http_edge_url
+            info["ports"][HTTP_EDGE] = settings.RELAY_HTTP_EDGE_PORT
+            info["metrics"][HTTP_EDGE] = f"{self.http_edge_url}/metrics"
         if self._simulates:
             info["simulator"] = f"http://127.0.0.1:{self.ports[SIMULATOR]}"
             info["ports"][SIMULATOR] = self.ports[SIMULATOR]
         if self._demo is not None:
             info["ws"] = f"{base_url.replace('http', 'ws', 1)}/{self._demo.api_key}/ws"
             info["evm"] = f"{base_url}/{self._demo.api_key}/evm"
+            if settings.RELAY_SANDBOX:
+                info["sandbox"] = f"{base_url}/sandbox/{self._demo.api_key}"
             info |= self._demo.as_dict()
         return info
 
@@ -292,6 +320,8 @@ class EmbeddedRelay:
     def _summary(self, took_s: float) -> str:
         info = self.run_info()
         rows = [("HTTP", info["http"]), ("gRPC", info["grpc"])]
+        if HTTP_EDGE in info:
+            rows.insert(1, ("HTTP edge", info[HTTP_EDGE]))
         if self._demo is not None:
             rows += [
                 ("WebSocket", info["ws"]),
@@ -327,6 +357,10 @@ class EmbeddedRelay:
         await self.supervisor.stop([REDIS], grace_s=REDIS_GRACE_S)
         self.supervisor.kill_all()
         self._say(f"stopped after {time.monotonic() - begin_s:.1f} s")
+
+
+def _entries() -> list[str]:
+    return [entry.strip() for entry in settings.RELAY_UPSTREAMS.split(",") if entry.strip()]
 
 
 def _reachable(host: str) -> str:

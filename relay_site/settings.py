@@ -33,6 +33,8 @@ IS_PRODUCTION = RELAY_ENV == "production"
 RELAY_VAR = env.folder("RELAY_VAR", default=BASE_DIR / "var")
 RELAY_HTTP_HOST = env.host("RELAY_HTTP_HOST", default="127.0.0.1")
 RELAY_HTTP_PORT = env.port("RELAY_HTTP_PORT", default=8000)
+#: Of an HTTP edge of its own (`serve_http`) that `up` starts beside the sockets' process; 0: none.
+RELAY_HTTP_EDGE_PORT = env.integer("RELAY_HTTP_EDGE_PORT", default=0, least=0, most=65535)
 RELAY_GRPC_HOST = env.host("RELAY_GRPC_HOST", default="127.0.0.1")
 RELAY_GRPC_PORT = env.port("RELAY_GRPC_PORT", default=50051)
 #: PEM files of the gRPC server; with a CA, only clients whose certificate it signed come in.
@@ -51,6 +53,9 @@ RELAY_TRUSTED_PROXIES = env.networks(
 )
 #: Comma-separated upstreams, as `streaming.upstream.spec.parse_upstreams` reads them.
 RELAY_UPSTREAMS = env.text("RELAY_UPSTREAMS", "" if IS_PRODUCTION else "simulator:")
+#: The simulated exchange behind /sandbox/<key>/…: `simulator:` (the supervisor's own), or the
+#: http://host:port of a `manage.py run_simulator`; none: no sandbox. Never a real exchange's.
+RELAY_SANDBOX = env.text("RELAY_SANDBOX", "simulator:" if "simulator:" in RELAY_UPSTREAMS else "")
 #: Upstream workers that `manage.py up` starts. Two publish the same, so that either may die.
 RELAY_UPSTREAM_WORKERS = env.integer("RELAY_UPSTREAM_WORKERS", default=2, least=1, most=8)
 #: A connection that has sent nothing for so long is closed. The exchange's own Python client opens
@@ -87,6 +92,8 @@ RELAY_PUBLIC_WEIGHT = env.integer("RELAY_PUBLIC_WEIGHT", default=1_200, least=0,
 RELAY_PUBLIC_EVM_REQUESTS = env.integer(
     "RELAY_PUBLIC_EVM_REQUESTS", default=100, least=0, most=1_000_000
 )
+#: What traces of a day's orders may take of Redis; tenants share it evenly.
+RELAY_TRACE_MIB = env.integer("RELAY_TRACE_MIB", default=128, least=1, most=65_536)
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
 #: Whether tenants' webhooks may go to private addresses and over plain http: for relays whose
@@ -343,6 +350,18 @@ CELERY_BEAT_SCHEDULE["gap-credits"] = {
     "schedule": 3_600.0,
     "options": {"expires": 3_600.0},
 }
+CELERY_BEAT_SCHEDULE |= {
+    "freshness": {
+        "task": "gateway.tasks.sample_freshness",
+        "schedule": 60.0,
+        "options": {"expires": 30.0},
+    },
+    "freshness-retention": {
+        "task": "gateway.tasks.forget_freshness",
+        "schedule": 3_600.0,
+        "options": {"expires": 3_600.0},
+    },
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 
@@ -397,6 +416,8 @@ INSTALLED_APPS = [
     "gateway",
     "gateway.exchange",
     "gateway.requests",
+    "gateway.docsite",
+    "gateway.operations",
     "gateway.backoffice",
     "csp",
     "gateway.dashboard",

@@ -8,12 +8,13 @@ from allauth.account.views import signup
 from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import include, path
-from django.views.decorators.http import require_safe
 from django.views.i18n import set_language
 
 from billing.payments import webhook
+from gateway import landing
+from gateway.docsite import views as docs
+from gateway.operations import views as status
 from relay_site import health, metrics
 from tenants.people import views as people
 
@@ -24,20 +25,8 @@ def whole_signup(request: HttpRequest) -> HttpResponse:
         return signup(request)
 
 
-@require_safe
-def landing(request: HttpRequest) -> HttpResponse:
-    """How to connect, for somebody who opened the address in a browser."""
-    ws_scheme = "wss" if request.is_secure() else "ws"
-    base_url = f"{request.scheme}://{request.get_host()}"
-    return render(
-        request,
-        "landing.html",
-        {"base_url": base_url, "ws_url": f"{ws_scheme}://{request.get_host()}"},
-    )
-
-
 urlpatterns = [
-    path("", landing, name="landing"),
+    path("", landing.page, name="landing"),
     path("app/", include("gateway.dashboard.urls")),
     path("language/", set_language, name="set_language"),
     path("admin/cockpit/", include("gateway.backoffice.urls")),
@@ -48,6 +37,11 @@ urlpatterns = [
     path("invitations/<str:token>", people.follow_link, name="invitation_link"),
     path("webhooks/<slug:name>/", webhook.receive, name="payment_webhook"),
     path("v1/", include("gateway.api.urls")),
+    path("docs/", include("gateway.docsite.urls")),
+    path("llms.txt", docs.llms, name="llms"),
+    path("llms-full.txt", docs.llms_full, name="llms_full"),
+    path("status/", include("gateway.operations.urls")),
+    path("status.json", status.as_json, name="status_json"),
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("metrics", metrics.metrics_view),

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from tenants.admission import changes
-from tenants.models import APIKey, ExchangeRails
+from tenants.models import APIKey, ExchangeRails, Tenant
 from tenants.selectors import family_of
 
 FIELDS = (
@@ -40,13 +40,43 @@ def set_rails(key: APIKey, **values: Any) -> ExchangeRails:
 
 
 def kill(key: APIKey) -> ExchangeRails:
-    """Send nothing more to the exchange for this key and its rotations."""
+    """Send nothing more to the exchange for this key and its rotations, from within a second on;
+    rails are made where there are none. Again changes nothing."""
     return set_rails(key, is_killed=True)
 
 
 def revive(key: APIKey) -> ExchangeRails:
     """Send again what the other rails let pass."""
     return set_rails(key, is_killed=False)
+
+
+@transaction.atomic
+def kill_tenant(tenant: Tenant) -> int:
+    """Kill every key of a tenant that is not revoked; how many chains of rotations that are."""
+    return _each_family(tenant, is_killed=True)
+
+
+@transaction.atomic
+def revive_tenant(tenant: Tenant) -> int:
+    """Revive every key of a tenant that is killed; how many chains of rotations that are."""
+    return _each_family(tenant, is_killed=False)
+
+
+def is_killed(key: APIKey) -> bool:
+    """Whether the kill switch of a key and its rotations is on."""
+    return ExchangeRails.objects.filter(key=key.family_id, is_killed=True).exists()
+
+
+def _each_family(tenant: Tenant, *, is_killed: bool) -> int:
+    keys = APIKey.objects.filter(tenant=tenant, revoked_at=None).order_by("pk")
+    families = {key.family_id: key for key in keys}
+    killed = set(
+        ExchangeRails.objects.filter(key__in=families, is_killed=True).values_list("key", flat=True)
+    )
+    chosen = [key for family, key in families.items() if (family in killed) is not is_killed]
+    for key in chosen:
+        set_rails(key, is_killed=is_killed)
+    return len(chosen)
 
 
 def _written(name: str, value: Any) -> Any:

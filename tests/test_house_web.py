@@ -1,4 +1,4 @@
-"""What Django serves beside the operators' site: the landing page, health and metrics."""
+"""What Django serves beside the operators' site and customers' pages: health and metrics."""
 
 from __future__ import annotations
 
@@ -9,16 +9,6 @@ from django.test import AsyncClient, Client
 
 from relay_site import health
 from relay_site.metrics import may_read
-
-
-def test_landing_page_says_how_to_connect() -> None:
-    """It needs no database, and loads nothing from elsewhere."""
-    answer = Client().get("/")
-    text = answer.content.decode()
-    assert answer.status_code == 200
-    assert "/&lt;your key&gt;/ws" in text
-    assert "<script" not in text
-    assert answer["Referrer-Policy"] == "same-origin"
 
 
 def test_livez() -> None:

@@ -304,8 +304,8 @@ def _cost(found: rating.Estimate, needs: _Needs, may: Entitlements) -> Cost:
             for line in found.rated.lines
         ),
         refused=found.refused,
-        # Coin-minutes are of no channel that a plan could lack.
-        missing=tuple(name for name in found.missing if name != COINS),
+        # Coin-minutes are counted on a channel that nobody subscribes to, and no plan names.
+        missing=tuple(channel for channel in found.missing if channel != COINS),
         too_small=tuple(_too_small(needs, may)),
     )
 

@@ -66,7 +66,7 @@ def key_page(
     """Keys, the newest first; those that open something (`is_active`), or not. Two statements.
     Raises BadValue and BadCursor."""
     at = now or timezone.now()
-    rows = APIKey.objects.for_tenant(tenant)
+    rows = APIKey.objects.for_tenant(tenant).of_customers()
     if is_active is not None:
         # Of a suspended tenant none opens anything; its own state is what is asked for here.
         usable = APIKey.objects.usable(at) if not tenant.is_suspended else APIKey.objects.none()
@@ -158,6 +158,20 @@ def set_rails(tenant: Tenant, key_id: int, *, by: Holder, **values: Any) -> Exch
         raise bad_value(error) from None
 
 
+def kill_all(tenant: Tenant) -> int:
+    """Send nothing more to the exchange for any key, within a second; how many families of keys
+    that stopped."""
+    return guarding.kill_tenant(tenant)
+
+
+def revive_all(tenant: Tenant, *, by: Holder) -> int:
+    """Let all keys send again what their other rails let pass; how many families that are. Raises
+    NotAllowed for a key that is stopped itself."""
+    if by.family_id and ExchangeRails.objects.filter(key=by.family_id, is_killed=True).exists():
+        raise NotAllowed("This key is stopped itself: use another, or the dashboard.")
+    return guarding.revive_tenant(tenant)
+
+
 def bad_value(error: ValidationError) -> BadValue:
     """The first mistake, as one line that names its field."""
     if hasattr(error, "error_dict"):
@@ -167,7 +181,7 @@ def bad_value(error: ValidationError) -> BadValue:
 
 
 def _find(tenant: Tenant, key_id: int) -> APIKey:
-    found = APIKey.objects.for_tenant(tenant).filter(pk=key_id).first()
+    found = APIKey.objects.for_tenant(tenant).of_customers().filter(pk=key_id).first()
     if found is None:
         raise NotFound(f"There is no key {key_id}.")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
@@ -16,6 +17,7 @@ from tenants.notices import recipients
 
 #: Warnings shown.
 MAX_WARNINGS = 50
+_EVER = datetime.max.replace(tzinfo=UTC)
 WARNED_OF = ("quota.warning", "quota.reached")
 
 
@@ -36,12 +38,11 @@ def spending(tenant: Tenant) -> Spending:
     """As it is chosen last."""
     timeline = terms.timeline_of(tenant)
     # The last choice: one that ends overage holds from the next hour, and is what was asked for.
-    # Of two in one hour the later is in force, as in `timeline.choice_at`.
-    choice = max(reversed(timeline.choices), key=lambda one: one.since, default=None)
+    choice = timeline.choice_at(_EVER)
     mailed = {address for kind in WARNED_OF for address in recipients.of(tenant, kind)}
     return Spending(
-        overage=choice is not None and choice.overage,
-        spend_cap=None if choice is None else choice.spend_cap,
+        overage=choice.overage,
+        spend_cap=choice.spend_cap,
         thresholds=THRESHOLDS,
         mailed_to=tuple(sorted(mailed)),
         warnings=tuple(QuotaWarning.objects.for_tenant(tenant)[:MAX_WARNINGS]),

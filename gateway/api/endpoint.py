@@ -47,6 +47,7 @@ class PageQuery(Strict):
     cursor = serializers.CharField(
         required=False,
         default="",
+        allow_blank=True,
         max_length=1_000,
         help_text="`next_cursor` of the page before.",
     )

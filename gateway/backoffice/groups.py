@@ -13,7 +13,7 @@ from django.db.models import Q
 
 #: Whose models everybody of the company may look at: none of them shows a secret. Not `auth`,
 #: `account` and `mfa`: who is an operator is a superuser's business.
-SEEN_BY_ALL = ("tenants", "billing", "nodes", "exchange", "requests", "auditlog")
+SEEN_BY_ALL = ("tenants", "billing", "nodes", "exchange", "requests", "operations", "auditlog")
 #: What our traffic costs, and so what each customer brings.
 SEEN_BY = {"backoffice": ("read-only", "operator", "finance")}
 
@@ -26,6 +26,9 @@ MAY: Mapping[str, Mapping[str, str]] = {
         "tenants.delivery": "change",
         "tenants.exchangerails": "add change",
         "nodes.opensession": "change",
+        "operations.incident": "add change",
+        "operations.incidentupdate": "add",
+        "operations.announcement": "add change delete",
     },
     "operator": {
         "tenants.tenant": "add change",
@@ -42,6 +45,9 @@ MAY: Mapping[str, Mapping[str, str]] = {
         "billing.tenantterms": "change",
         "nodes.upstreamnode": "add change delete",
         "nodes.opensession": "change",
+        "operations.incident": "add change",
+        "operations.incidentupdate": "add",
+        "operations.announcement": "add change delete",
     },
     "finance": {
         "billing.tenantterms": "change",

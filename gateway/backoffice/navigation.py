@@ -71,6 +71,11 @@ TASKS: dict[str, tuple[Item, ...]] = {
         Item("Egress addresses", "output", "exchange.view_egressaddress"),
         Item("Failed requests", "error", "requests.view_requestrecord"),
     ),
+    "Status page": (
+        Item("Incidents", "emergency_home", "operations.view_incident"),
+        Item("Announcements", "campaign", "operations.view_announcement"),
+        Item("Freshness", "monitoring", "operations.view_freshness"),
+    ),
     "Deliveries": (
         Item("Deliveries", "send", "tenants.view_delivery"),
         Item("Webhooks", "webhook", "tenants.view_webhookendpoint"),

@@ -182,10 +182,10 @@ class Evm:
         if key in self._flights:
             found = await self._flights.join(key)
             return Answered(found.result, found.source, served.SHARED, made_s=found.made_s)
-        if self._flights.is_full:
+        if self._flights.is_full(tenant):
             raise RpcError(LIMIT, "Too many calls wait for nodes. Try again shortly.", retryAfter=1)
         work = self._ask(key, body, method, number, tenant=tenant)
-        return await self._flights.begin(key, work)
+        return await self._flights.begin(key, work, tenant=tenant)
 
     async def _ask(
         self, key: bytes, body: bytes, method: Method, number: int | None, *, tenant: str

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from redis.exceptions import RedisError
 from unfold.admin import ModelAdmin
 
+from gateway.exchange import trace_selectors
 from gateway.exchange.models import EgressAddress
 from tenants import guarding
 from tenants.admin.key_forms import LinesField
 from tenants.models import ExchangeRails
+from tenants.selectors import family_of
 
 _EDITED = ("signers", "kinds", "coins", "max_order_usd", "max_minute_usd")
 
@@ -79,7 +83,7 @@ class ExchangeRailsAdmin(ModelAdmin):
     switch is an action of its own, so that no form undoes it."""
 
     form = RailsForm
-    fields = ("key", "is_killed", "is_cancel_only", *_EDITED, "opened")
+    fields = ("key", "is_killed", "is_cancel_only", *_EDITED, "warned", "opened")
     list_display = (
         *("key", "tenant", "is_killed", "is_cancel_only"),
         *("max_order_usd", "max_minute_usd"),
@@ -95,7 +99,23 @@ class ExchangeRailsAdmin(ModelAdmin):
         return str(rails.key.tenant)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("is_killed",) if obj is None else ("key", "is_killed")
+        shown = ("is_killed", "warned")
+        return shown if obj is None else ("key", *shown)
+
+    @admin.display(description="warnings in 24 h")
+    def warned(self, rails: ExchangeRails) -> str:
+        """Of the nonces and clocks of these keys' actions."""
+        if rails._state.adding:
+            return "–"
+        try:
+            by_key = trace_selectors.warnings(rails.key.tenant)
+        except (RedisError, OSError):
+            return "not known now"
+        family = set(family_of(rails.key).values_list("pk", flat=True))
+        counts: Counter[str] = Counter()
+        for key_id in family & by_key.keys():
+            counts.update(by_key[key_id])
+        return ", ".join(f"{code}: {count:,}" for code, count in sorted(counts.items())) or "none"
 
     def save_model(self, request: HttpRequest, obj: ExchangeRails, form: Any, change: bool) -> None:
         """Through the service, so that the doors are told."""

@@ -63,15 +63,26 @@ class Market:
             return None
         return self._prices[dex].get(coin)
 
+    def coin_soon(self, asset: int) -> str | None:
+        """As `coin_of`; what is not known is being learnt, for the next who asks."""
+        coin = self.coin_of(asset)
+        if coin is None and self._is_due([asset], False):
+            self._begin()
+        return coin
+
     async def refresh(self, assets: Iterable[int], *, with_prices: bool) -> None:
         """Have what is due about `assets` learnt. Waits `WAIT_S` at most, and only for what is not
         known at all."""
         wanted = list(assets)
-        if self._is_due(wanted, with_prices) and self._monotonic() >= self._pause_until_s:
-            if self._learning is None or self._learning.done():
-                self._learning = asyncio.create_task(self._learn())
+        if self._is_due(wanted, with_prices):
+            self._begin()
         if self._learning is not None and self._lacks(wanted, with_prices):
             await asyncio.wait([self._learning], timeout=WAIT_S)
+
+    def _begin(self) -> None:
+        is_learning = self._learning is not None and not self._learning.done()
+        if not is_learning and self._monotonic() >= self._pause_until_s:
+            self._learning = asyncio.create_task(self._learn())
 
     async def aclose(self) -> None:
         """Stop learning."""

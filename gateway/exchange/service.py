@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
@@ -20,6 +19,8 @@ from gateway.exchange.asked import Asked, BadAction, label_of, read
 from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
 from gateway.exchange.passage import DEADLINE_S, Outcome, Passed
+from gateway.exchange.traders import Traders
+from gateway.exchange.watch import Moment, Signers, Watch, Watcher
 from gateway.http.call import Call
 from gateway.http.errors import Headers, HttpError
 from gateway.upstreams.posts import Answer
@@ -36,10 +37,6 @@ CHANNEL = "exchange"
 #: Weight a minute of a key without a rate of its own or of its plan, as the exchange allows an
 #: address.
 DEFAULT_RATE = Rate(1_200, 1_200)
-#: The kill switch is promised within a second, also where its announcement was lost.
-LOOK_AGAIN_S = 0.4
-#: A key that has sent nothing for so long is not looked at any more, until it does again.
-TRADER_FOR_S = 600.0
 #: Waiting at one time, of one tenant. The exchange answers in some 0.2 s; who has more of them than
 #: this waits for an exchange that does not answer.
 MAX_UNDER_WAY = 100
@@ -48,15 +45,6 @@ READY_S = 2.0
 #: Whether an unknown signer is known elsewhere: asked so often for a key, and waited for so long.
 EXPLAIN_EVERY_S, EXPLAIN_S = 60.0, 0.3
 ZERO = Decimal(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Signers:
-    """Who signed a body, were it for one network or for the other; lower case, None where nobody
-    can be recovered."""
-
-    mainnet: str | None
-    testnet: str | None
 
 
 class Meter(Protocol):
@@ -83,8 +71,8 @@ class Sender(Protocol):
 
 
 class Exchange:
-    """One per process. `recover` is given a body's envelope and takes some 0.2 ms; `exists` says
-    whether an address is known to the exchange, asked for a principal."""
+    """One per process. `watcher` finds signers and keeps traces; `exists` says whether an address
+    is known to the exchange, asked for a principal."""
 
     def __init__(
         self,
@@ -95,9 +83,8 @@ class Exchange:
         sender: Sender,
         market: Market,
         exposure: Exposure,
-        recover: Callable[[Asked], Signers],
+        watcher: Watcher,
         exists: Callable[[str, Principal], Awaitable[bool]],
-        is_mainnet: Callable[[], bool] = lambda: True,
         is_draining: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -107,20 +94,18 @@ class Exchange:
         self._sender = sender
         self._market = market
         self._exposure = exposure
-        self._recover = recover
+        self._watcher = watcher
         self._exists = exists
-        self._is_mainnet = is_mainnet
+        self._is_mainnet = watcher.is_mainnet
         self._is_draining = is_draining
         self._monotonic = monotonic
-        #: When a key traded last, by its digest.
-        self._traders: dict[str, float] = {}
+        self._traders = Traders(admission, monotonic=monotonic)
         self._under_way: set[asyncio.Task[Answer]] = set()
         #: How many requests wait, by tenant.
         self._held: dict[int, int] = {}
         #: When it was asked for a key whether its signer exists elsewhere.
         self._explained_s: dict[int, float] = {}
         self._is_closing = False
-        self._looking: asyncio.Task[None] | None = None
 
     async def serve(
         self, body: bytes, principal: Principal, *, call: Call | None = None
@@ -134,11 +119,13 @@ class Exchange:
         """
         if self._is_closing or self._is_draining():
             raise answers.without_answer(Passed(Outcome.NOT_SENT, why="this process stops"))
+        received = Moment.now()
         with self._place_of(principal):
             began_s = self._monotonic()
-            principal = await self._as_of_now(principal)
+            principal = await self._traders.as_of_now(principal)
             self._admission.check_quota(principal, REQUESTS, BYTES, channel=CHANNEL)
             standing = await self._admission.charge(principal, 1, default=DEFAULT_RATE)
+            watch: Watch | None = None
             try:
                 asked = read(body)
                 if call is not None:
@@ -146,18 +133,22 @@ class Exchange:
                 if asked.weight > 1:
                     more = asked.weight - 1
                     standing = await self._admission.charge(principal, more, default=DEFAULT_RATE)
-                ready_by_s = began_s + READY_S
-                answer = await self._passed_on(asked, principal, ready_by_s)
+                request_id = call.id if call is not None else ""
+                watch = self._watcher.begin(
+                    asked, principal, request_id=request_id, received=received
+                )
+                answer = await self._passed_on(watch, asked, principal, began_s + READY_S)
             except BadAction as bad:
                 problem = HttpError(422, "bad_action", str(bad), headers=standing)
                 raise problem from bad
             except HttpError as error:
-                error.headers = [*error.headers, *standing]
+                told = watch.headers() if watch is not None else []
+                error.headers = [*error.headers, *standing, *told]
                 raise
             finally:
                 if call is not None:
                     call.asked_upstream(self._monotonic() - began_s)
-        return answer, standing
+        return answer, [*standing, *watch.headers()]
 
     @contextmanager
     def _place_of(self, principal: Principal) -> Iterator[None]:
@@ -180,24 +171,32 @@ class Exchange:
             if not self._held[tenant_id]:
                 del self._held[tenant_id]
 
-    async def _passed_on(self, asked: Asked, principal: Principal, ready_by_s: float) -> Answer:
+    async def _passed_on(
+        self, watch: Watch, asked: Asked, principal: Principal, ready_by_s: float
+    ) -> Answer:
         try:
-            amount = await self._checked(asked, principal, ready_by_s)
+            amount = await self._checked(watch, asked, principal, ready_by_s)
         except rails.Refused as stopped:
             metrics.STOPPED.inc()
+            watch.refused(str(stopped))
             return answers.refused(str(stopped))
-        carrying = asyncio.create_task(self._send(asked, principal, amount, ready_by_s))
+        except (HttpError, BadAction) as error:
+            watch.refused(str(error))
+            raise
+        carrying = asyncio.create_task(self._send(watch, asked, principal, amount, ready_by_s))
         self._under_way.add(carrying)
         carrying.add_done_callback(self._forget)
         return await asyncio.shield(carrying)
 
-    async def _checked(self, asked: Asked, principal: Principal, ready_by_s: float) -> Decimal:
+    async def _checked(
+        self, watch: Watch, asked: Asked, principal: Principal, ready_by_s: float
+    ) -> Decimal:
         """What was added to the key's minute. Raises rails.Refused, BadAction or HttpError."""
         if (set_ := principal.rails) is None:
             return ZERO
         try:
             async with asyncio.timeout(max(0.0, ready_by_s - self._monotonic())):
-                signer = self._signer(asked, set_.signers) if set_.signers else ()
+                signer = self._signer(watch.signers(), set_.signers) if set_.signers else ()
                 if (set_.coins or set_.need_prices) and not asked.is_cancel:
                     await self._market.refresh(asked.assets(), with_prices=set_.need_prices)
                 amount = rails.check(
@@ -223,8 +222,7 @@ class Exchange:
         why = f"it was not ready to be sent within {READY_S:g} s"
         return answers.without_answer(Passed(Outcome.NOT_SENT, why=why))
 
-    def _signer(self, asked: Asked, allowed: frozenset[str]) -> tuple[str, ...]:
-        found = self._recover(asked)
+    def _signer(self, found: Signers, allowed: frozenset[str]) -> tuple[str, ...]:
         ours, other = found.mainnet, found.testnet
         if not self._is_mainnet():
             ours, other = other, ours
@@ -238,7 +236,12 @@ class Exchange:
             carrying.exception()  # looked at here, in case the customer went away
 
     async def _send(
-        self, asked: Asked, principal: Principal, amount: Decimal, ready_by_s: float
+        self,
+        watch: Watch,
+        asked: Asked,
+        principal: Principal,
+        amount: Decimal,
+        ready_by_s: float,
     ) -> Answer:
         def check() -> None:
             """Last before the first byte: what was true as it came may have waited meanwhile."""
@@ -246,12 +249,14 @@ class Exchange:
                 raise self._too_late()
             self._check_again(principal)
 
+        watch.leaves()
         try:
             passed = await self._sender.send(
                 self._urls(), asked.body, principal=principal, weight=asked.weight, check=check
             )
         except (HttpError, Denied, rails.Refused) as stopped:
             await self._take_back(principal, amount)
+            watch.refused(str(stopped))
             if isinstance(stopped, rails.Refused):
                 metrics.STOPPED.inc()
                 return answers.refused(str(stopped))
@@ -261,6 +266,7 @@ class Exchange:
             log.exception("action_lost", error=type(error).__name__)
             passed = Passed(Outcome.UNKNOWN, why="the relay failed")
         metrics.OUTCOMES.labels(passed.outcome).inc()
+        watch.ended(passed)
         if passed.outcome is Outcome.NOT_SENT:
             await self._take_back(principal, amount)
         else:
@@ -268,7 +274,7 @@ class Exchange:
         if passed.answer is None:
             raise answers.without_answer(passed)
         if self._is_mainnet() and answers.is_of_unknown_signer(passed.answer):
-            return await self._explained(asked, passed.answer, principal)
+            return await self._explained(watch, passed.answer, principal)
         return passed.answer
 
     def _check_again(self, principal: Principal) -> None:
@@ -304,7 +310,7 @@ class Exchange:
         if amount:
             await self._exposure.give_back(_family(principal), amount)
 
-    async def _explained(self, asked: Asked, answer: Answer, principal: Principal) -> Answer:
+    async def _explained(self, watch: Watch, answer: Answer, principal: Principal) -> Answer:
         """Whether it is the signature of somebody whom the exchange knows, made for testnet. Asked
         once a minute for a key: invented signatures would make reads of 60 times their weight."""
         family_id, now_s = _family(principal), self._monotonic()
@@ -314,38 +320,11 @@ class Exchange:
             key: at for key, at in self._explained_s.items() if now_s - at < EXPLAIN_EVERY_S
         } | {family_id: now_s}
         with suppress(Exception):  # the exchange's own answer is good enough
-            found = self._recover(asked)
+            found = watch.signers()
             async with asyncio.timeout(EXPLAIN_S):
                 if found.testnet is not None and await self._exists(found.testnet, principal):
                     return answers.with_testnet_hint(answer)
         return answer
-
-    # --- what is set for a key, within a second ---------------------------------------------------
-
-    async def _as_of_now(self, principal: Principal) -> Principal:
-        """The principal, as the database had it at most a second ago, if that can be told. Raises
-        InvalidKey when it is none any more."""
-        digest = principal.digest
-        if digest not in self._traders:
-            await self._admission.revalidate([digest])
-        self._traders[digest] = self._monotonic()
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_again())
-        directory = self._admission.directory
-        if directory.opens_nothing(digest):
-            raise InvalidKey
-        return directory.cached(digest) or principal
-
-    async def _look_again(self) -> None:
-        """Ask about the keys that trade, for as long as there are any."""
-        while self._traders:
-            await asyncio.sleep(LOOK_AGAIN_S)
-            since_s = self._monotonic() - TRADER_FOR_S
-            self._traders = {key: at for key, at in self._traders.items() if at > since_s}
-            try:
-                await self._admission.revalidate(list(self._traders))
-            except Exception as error:
-                log.error("traders_not_revalidated", error=type(error).__name__)
 
     async def drain(self) -> None:
         """Take no new actions, and wait for those on their way."""
@@ -356,8 +335,7 @@ class Exchange:
     async def aclose(self) -> None:
         """Wait for what is on its way, and let go."""
         await self.drain()
-        if self._looking is not None:
-            self._looking.cancel()
+        self._traders.close()
         await self._market.aclose()
         await self._exposure.aclose()
 

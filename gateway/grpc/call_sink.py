@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Protocol
 
-from gateway.grpc.envelopes import Written
+from gateway.grpc.envelopes import Made, Written
 from streaming.core.batch import Batch, NumberedBatch
 from streaming.core.outbox import Fate, Frame, Outbox
 from streaming.core.streams import Item, RelayFrame
@@ -21,6 +21,9 @@ from streaming.ws.close_codes import MAX_OUTBOUND_BYTES
 
 #: One response at most, but for an update that is larger by itself (960 KiB then).
 MAX_RESPONSE_BYTES = 64 * 1024
+#: So much of what comes while a response is on its way is the next as it stands: who takes a
+#: message within 100 µs is not slow, and a frame for the outbox costs five times what it does.
+MAX_NEXT_BYTES = 64 * 1024
 #: What may come in one turn for a customer who has taken everything before: the opening frames of
 #: hundreds of topics. Their payloads are everybody's; the customer's own are some 300 bytes each.
 MAX_BURST_BYTES = 8 * 1024 * 1024
@@ -28,6 +31,10 @@ MAX_BURST_BYTES = 8 * 1024 * 1024
 FEW = 64
 #: About what stands around a payload.
 _AROUND_BYTES = 200
+
+
+#: gRPC's, of one response.
+Write = Callable[[bytes], Coroutine[Any, Any, None]]
 
 
 class Writing(Protocol):
@@ -51,10 +58,18 @@ class CallSink:
         self._writing = writing
         self._account = account
         self._on_overflow = on_overflow
-        # What came in one turn while nothing waited, and what came later.
+        # What came in one turn while nothing waited, or is the next response, and what came later.
         self._burst: deque[Item] = deque()
-        self._outbox = Outbox(MAX_OUTBOUND_BYTES - MAX_RESPONSE_BYTES, max_lag_s=max_lag_s)
-        self._wake = asyncio.Event()
+        self._burst_bytes = 0
+        beside_bytes = MAX_RESPONSE_BYTES + MAX_NEXT_BYTES
+        self._outbox = Outbox(MAX_OUTBOUND_BYTES - beside_bytes, max_lag_s=max_lag_s)
+        self._write: Write | None = None  # set while `run` runs
+        self._over: asyncio.Future[None] | None = None
+        self._call: Coroutine[Any, Any, None] | None = None  # of `_write`, which has not returned
+        self._taken: Sequence[Item] = ()  # what leaves now
+        self._written = Written((), [])
+        self._messages: Iterator[Made] = iter(())  # of these, but for the next
+        self._message: Made | None = None
         self._on_ready: list[Callable[[], None]] = []
         self._cut: Sequence[Item] = ()  # of which some messages left, and others not yet
         self.stalled_since_s: float | None = None  # while a response is with the transport
@@ -67,14 +82,19 @@ class CallSink:
         """Take the frames of one tick."""
         if self.is_closing:
             return
-        if self.stalled_since_s is not None or len(self._outbox):
+        items: Sequence[Item] = batch.items if isinstance(batch, NumberedBatch) else batch.frames
+        size_bytes = self._burst_bytes
+        for item in items:
+            size_bytes += _size(item)
+        is_behind = self._call is not None and size_bytes > MAX_NEXT_BYTES
+        if is_behind or len(self._outbox):
             self._keep(batch.frames)
-        else:
-            burst = self._burst
-            burst.extend(batch.items if isinstance(batch, NumberedBatch) else batch.frames)
-            self._wake.set()
-            if len(burst) > FEW and sum(map(_size, burst)) > MAX_BURST_BYTES:
-                self._on_overflow()
+            return
+        self._burst.extend(items)
+        self._burst_bytes = size_bytes
+        self._go()
+        if size_bytes > MAX_BURST_BYTES and len(self._burst) > FEW:
+            self._on_overflow()
 
     def _keep(self, frames: Sequence[Frame]) -> None:
         for number, frame in enumerate(frames):
@@ -88,12 +108,12 @@ class CallSink:
                         lost.drop()
                     self._on_overflow()
                     return
-        self._wake.set()
 
     @property
     def is_ready(self) -> bool:
         """Whether nothing waits, here or at the transport."""
-        return self.stalled_since_s is None and not self._burst and not len(self._outbox)
+        is_leaving = self._call is not None or self._message is not None
+        return not (is_leaving or self._burst or len(self._outbox))
 
     def when_ready(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when nothing waits any more; never, when the call ends before."""
@@ -110,8 +130,7 @@ class CallSink:
     @property
     def held_bytes(self) -> int:
         """Bytes that wait for this customer."""
-        burst = sum(map(_size, self._burst))
-        return burst + self._outbox.size_bytes
+        return self._burst_bytes + self._outbox.size_bytes
 
     def drop_waiting(self) -> None:
         """Forget what has not begun to leave, and whatever comes; of a message that is on its way
@@ -120,6 +139,7 @@ class CallSink:
         dropped = [_frame(item) for item in (*self._cut, *self._burst)] + self._outbox.drop()
         self.shed += len(dropped)
         self._burst.clear()
+        self._burst_bytes = 0
         self._on_ready.clear()
         for frame in dropped:
             frame.drop()
@@ -133,60 +153,115 @@ class CallSink:
 
     # --- out ---
 
-    async def run(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+    async def run(self, write: Write) -> None:
         """Write what waits, for ever. Raises CallEnds where a message says so, and whatever `write`
         does."""
-        while True:
-            if not self._burst and not len(self._outbox):
-                self._wake.clear()
-                self._call_ready()  # who waited for this has more, and sets it again
-                await self._wake.wait()
-                continue
-            taken = self._take()
-            written = self._writing.write(taken)
-            await self._hand_over(written, taken, write)
-            if self.is_closing:
-                return
-            if written.tally:
-                self._account.delivered(written.tally)
-            self.sent += len(taken)
-            if written.ends is not None:
-                raise written.ends
+        self._write, self._over = write, asyncio.get_running_loop().create_future()
+        try:
+            self._go()
+            await self._over
+        finally:
+            self._write = None
+            call, self._call = self._call, None
+            if call is not None:
+                call.close()
 
-    async def _hand_over(
-        self,
-        written: Written,
-        taken: Sequence[Item],
-        write: Callable[[bytes], Awaitable[None]],
-    ) -> None:
-        messages = iter(written.messages)
-        message = next(messages, None)
-        while message is not None:
-            following = next(messages, None)
-            # The last one is the transport's, and is delivered; before it all of it can be missed.
-            self._cut = taken if following is not None else ()
-            self.stalled_since_s = time.monotonic()
-            await write(message)
-            self.stalled_since_s = None
-            if self.is_closing:
-                return
-            message = following
+    # What follows is a task's work without a task: a response begins to leave within the turn that
+    # brought it. With a task that is woken each took 4 µs more, of 43, and left a turn later.
+
+    def _go(self) -> None:
+        """Begin with what waits, unless something is on its way."""
+        try:
+            while self._call is None and self._write is not None and self._is_next():
+                message, self._message = self._message or b"", next(self._messages, None)
+                # The last one is the transport's, and is delivered; before it all can be missed.
+                self._cut = self._taken if self._message is not None else ()
+                self._call = self._leave(self._write, message)
+                self._step()
+        except Exception as error:
+            self._end(error)
+        if self._call is None and self._on_ready:
+            asyncio.get_running_loop().call_soon(self._call_ready)
+
+    async def _leave(self, write: Write, message: Made) -> None:
+        made = message if isinstance(message, bytes) else await message
+        self.stalled_since_s = time.monotonic()
+        await write(made)
+
+    def _is_next(self) -> bool:
+        """Whether there is a message to leave: of what was taken, or of what waits."""
+        while self._message is None:
+            is_over = self.is_closing or self._write is None
+            if is_over or not (self._burst or len(self._outbox)):
+                return False
+            self._taken = self._take()
+            self._written = self._writing.write(self._taken)
+            self._messages = iter(self._written.messages)
+            self._message = next(self._messages, None)
+            if self._message is None:
+                self._handed_over()
+        return not self.is_closing
+
+    def _step(self) -> None:
+        """The call to gRPC goes on, as far as it can."""
+        assert self._call is not None  # noqa: S101
+        try:
+            awaited = self._call.send(None)
+        except StopIteration:
+            self._call = self.stalled_since_s = None
+            if self._message is None and not self.is_closing:
+                self._handed_over()
+        except BaseException:
+            self._call = self.stalled_since_s = None
+            raise
+        else:
+            awaited.add_done_callback(self._returned)
+
+    def _returned(self, _: object) -> None:
+        if self._call is None:
+            return  # the customer is gone
+        try:
+            self._step()
+        except Exception as error:
+            self._end(error)
+        self._go()
+
+    def _handed_over(self) -> None:
+        """All of what was taken is the transport's."""
+        written = self._written
+        if written.tally:
+            self._account.delivered(written.tally)
+        self.sent += len(self._taken)
+        if written.ends is not None:
+            self._end(written.ends)
+
+    def _end(self, error: Exception) -> None:
+        self._write = None
+        if self._over is not None and not self._over.done():
+            self._over.set_exception(error)
 
     def _take(self) -> Sequence[Item]:
         burst = self._burst
         if not burst:
             return self._outbox.drain(MAX_RESPONSE_BYTES)
+        if self._burst_bytes <= MAX_RESPONSE_BYTES:
+            taken = list(burst)
+            burst.clear()
+            self._burst_bytes = 0
+            return taken
         taken = [burst.popleft()]
         size_bytes = _size(taken[0])
         while burst:
-            size_bytes += _size(burst[0])
-            if size_bytes > MAX_RESPONSE_BYTES:
+            following = _size(burst[0])
+            if size_bytes + following > MAX_RESPONSE_BYTES:
                 break
+            size_bytes += following
             taken.append(burst.popleft())
+        self._burst_bytes -= size_bytes
         return taken
 
     def _call_ready(self) -> None:
-        if self._on_ready:
+        if self._on_ready and self.is_ready:
             waiting, self._on_ready = self._on_ready, []
             for callback in waiting:
                 callback()

@@ -7,6 +7,7 @@ that have more.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -28,13 +29,21 @@ MAX_PART_BYTES = 960 * 1024
 _E = pb.Envelope
 _SEQ = tag(_E.SEQ_FIELD_NUMBER, 0)
 _JSON = tag(_E.JSON_FIELD_NUMBER, BYTES)
+#: Operations on the flags themselves are function calls.
+_SNAPSHOT, _REPLAY, _PARTIAL = int(Mark.SNAPSHOT), int(Mark.REPLAY), int(Mark.PARTIAL)
+_NONE: dict[str, bytes] = {}
 _ENVELOPE = tag(pb.StreamResponse.ENVELOPES_FIELD_NUMBER, BYTES)
 
 
-class Written(NamedTuple):
-    """Messages in order, what they add to the meter, and whether the call ends behind them."""
+#: A message, or one that is still made.
+Made = bytes | asyncio.Future[bytes]
 
-    messages: Iterable[bytes]
+
+class Written(NamedTuple):
+    """Messages in order, what they add to the meter once they are gone, and whether the call ends
+    behind them."""
+
+    messages: Iterable[Made]
     tally: Tally
     ends: CallEnds | None = None
 
@@ -42,8 +51,9 @@ class Written(NamedTuple):
 class Form(NamedTuple):
     """How the updates of one subscription are written."""
 
-    head: bytes  # its id
+    head: bytes  # its id, and what stands before the number
     is_typed: bool
+    common: str  # among `Parts.forms`: all behind the number
 
 
 def form_of(subscription: Subscription, *, is_typed: bool = False) -> Form:
@@ -51,7 +61,10 @@ def form_of(subscription: Subscription, *, is_typed: bool = False) -> Form:
     form: Form | None = subscription.form
     if form is None:
         name = str(orjson.loads(subscription.id_json)).encode()
-        form = subscription.form = Form(bytes_field(_E.SUB_ID_FIELD_NUMBER, name), is_typed)
+        head = bytes_field(_E.SUB_ID_FIELD_NUMBER, name) + _SEQ
+        form = subscription.form = Form(
+            head, is_typed, "typed envelope" if is_typed else "envelope"
+        )
     return form
 
 
@@ -67,21 +80,29 @@ class Envelopes:
         sizes: dict[Counted, int] = {}
         counted: Counted | None
         for item in items:
-            if isinstance(item, tuple):
+            if isinstance(item, tuple):  # nearly always
                 stream, parts, _, era = item
                 counted, one = stream.counted, 1
-                body = self._light(stream, parts, era)
-            elif isinstance(item, RelayFrame):
-                counted = item.counted
-                one = counted.messages if counted else 0
-                body = _head(item) + _payload(item.parts, is_typed=_form(item.stream).is_typed)
+                seq = era.seq = era.seq + 1
+                form = stream.subscription.form or form_of(stream.subscription)
+                number = varint(seq)
+                if stream.is_numbered:
+                    number += _previous(stream, era, seq)
+                common = (parts.forms or _NONE).get(form.common) or _common(parts, form)
+                size_bytes = len(form.head) + len(number) + len(common)
+                pieces += (_ENVELOPE, varint(size_bytes), form.head, number, common)
             else:
-                counted, one = None, 0
-                body = events.envelope(item.payload)
-            size_bytes = len(body)
-            pieces += (_ENVELOPE, varint(size_bytes), body)
-            if counted is None:
-                continue
+                if isinstance(item, RelayFrame):
+                    counted = item.counted
+                    one = counted.messages if counted else 0
+                    body = _head(item) + _payload(item.parts, is_typed=_form(item.stream).is_typed)
+                else:
+                    counted, one = None, 0
+                    body = events.envelope(item.payload)
+                size_bytes = len(body)
+                pieces += (_ENVELOPE, varint(size_bytes), body)
+                if counted is None:
+                    continue
             if counted in messages:
                 messages[counted] += one
                 sizes[counted] += size_bytes
@@ -91,15 +112,12 @@ class Envelopes:
         tally = list(zip(messages, messages.values(), sizes.values(), strict=True))
         return Written((b"".join(pieces),), tally)
 
-    def _light(self, stream: Stream, parts: Parts, era: Era) -> bytes:
-        seq = era.seq = era.seq + 1
-        form = _form(stream)
-        number = _SEQ + varint(seq)
-        if stream.is_numbered:
-            previous = stream.last_seq if stream.last_era is era else 0
-            stream.last_era, stream.last_seq = era, seq
-            number += number_field(_E.PREV_SEQ_FIELD_NUMBER, previous)
-        return b"".join((form.head, number, _common(parts, is_typed=form.is_typed)))
+
+def _previous(stream: Stream, era: Era, seq: int) -> bytes:
+    """The number of the frame before, of a stream whose frames name it."""
+    previous = stream.last_seq if stream.last_era is era else 0
+    stream.last_era, stream.last_seq = era, seq
+    return number_field(_E.PREV_SEQ_FIELD_NUMBER, previous)
 
 
 def is_large(item: Item) -> bool:
@@ -114,18 +132,17 @@ def _form(stream: Stream) -> Form:
 
 def _head(frame: RelayFrame) -> bytes:
     """All but the payload, numbered now."""
-    marks = frame.marks
+    marks = int(frame.marks)
     seq, previous = frame.take_number()
     return b"".join(
         (
             _form(frame.stream).head,
-            _SEQ,
             varint(seq),
             number_field(_E.PREV_SEQ_FIELD_NUMBER, previous),
             bytes_field(_E.CURSOR_FIELD_NUMBER, frame.cursor),
-            number_field(_E.SNAPSHOT_FIELD_NUMBER, bool(marks & Mark.SNAPSHOT)),
-            number_field(_E.REPLAY_FIELD_NUMBER, bool(marks & Mark.REPLAY)),
-            number_field(_E.PARTIAL_FIELD_NUMBER, bool(marks & Mark.PARTIAL)),
+            number_field(_E.SNAPSHOT_FIELD_NUMBER, bool(marks & _SNAPSHOT)),
+            number_field(_E.REPLAY_FIELD_NUMBER, bool(marks & _REPLAY)),
+            number_field(_E.PARTIAL_FIELD_NUMBER, bool(marks & _PARTIAL)),
             number_field(_E.CONFLATED_FIELD_NUMBER, frame.conflated),
             _place(frame.parts),
         )
@@ -145,14 +162,11 @@ def _forms(parts: Parts) -> dict[str, bytes]:
     return forms
 
 
-def _common(parts: Parts, *, is_typed: bool) -> bytes:
-    """All that follows the number, of a subscription to this topic alone."""
-    forms, name = _forms(parts), "typed envelope" if is_typed else "envelope"
-    common = forms.get(name)
-    if common is None:
-        cursor = bytes_field(_E.CURSOR_FIELD_NUMBER, parts.cursor)
-        payload = _payload(parts, is_typed=is_typed)
-        common = forms[name] = b"".join((cursor, _place(parts), payload))
+def _common(parts: Parts, form: Form) -> bytes:
+    """All that follows the number, of a subscription to this topic alone; made once."""
+    cursor = bytes_field(_E.CURSOR_FIELD_NUMBER, parts.cursor)
+    payload = _payload(parts, is_typed=form.is_typed)
+    common = _forms(parts)[form.common] = b"".join((cursor, _place(parts), payload))
     return common
 
 

@@ -9,6 +9,7 @@ import grpc
 from gateway.grpc.call import Call
 from gateway.grpc.door import Door
 from gateway.grpc.envelopes import Envelopes, form_of
+from gateway.grpc.estimating import Estimating
 from gateway.grpc.generated.hlrelay.v1 import relay_pb2 as pb
 from gateway.grpc.reads import Reads
 from gateway.grpc.requests import read, subscribe_frame
@@ -23,6 +24,7 @@ class RelayService:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._reads = Reads(door)
+        self._estimating = Estimating(door, self._reads)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a server is given."""
@@ -33,6 +35,7 @@ class RelayService:
             "GetBlock": unary(self._reads.get_block),
             "GetFills": unary(self._reads.get_fills),
             "GetCoverage": unary(self._reads.get_coverage),
+            "EstimateCost": unary(self._estimating.estimate_cost),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 

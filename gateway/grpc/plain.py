@@ -3,19 +3,20 @@ told. A hole ends it, because nobody may take it for a quiet market."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
 
 from gateway.grpc import events
-from gateway.grpc.envelopes import Written
+from gateway.grpc.envelopes import Made, Written
 from gateway.grpc.statuses import CallEnds, of_refusal
 from streaming.core.counted import Counted
 from streaming.core.streams import Item, RelayFrame
 
 #: One update as whole messages; none, where nothing of it is asked for.
-Making = Callable[[RelayFrame], Iterable[bytes]]
+Making = Callable[[RelayFrame], Iterable[Made]]
 
 
 class Plain:
@@ -28,7 +29,7 @@ class Plain:
 
     def write(self, items: Sequence[Item]) -> Written:
         """All of `items`, up to one that ends the call."""
-        messages: list[bytes] = []
+        messages: list[Made] = []
         tally: list[tuple[Counted, int, int]] = []
         for item in items:
             frame = RelayFrame.of(*item) if isinstance(item, tuple) else item
@@ -43,7 +44,7 @@ class Plain:
             made = list(self._make(frame))
             messages += made
             if made and frame.counted is not None:
-                tally.append((frame.counted, frame.counted.messages, sum(map(len, made))))
+                _count(tally, frame.counted, made)
         return Written(messages, tally)
 
     def say(self, event: dict[str, Any]) -> bytes | None:
@@ -69,3 +70,22 @@ class Plain:
                     line += f" The oldest block that is kept is {oldest + 1}."
                 return CallEnds(grpc.StatusCode.OUT_OF_RANGE, line, code="resume_failed")
         return None
+
+
+def _count(tally: list[tuple[Counted, int, int]], counted: Counted, made: list[Made]) -> None:
+    """Add an update's messages; of one that is still made once it is there, which is before it
+    leaves."""
+    size_bytes = 0
+    for message in made:
+        if isinstance(message, bytes):
+            size_bytes += len(message)
+        elif message.done():
+            size_bytes += len(message.result())
+        else:
+
+            def add(ready: asyncio.Future[bytes]) -> None:
+                if not ready.cancelled() and ready.exception() is None:
+                    tally.append((counted, 0, len(ready.result())))
+
+            message.add_done_callback(add)
+    tally.append((counted, counted.messages, size_bytes))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 import grpc
 import orjson
 
-from gateway.grpc import node_text, typed
+from gateway.grpc import l4_snapshot, node_text, typed
 from gateway.grpc.call import Call, Reading
 from gateway.grpc.door import Door
+from gateway.grpc.envelopes import Made
 from gateway.grpc.filters import Filter, Filters, TooMany
 from gateway.grpc.generated.hyperliquid import streaming_pb2 as pb
 from gateway.grpc.plain import Making, Plain
@@ -245,46 +247,23 @@ def _l2_bytes(payload: bytes, height: int) -> bytes:
     return update.SerializeToString()
 
 
-def _l4_book(frame: RelayFrame) -> Iterable[bytes]:
-    return _made_once(frame, _l4_bytes)
+def _l4_book(frame: RelayFrame) -> Iterable[Made]:
+    parts = frame.parts
+    if b'"Snapshot"' not in parts.stem[:64]:
+        return _made_once(frame, _l4_diff)
+    if parts.forms is None:
+        parts.forms = {}
+    making = parts.forms.get("l4 snapshot")
+    if making is None:
+        making = asyncio.ensure_future(l4_snapshot.message(parts.payload))
+        parts.forms["l4 snapshot"] = making
+    return (making,)
 
 
-def _l4_bytes(payload: bytes, _: int) -> bytes:
-    data = orjson.loads(payload)["data"]
-    if "Snapshot" in data:
-        book = data["Snapshot"]
-        bids, asks = book["levels"]
-        snapshot = pb.L4BookSnapshot(
-            coin=book["coin"],
-            time=book["time"],
-            height=book["height"],
-            bids=[_order(order) for order in bids],
-            asks=[_order(order) for order in asks],
-        )
-        return pb.L4BookUpdate(snapshot=snapshot).SerializeToString()
-    updates = data["Updates"]
+def _l4_diff(payload: bytes, _: int) -> bytes:
+    updates = orjson.loads(payload)["data"]["Updates"]
     changes = {name: updates[name] for name in ("order_statuses", "book_diffs")}
     diff = pb.L4BookDiff(
         time=updates["time"], height=updates["height"], data=orjson.dumps(changes).decode()
     )
     return pb.L4BookUpdate(diff=diff).SerializeToString()
-
-
-def _order(order: dict[str, Any]) -> pb.L4Order:
-    return pb.L4Order(
-        user=order.get("user") or "",
-        coin=order["coin"],
-        side=order["side"],
-        limit_px=order["limitPx"],
-        sz=order["sz"],
-        oid=order["oid"],
-        timestamp=order["timestamp"],
-        trigger_condition=order.get("triggerCondition") or "",
-        is_trigger=bool(order.get("isTrigger")),
-        trigger_px=order.get("triggerPx") or "",
-        is_position_tpsl=bool(order.get("isPositionTpsl")),
-        reduce_only=bool(order.get("reduceOnly")),
-        order_type=order.get("orderType") or "",
-        tif=order.get("tif"),
-        cloid=order.get("cloid"),
-    )

@@ -61,13 +61,21 @@ class Reads:
         self._runtime = door.runtime
         self._log = LogReader(door.runtime.redis)
 
-    async def answer(self, answering: Answering, data: bytes, context: Any, method: str) -> bytes:
+    async def answer(
+        self,
+        answering: Answering,
+        data: bytes,
+        context: Any,
+        method: str,
+        *,
+        weight: float = CALL_WEIGHT,
+    ) -> bytes:
         """Admit, charge, answer and count one call; ends it with a status where that fails."""
         admission, meter = self._runtime.admission, self._runtime.meter
         try:
             principal, _ = await self._door.admit(context, method)
             admission.check_quota(principal, REQUESTS, BYTES, channel=CHANNEL)
-            await admission.charge(principal, CALL_WEIGHT, default=DEFAULT_RATE)
+            await admission.charge(principal, weight, default=DEFAULT_RATE)
             answer = await answering(principal, data)
             if len(answer) > MAX_ANSWER_BYTES:
                 line = f"The answer has {len(answer)} bytes, more than clients take: stream it."
@@ -167,6 +175,7 @@ class Reads:
         newest. Raises CallEnds: NOT_FOUND where the log has none."""
         subscription = {"type": "raw", "stream": kind.value, **({"coin": coin} if coin else {})}
         topic = self._topic(principal, subscription)
+        self._check_retention(principal, height=height, ms=ms)
         feed = await self.first_sign(topic)
         if feed.why_not is not None:
             raise of_refusal("not_ready", f"{kind}: {feed.why_not}")
@@ -214,6 +223,14 @@ class Reads:
         kept = await self._read(topic, after, None, epoch=feed.epoch)
         self._check_kept(kept, after, f"timestamp: {ms}")
         return _first(kept.entries)
+
+    def _check_retention(self, principal: Principal, *, height: int, ms: int) -> None:
+        """Raises CallEnds where the plan does not go back so far: as for a resume."""
+        hours = principal.limits.retention_hours
+        age_s = self._runtime.hub.freshness.age_s(height=height, ms=ms)
+        if hours is not None and age_s > hours * 3600:
+            line = f"The plan goes {hours} h back, and this is {age_s / 3600:.1f} h old."
+            raise of_refusal("beyond_retention", line)
 
     def _check_kept(self, kept: Replay, after: Position, what: str) -> None:
         if kept.oldest is None or after < kept.oldest:

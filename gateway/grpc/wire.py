@@ -13,6 +13,10 @@ def varint(value: int) -> bytes:
     """A whole number from 0 to 2^64-1."""
     if value < 0x80:
         return _SMALL[value]
+    if value < 0x4000:  # lengths, nearly all
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    if value < 0x200000:
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -3,6 +3,8 @@
 Max-min fairness with a memory of a minute. A tenant below its equal share is served while there is
 anything left; one above it takes only what is left when the others' shares, as far as they have
 asked for them lately, or a reserve for who has not asked yet are put aside.
+
+A part of it, `for_actions`, is never read away: who polls all that there is can still cancel.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ class Slot(msgspec.Struct, array_like=True):
     used: dict[str, float] = {}
     refused: dict[str, float] = {}
     others: float = 0.0  # used by those that were forgotten
+    acted: dict[str, float] = {}  # of what was used, what was no read
 
 
 class Window(msgspec.Struct, array_like=True):
@@ -42,31 +45,44 @@ class Budget:
     """`limit` of weight in any `WINDOW_S`, whatever the tenants do."""
 
     limit: float
+    for_actions: float = 0.0
     window: Window = field(default_factory=Window)
 
-    def take(self, tenant: str, weight: float, *, now_s: float) -> float:
+    def take(self, tenant: str, weight: float, *, now_s: float, is_action: bool = False) -> float:
         """Spend `weight` and return 0.0, or spend nothing and return the seconds to wait.
 
         What is heavier than the limit takes all of it: it could never be served else.
         """
-        weight = min(weight, self.limit)
-        if weight <= 0:
-            return WINDOW_S
         slot = self._slot(now_s)
         used, asked = self._sums()
+        acted = self._acted()
+        # What actions have not used of their part is not there for reads.
+        limit = self.limit
+        if not is_action:
+            limit -= max(0.0, self.for_actions * limit - acted.total())
+        weight = min(weight, limit)
+        if weight <= 0:
+            return WINDOW_S
         total = used.total() + sum(each.others for each in self.window.slots)
-        if total + weight <= self.limit and self._is_fair(tenant, weight, used, asked, total):
+        if total + weight <= limit and (
+            self._is_fair(tenant, weight, used, asked, total, limit)
+            or (is_action and self._is_fair_action(tenant, weight, acted))
+        ):
             slot.used[tenant] = slot.used.get(tenant, 0.0) + weight
+            if is_action:
+                slot.acted[tenant] = slot.acted.get(tenant, 0.0) + weight
             self._bound(slot)
             return 0.0
         slot.refused[tenant] = max(slot.refused.get(tenant, 0.0), weight)
         self._bound(slot)
         return self._wait(now_s)
 
-    def owe(self, tenant: str, weight: float, *, now_s: float) -> None:
+    def owe(self, tenant: str, weight: float, *, now_s: float, is_action: bool = False) -> None:
         """Count what was used already, whatever is left; negative: what was taken and not used."""
         slot = self._slot(now_s)
         slot.used[tenant] = max(0.0, slot.used.get(tenant, 0.0) + weight)
+        if is_action:
+            slot.acted[tenant] = max(0.0, slot.acted.get(tenant, 0.0) + weight)
         self._bound(slot)
 
     def spent(self, *, now_s: float) -> float:
@@ -74,17 +90,29 @@ class Budget:
         self._slot(now_s)
         return sum(sum(slot.used.values()) + slot.others for slot in self.window.slots)
 
+    def _is_fair_action(self, tenant: str, weight: float, acted: Counter[str]) -> bool:
+        """Whether it lies within a share of what is for actions alone, between those who act."""
+        return acted[tenant] + weight <= self.for_actions * self.limit / len(
+            acted.keys() | {tenant}
+        )
+
     def _is_fair(
-        self, tenant: str, weight: float, used: Counter[str], asked: Counter[str], total: float
+        self,
+        tenant: str,
+        weight: float,
+        used: Counter[str],
+        asked: Counter[str],
+        total: float,
+        limit: float,
     ) -> bool:
         active = asked.keys() | {tenant}
-        share = (1 - RESERVE) * self.limit / len(active)
+        share = (1 - RESERVE) * limit / len(active)
         if used[tenant] + weight <= share:
             return True
         aside = sum(min(max(0.0, share - used[other]), asked[other]) for other in active - {tenant})
         # A lone weight that is larger than what is not reserved is served from the reserve too.
-        reserve = RESERVE * self.limit if total else 0.0
-        return total + weight + max(aside, reserve) <= self.limit
+        reserve = RESERVE * limit if total else 0.0
+        return total + weight + max(aside, reserve) <= limit
 
     def _sums(self) -> tuple[Counter[str], Counter[str]]:
         """Used, and used or refused, by tenant."""
@@ -96,6 +124,12 @@ class Budget:
         asked.update(used)
         return used, asked
 
+    def _acted(self) -> Counter[str]:
+        acted: Counter[str] = Counter()
+        for slot in self.window.slots:
+            acted.update(slot.acted)
+        return acted
+
     def _slot(self, now_s: float) -> Slot:
         """That of now; what is older than the window is gone. A clock that went back stays in the
         newest slot."""
@@ -105,7 +139,7 @@ class Budget:
             if slots[-1].number - number <= SLOTS:
                 return slots[-1]
             slots.clear()  # of a clock that was wrong by more than a window
-        slots.append(Slot(number, {}, {}))
+        slots.append(Slot(number, {}, {}, 0.0, {}))
         while slots[0].number <= number - SLOTS:
             slots.pop(0)
         return slots[-1]
@@ -122,5 +156,6 @@ class Budget:
         while len(slot.used) > MAX_TENANTS:
             least = min(slot.used, key=lambda tenant: slot.used[tenant])
             slot.others += slot.used.pop(least)
+            slot.acted.pop(least, None)
         while len(slot.refused) > MAX_TENANTS:
             slot.refused.pop(next(iter(slot.refused)))

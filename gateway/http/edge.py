@@ -23,23 +23,30 @@ Note = Callable[[Entry], None]
 
 #: What is in no table of ours, so that a label of a metric or a facet cannot grow without bound.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: What is asked over a socket, where a method of HTTP would stand.
+OVER_SOCKET = "WS"
 
 
 class Edge:
     """Answers requests at the paths of `doors`; `note` keeps what went wrong, and must not wait."""
 
-    def __init__(self, doors: Mapping[str, Door], *, note: Callable[[], Note]) -> None:
-        """`note` is asked for when there is something to note: it is the running process's."""
+    def __init__(
+        self, doors: Mapping[str, Door], *, note: Callable[[], Note], base: str = ""
+    ) -> None:
+        """`note` is asked for when there is something to note: it is the running process's. `base`
+        is a segment that stands before the key, "" for none."""
         self._doors = doors
         self._note = note
+        self._base = base
 
     def serves(self, path: str) -> bool:
         """Whether a path, with or without a key before it, is one of ours."""
-        return split_path(path)[1] in self._doors
+        rest = behind(path, self._base)
+        return rest is not None and split_path(rest)[1] in self._doors
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        path_key, path = split_path(scope["path"])
+        path_key, path = split_path(behind(scope["path"], self._base) or "")
         door = self._doors[path]
         call = Call(request_id(scope), door.name, scope, receive, path_key)
         reply = await self._reply(door, call)
@@ -74,6 +81,15 @@ class Edge:
             return Reply(failed.status, JSON_HEADERS, failed.body, failed.code)
 
 
+def behind(path: str, base: str) -> str | None:
+    """What stands behind the first segment `base` of a path, None where that is another; with ""
+    the path itself."""
+    if not base:
+        return path
+    first, _, rest = path.lstrip("/").partition("/")
+    return f"/{rest}" if first == base else None
+
+
 def refused(denied: Denied) -> Reply:
     """The answer to who was not let in."""
     extra = [header for header in denied.headers if header[0] != b"content-type"]
@@ -89,7 +105,7 @@ def entry_of(call: Call, *, status: int, code: str) -> Entry:
         tenant_id=principal.tenant_id if principal is not None else None,
         key_prefix=call.key_prefix,
         door=call.door,
-        method=call.method if call.method in METHODS else "other",
+        method=call.method if call.method in METHODS | {OVER_SOCKET} else "other",
         kind=call.kind,
         status=status,
         code=code,

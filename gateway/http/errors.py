@@ -15,7 +15,7 @@ JSON_HEADERS: Headers = [
     (
         b"access-control-expose-headers",
         b"ratelimit-policy, ratelimit, retry-after, x-request-id, x-relay-source, x-relay-height, "
-        b"x-relay-age-ms, x-relay-cache",
+        b"x-relay-age-ms, x-relay-cache, x-relay-warning, x-relay-address-budget",
     ),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),  # the path may hold a key

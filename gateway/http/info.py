@@ -16,9 +16,7 @@ from gateway.http.router import Router, label_of
 from gateway.http.weights import weight_of, weight_of_answer
 from gateway.upstreams.posts import Answer
 from streaming import runtime
-from streaming.ws import posts
 from tenants.admission.caps import BYTES, REQUESTS
-from tenants.admission.errors import Denied
 from tenants.admission.limiter import Rate
 from tenants.admission.presented import caller_of
 from tenants.admission.principal import Principal, Scope
@@ -34,24 +32,11 @@ CHANNEL = "info"
 
 
 class Info:
-    """Answers info requests, over HTTP and as `streaming.ws.posts.Posts`."""
+    """Answers info requests, over whatever they came."""
 
     def __init__(self, current: runtime.Runtime, router: Router) -> None:
         self._runtime = current
         self._router = router
-
-    async def info(self, payload: Any, principal: Principal) -> bytes:
-        """The body for a post over the socket. Raises posts.Refused with one line."""
-        try:
-            # Let in at another door: this one has its own scope and product.
-            self._runtime.admission.check_door(principal, Scope.INFO)
-            answer, _ = await self.serve(payload, principal)
-        except (HttpError, Denied) as error:
-            raise posts.Refused(str(error)) from error
-        if answer.status != 200:
-            text = answer.body[:200].decode("utf-8", "replace")
-            raise posts.Refused(f"{answer.status} {text}")
-        return answer.body
 
     async def serve(
         self,

@@ -92,11 +92,11 @@ class Router:
                 if spent.tenant == tenant:
                     raise
                 # Of who asked first: we may have something left.
-        if self._flights.is_full:
+        if self._flights.is_full(tenant):
             text = "Too many requests wait for upstreams. Try again shortly."
             raise HttpError(503, "overloaded", text, headers=[(b"retry-after", b"1")])
         asked = self._ask(key, kind, payload, route, tenant=tenant, weight=weight)
-        return await self._flights.begin(key, asked)
+        return await self._flights.begin(key, asked, tenant=tenant)
 
     async def _ask(
         self,

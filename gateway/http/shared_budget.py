@@ -40,6 +40,7 @@ class _Ask(NamedTuple):
     tenant: str
     weight: float
     answer: asyncio.Future[float] | None
+    is_action: bool = False
 
 
 class SharedBudget:
@@ -52,28 +53,30 @@ class SharedBudget:
         limit: float,
         processes: Callable[[], int],
         key: str = KEY,
+        for_actions: float = 0.0,
     ) -> None:
-        """`key` names the address and the service whose budget it is."""
+        """`key` names the address and the service whose budget it is; `for_actions` is the part of
+        it that is never read away, the same in all that share it."""
         self._client = client
         self._key = key
         self._limit = limit
         self._processes = processes
-        self._alone = Budget(limit)
+        self._for_actions = for_actions
+        self._alone = Budget(limit, for_actions)
         self._paused_until_s = 0.0
         self._waiting: list[_Ask] = []
         self._working: asyncio.Task[None] | None = None
 
-    async def take(self, tenant: str, weight: float) -> float:
+    async def take(self, tenant: str, weight: float, *, is_action: bool = False) -> float:
         """Spend `weight` of a tenant and return 0.0, or the seconds to wait."""
-        ask = _Ask(tenant, weight, asyncio.get_running_loop().create_future())
-        self._enqueue(ask)
-        assert ask.answer is not None  # noqa: S101
-        return await ask.answer
+        answer = asyncio.get_running_loop().create_future()
+        self._enqueue(_Ask(tenant, weight, answer, is_action))
+        return float(await answer)
 
-    def owe(self, tenant: str, weight: float) -> None:
+    def owe(self, tenant: str, weight: float, *, is_action: bool = False) -> None:
         """Count what was used already, whatever is left; negative: what was taken and not used. It
         is written soon."""
-        self._enqueue(_Ask(tenant, weight, None))
+        self._enqueue(_Ask(tenant, weight, None, is_action))
 
     def _enqueue(self, ask: _Ask) -> None:
         self._waiting.append(ask)
@@ -118,7 +121,7 @@ class SharedBudget:
                     before, (seconds, micros) = await pipe.execute()
                 window = msgspec.msgpack.decode(before, type=Window) if before else Window()
                 # Redis' clock: those of two machines need not agree.
-                budget = Budget(self._limit, window)
+                budget = Budget(self._limit, self._for_actions, window)
                 answers = _settle(budget, asked, seconds + micros / 1e6)
                 after = msgspec.msgpack.encode(budget.window)
                 swapped = await client.eval(
@@ -130,12 +133,28 @@ class SharedBudget:
         return [1.0] * len(asked)
 
 
+class ForActions:
+    """A budget as actions spend it."""
+
+    def __init__(self, budget: SharedBudget) -> None:
+        self._budget = budget
+
+    async def take(self, tenant: str, weight: float) -> float:
+        """As `SharedBudget.take`."""
+        return await self._budget.take(tenant, weight, is_action=True)
+
+    def owe(self, tenant: str, weight: float) -> None:
+        """As `SharedBudget.owe`."""
+        self._budget.owe(tenant, weight, is_action=True)
+
+
 def _settle(budget: Budget, asked: list[_Ask], now_s: float) -> list[float]:
     answers = []
     for ask in asked:
         if ask.answer is None:
-            budget.owe(ask.tenant, ask.weight, now_s=now_s)
+            budget.owe(ask.tenant, ask.weight, now_s=now_s, is_action=ask.is_action)
             answers.append(0.0)
         else:
-            answers.append(budget.take(ask.tenant, ask.weight, now_s=now_s))
+            wait_s = budget.take(ask.tenant, ask.weight, now_s=now_s, is_action=ask.is_action)
+            answers.append(wait_s)
     return answers

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from redis.exceptions import RedisError
 from unfold.decorators import display
 
+from gateway.requests import dropped
 from gateway.requests.models import RequestRecord
 from tenants.long_lists import LongListAdmin, since
 
@@ -56,7 +59,23 @@ class RequestRecordAdmin(LongListAdmin):
     list_filter = (since("at"), facet("door"), facet("status"), facet("code"), facet("kind"))
     search_fields = ("=request_id", "=key_prefix")
     tenant_path = "tenant"
+    list_before_template = "admin/requests/requestrecord/dropped.html"
     show_facets = admin.ShowFacets.NEVER  # Django's own count the whole table, once for each value
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """With a line on what is not in the list."""
+        context = dict(extra_context or {})
+        with suppress(RedisError, OSError):  # the list is worth more than the line
+            if counts := dropped.lately():
+                context["dropped"] = {
+                    "total": f"{counts.total():,}",
+                    "flood": f"{counts['flood']:,}",
+                    "full": f"{counts['full']:,}",
+                    "days": dropped.DAYS,
+                }
+        return super().changelist_view(request, context)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

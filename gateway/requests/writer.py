@@ -10,8 +10,9 @@ import time
 import structlog
 from django.db import connection
 from prometheus_client import Counter
+from redis.exceptions import RedisError
 
-from gateway.requests import services
+from gateway.requests import dropped, services
 from gateway.requests.entry import Book, Entry
 from tenants.wire.cancellation import stop_if_cancelled
 
@@ -31,7 +32,7 @@ class Writer:
     """One per process. `note` is free; `run` must be running for records to arrive."""
 
     def __init__(self, book: Book | None = None) -> None:
-        self.book = book or Book()
+        self.book = Book() if book is None else book
         self._told: dict[str, int] = {}
         self._is_failing = False
 
@@ -67,9 +68,24 @@ class Writer:
                 break
             self._is_failing = False
             WRITTEN.labels("written").inc(len(entries))
-        for reason, count in self.book.dropped.items():
-            WRITTEN.labels(f"dropped_{reason}").inc(count - self._told.get(reason, 0))
-            self._told[reason] = count
+        await self._tell_dropped()
+
+    async def _tell_dropped(self) -> None:
+        news = {
+            reason: more
+            for reason, count in self.book.dropped.items()
+            if (more := count - self._told.get(reason, 0))
+        }
+        if not news:
+            return
+        for reason, more in news.items():
+            WRITTEN.labels(f"dropped_{reason}").inc(more)
+            self._told[reason] = self._told.get(reason, 0) + more
+        try:
+            await asyncio.to_thread(dropped.add, news)
+        except (RedisError, OSError) as error:
+            stop_if_cancelled()
+            log.warning("dropped_records_not_told", error=type(error).__name__)
 
 
 def _write(entries: list[Entry]) -> None:

@@ -16,6 +16,8 @@ from streaming.core import tips
 CLOCKS_AGREE_NS = 60_000_000_000
 #: A worker says at least every 100 ms that it lives; one that does not for this long is gone.
 WORKER_GONE_S = 1.0
+#: At which blocks come, where the age of a place is reckoned.
+BLOCK_S = 0.07
 #: Of so many that are gone it is remembered how far they came.
 MAX_GONE = 16
 #: Blocks beyond a place that a worker must have taken in before its silence about the place means
@@ -52,6 +54,12 @@ class Freshness:
     def workers(self) -> frozenset[str]:
         """The workers heard of lately."""
         return frozenset(self._workers)
+
+    def age_s(self, *, height: int = 0, ms: int = 0) -> float:
+        """How far a block, or a block time, lies behind the newest; 0 where that is not known."""
+        if ms and self.tip_ms:
+            return (self.tip_ms - ms) / 1000
+        return (self.tip_height - height) * BLOCK_S if height and self.tip_height else 0.0
 
     def heard(
         self,

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Frames in a row that were not JSON, after which the connection is ended.
 MAX_BAD_FRAMES = 10
-#: The chain makes 14 blocks a second.
-BLOCK_S = 0.07
 
 
 class RelaySession:
@@ -326,12 +324,11 @@ class RelaySession:
             return
         freshness = self._hub.freshness
         age_s = 0.0
-        if request.start.since_ms is not None and freshness.tip_ms:
-            age_s = (freshness.tip_ms - request.start.since_ms) / 1000
+        if request.start.since_ms is not None:
+            age_s = freshness.age_s(ms=request.start.since_ms)
         elif request.start.cursor is not None and request.start.cursor.source == cursors.NODE:
             oldest = min((place.height for place in starts.values()), default=0)
-            if oldest and freshness.tip_height:
-                age_s = (freshness.tip_height - oldest) * BLOCK_S
+            age_s = freshness.age_s(height=oldest)
         if age_s > kept_s:
             raise Refusal(
                 "beyond_retention",

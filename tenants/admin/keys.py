@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
-from tenants import selectors, services
+from tenants import guarding, selectors, services
 from tenants.admin.key_filters import KeyStateFilter, LastUseFilter
 from tenants.admin.key_forms import APIKeyForm, RotateForm
 from tenants.models import KEY_RIGHTS, APIKey
@@ -51,7 +51,7 @@ class APIKeyAdmin(ModelAdmin):
     autocomplete_fields = ("tenant",)
     readonly_fields = ("prefix", "created_at", "rotated_at", "revoked_at", "last_used_at", "family")
     date_hierarchy = "created_at"
-    actions = ("rotate", "revoke")
+    actions = ("rotate", "revoke", "kill", "release")
     actions_detail = ("rotate_this", "revoke_this")
     fieldsets = (
         (None, {"fields": ("tenant", "name", "environment", "owner", "note")}),
@@ -228,6 +228,31 @@ class APIKeyAdmin(ModelAdmin):
             level=messages.SUCCESS,
         )
         return None
+
+    def has_kill_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Who may set guard rails may set this one."""
+        return request.user.has_perm("tenants.change_exchangerails")
+
+    @admin.action(description="Kill switch: stop all trading now", permissions=["kill"])
+    def kill(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> None:
+        """At once and without a question: to ask costs what it is there to save."""
+        for key in queryset:
+            guarding.kill(key)
+        self.message_user(
+            request,
+            "Killed: nothing of these keys and their rotations is sent to the exchange any more,"
+            " within a second. What rests there stays: cancel it with another key.",
+            level=messages.WARNING,
+        )
+
+    @admin.action(description="Kill switch: release, trading goes on", permissions=["kill"])
+    def release(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> None:
+        """The kill switch off. A key without guard rails has none to release."""
+        killed = [key for key in queryset if guarding.is_killed(key)]
+        for key in killed:
+            guarding.revive(key)
+        text = f"{_counted(len(killed), 'key')} released." if killed else "None of these is killed."
+        self.message_user(request, text, level=messages.SUCCESS)
 
     @action(description="Rotate", url_path="rotate", permissions=["rotate"])
     def rotate_this(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -26,6 +26,7 @@ class Scope(StrEnum):
     EVM = "evm"
     HISTORY = "history"
     ACCOUNT = "account"
+    SANDBOX = "sandbox"
     #: The same door as `account`, to look and not to touch.
     ACCOUNT_READ = "account_read"
 
@@ -39,8 +40,9 @@ def product_of(scope: str) -> str:
     return Scope.ACCOUNT if scope == Scope.ACCOUNT_READ else scope
 
 
-#: What a new key may do unless told otherwise: read. Trading is asked for explicitly.
-DEFAULT_SCOPES = (Scope.WS, Scope.INFO, Scope.GRPC)
+#: What a new key may do unless told otherwise: read, and trade where nothing is real. Trading is
+#: asked for explicitly.
+DEFAULT_SCOPES = (Scope.WS, Scope.INFO, Scope.GRPC, Scope.SANDBOX)
 
 
 @dataclass(frozen=True, slots=True)

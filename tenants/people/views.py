@@ -46,5 +46,5 @@ def invitation(request: HttpRequest) -> HttpResponse:
         else:
             del request.session[FOLLOWED]
             messages.success(request, f"You are {membership.role} of {membership.tenant} now.")
-            return redirect("account_email")
+            return redirect("dashboard:overview", slug=membership.tenant.slug)
     return render(request, "people/invitation.html", {"invitation": found})

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 LOAD_CLIENT = Path(__file__).with_name("load.c")
+GRPC_LOAD_CLIENT = Path(__file__).with_name("grpc_load.c")
 
 
 class NoCompiler(Exception):

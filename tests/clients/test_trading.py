@@ -118,6 +118,20 @@ def test_the_sdk_trades_through_the_relay(relay: dict[str, Any]) -> None:
 
 
 @pytest.mark.relay
+def test_the_sdk_trades_in_the_sandbox(relay: dict[str, Any]) -> None:
+    """The same key, behind `/sandbox`, its feeds included."""
+    said = trade(relay["sandbox"])
+    for check in (
+        test_a_fresh_key_can_trade_at_once,
+        test_orders_are_modified_and_canceled,
+        test_positions_are_opened_watched_and_closed,
+        test_agents_transfers_and_the_rest,
+        test_what_happened_came_over_the_socket,
+    ):
+        check(said)
+
+
+@pytest.mark.relay
 def test_the_relay_says_why_the_sdk_signs_for_testnet(relay: dict[str, Any]) -> None:
     said = trade(f"{relay['http']}/{relay['api_key']}", "unpatched")
     assert said["order"]["response"].startswith("User or API Wallet 0x")

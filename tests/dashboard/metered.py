@@ -3,8 +3,6 @@ that charts, tables, files and receipts have the same to say. Run inside a relay
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -117,8 +115,3 @@ def _count_rates() -> None:
             for command in book.flush([topic.name for topic, _, _ in topics]):
                 pipe.execute_command(*command)
         pipe.execute()
-
-
-def main() -> None:
-    """What a seed prints."""
-    sys.stdout.write(f"\n{json.dumps(seed())}\n")

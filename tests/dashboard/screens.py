@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 
 class Screen(NamedTuple):
-    """A page by name: its path, and whether the demo's customer is signed in. `{slug}` is the
-    demo's tenant, other braces are what the seeds printed."""
+    """A page by name: its path, and whether the demo's customer is signed in. What stands in braces
+    (`{slug}`, `{key_id}`) the seeds have told."""
 
     name: str
     path: str
@@ -26,7 +26,18 @@ SCREENS: tuple[Screen, ...] = (
     Screen("email", "/accounts/email/"),
     Screen("second-factor", "/accounts/2fa/"),
     Screen("not-found", "/app/no-such/"),
-    Screen("overview", "/app/{slug}/"),
+    Screen("keys", "/app/{slug}/keys/"),
+    Screen("key-new", "/app/{slug}/keys/new"),
+    Screen("key", "/app/{slug}/keys/{key_id}/"),
+    Screen("overview", "/app/{slug}/", wait_for="[data-figure=connections]"),
+    Screen("start", "/app/{slug}/start/", wait_for="[data-console][data-state=live]"),
+    Screen("landing", "/", is_signed_in=False),
+    Screen("status", "/status/", is_signed_in=False),
+    Screen("gaps", "/status/gaps/", is_signed_in=False),
+    Screen("docs", "/docs/en/", is_signed_in=False),
+    Screen("docs-quickstart", "/docs/en/quickstart/", is_signed_in=False),
+    Screen("docs-dialect", "/docs/en/relay-dialect/", is_signed_in=False),
+    Screen("docs-chinese", "/docs/zh-hant/", is_signed_in=False),
     Screen("usage", "/app/{metered}/usage", wait_for="#chart[data-is-drawn]"),
     Screen("usage-empty", "/app/{slug}/usage?range=custom&start=2026-01-01&end=2026-01-02"),
     Screen("usage-by-coin", "/app/{metered}/usage?by=coin&range=7d&metric=bytes"),
@@ -43,6 +54,6 @@ SCREENS: tuple[Screen, ...] = (
     Screen("webhook-delivery", "/app/{metered}/webhooks/deliveries/{delivery}"),
 )
 
-#: Python that is run inside the project before the first picture, each in a process of its own.
-#: What the last line prints is JSON, an object whose names paths may use.
-SEEDS: list[str] = ["from tests.dashboard.metered import main; main()"]
+#: Functions of `seeds.py` that are run before the first picture, in this order, each in a process
+#: of the relay's project. What they return are names that paths may use.
+SEEDS: list[str] = ["acme", "public", "metered"]

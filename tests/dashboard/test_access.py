@@ -18,6 +18,7 @@ from gateway.dashboard import urls
 from gateway.dashboard.access import who_may
 from tenants.people import services
 from tenants.people.roles import May, Role
+from tenants.services import issue_key
 from tests.tenants.cast import Cast
 from tests.tenants.people import OPERATOR, make_member, make_person, owner_of, signed_in
 
@@ -44,8 +45,24 @@ def _delivery(cast: Cast) -> dict[str, Any]:
     return {"uid": webhooks.ping(cast.acme, _webhook(cast)["uid"]).uid}
 
 
+def _key(cast: Cast) -> dict[str, Any]:
+    return {"key_id": issue_key(tenant=cast.acme, name="bot").key.pk}
+
+
 ROWS: dict[str, Row] = {
     "overview": Row(viewer=True),
+    "overview_now": Row(viewer=True),
+    "overview_month": Row(viewer=True),
+    "overview_freshness": Row(viewer=True),
+    "start": Row(viewer=False),
+    "keys": Row(viewer=False),
+    "key_new": Row(viewer=False),
+    "key": Row(viewer=False, arguments=_key),
+    "key_edit": Row(viewer=False, method="post", arguments=_key),
+    "key_rotate": Row(viewer=False, method="post", arguments=_key),
+    "key_revoke": Row(viewer=False, method="post", arguments=_key),
+    "key_rails": Row(viewer=False, method="post", arguments=_key),
+    "key_kill": Row(viewer=False, method="post", arguments=_key),
     "token": Row(viewer=True, method="post"),
     "usage": Row(viewer=True),
     "usage-csv": Row(viewer=True),
@@ -160,10 +177,12 @@ def test_an_unverified_address_comes_first(cast: Cast) -> None:
 def test_home_leads_to_the_tenant_looked_at_last(cast: Cast) -> None:
     ada = owner_of(cast.acme)
     client = signed_in(ada.user)
+    assert client.get("/app/")["Location"] == "/app/acme/start/"  # nobody has made a key
+    issue_key(tenant=cast.acme, name="bot")
     assert client.get("/app/")["Location"] == "/app/acme/"
     services.make_first_owner(tenant=cast.other, user=ada.user)
     _ask(client, "overview", cast, cast.other.slug)
-    assert client.get("/app/")["Location"] == f"/app/{cast.other.slug}/"
+    assert client.get("/app/")["Location"] == f"/app/{cast.other.slug}/start/"
     nobody = signed_in(make_person("nobody"))
     assert b"You belong to no account" in nobody.get("/app/").content
 

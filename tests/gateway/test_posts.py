@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
+from gateway.exchange.service import Exchange
 from gateway.http.info import Info
 from gateway.http.origins import Got
 from gateway.http.router import Router
 from gateway.http.routes import Route, Source
+from gateway.posts import CustomerPosts
+from gateway.requests.entry import Entry
 from gateway.upstreams.posts import Answer
 from streaming.core.dialects import official
 from streaming.ws import posts
@@ -26,8 +29,8 @@ class _Origin:
         return Got(Answer(200, b"application/json", b'{"universe":[]}'), Source.NODE, 7, 0.0)
 
 
-async def posted(key: Principal) -> tuple[Any, int]:
-    """The response in the answer frame, and how many requests were counted."""
+async def posted(key: Principal) -> tuple[Any, int, list[Entry]]:
+    """The response in the answer frame, how many requests were counted, and what was recorded."""
     counted: list[int] = []
     control = AdmissionControl(Directory(load=lambda _: {}), Occupancy())
     meter = SimpleNamespace(
@@ -37,19 +40,27 @@ async def posted(key: Principal) -> tuple[Any, int]:
     )
     runtime: Any = SimpleNamespace(admission=control, meter=meter, workers={})
     post = official.Post(1, "info", {"type": "meta"})
-    frame = await posts.answer(post, Info(runtime, Router(runtime, _Origin())), key)
+    noted: list[Entry] = []
+    info, exchange = Info(runtime, Router(runtime, _Origin())), cast(Exchange, None)
+    customer_posts = CustomerPosts(control, info, exchange, note=noted.append)
+    frame = await posts.answer(post, customer_posts, key)
     await control.aclose()
-    return orjson.loads(frame)["data"]["response"], sum(counted)
+    return orjson.loads(frame)["data"]["response"], sum(counted), noted
 
 
 async def test_a_post_needs_the_scope_and_the_product_of_info() -> None:
     both = frozenset({"ws", "info"})
-    response, counted = await posted(principal(scopes=both, limits=Limits(1, 1, products=both)))
-    assert (response["type"], counted) == ("info", 1)
-    response, counted = await posted(principal(scopes=frozenset({"ws"})))
+    response, counted, noted = await posted(
+        principal(scopes=both, limits=Limits(1, 1, products=both))
+    )
+    assert (response["type"], counted, noted) == ("info", 1, [])
+    response, counted, noted = await posted(principal(scopes=frozenset({"ws"})))
     assert (response["type"], counted) == ("error", 0)
+    (record,) = noted
+    assert (record.door, record.method, record.status) == ("info", "WS", 403)
+    assert record.tenant_id == principal().tenant_id
     assert "info" in response["payload"]
     sockets = Limits(1, 1, products=frozenset({"ws"}))
-    response, counted = await posted(principal(scopes=both, limits=sockets))
+    response, counted, noted = await posted(principal(scopes=both, limits=sockets))
     assert (response["type"], counted) == ("error", 0)
     assert "info" in response["payload"]

@@ -93,3 +93,53 @@ async def test_processes_share_it_through_redis_and_each_has_a_part_without(redi
 @pytest.mark.parametrize("weight", [LIMIT + 1, 10**9])
 def test_what_is_heavier_than_all_is_served_by_an_idle_minute(weight: float) -> None:
     assert Budget(LIMIT).take("acme", weight, now_s=0.0) == 0.0
+
+
+def test_who_polls_all_there_is_can_still_cancel() -> None:
+    """And so can who begins to act later, each within a share of what is for actions."""
+    budget = Budget(LIMIT, 0.2)
+    reads = 0
+    while not budget.take("acme", 20, now_s=10.0):
+        reads += 20
+    assert reads >= 0.85 * 0.8 * LIMIT
+    acted = {"acme": 0, "bolt": 0}
+    for _ in range(2_000):
+        for tenant in acted:
+            if not budget.take(tenant, 1, now_s=11.0, is_action=True):
+                acted[tenant] += 1
+    assert min(acted.values()) >= 0.1 * LIMIT
+    assert reads + sum(acted.values()) <= LIMIT
+    # Minute by minute reads leave as much as that again.
+    for tick in range(200):
+        budget.take("acme", 20, now_s=12.0 + tick)
+    assert budget.take("acme", 1, now_s=212.0, is_action=True) == 0.0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["acme", "bolt"]),
+            st.sampled_from([1, 20, 300]),
+            st.booleans(),
+            st.floats(0, 5),
+        ),
+        max_size=200,
+    )
+)
+def test_no_minute_has_more_than_the_limit_with_actions_either(
+    history: list[tuple[str, int, bool, float]],
+) -> None:
+    budget, now_s = Budget(LIMIT, 0.2), 1_000.0
+    spent: deque[tuple[float, int]] = deque()
+    for tenant, weight, is_action, pause_s in history:
+        now_s += pause_s
+        if not budget.take(tenant, weight, now_s=now_s, is_action=is_action):
+            spent.append((now_s, weight))
+        while spent and spent[0][0] <= now_s - WINDOW_S:
+            spent.popleft()
+        assert sum(each for _, each in spent) <= LIMIT
+
+
+def test_a_window_that_an_older_process_wrote_is_read() -> None:
+    old = msgspec.msgpack.encode([[[7, {"acme": 5.0}, {}, 0.0]]])
+    assert msgspec.msgpack.decode(old, type=Window).slots[0].acted == {}

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
+from django.test import Client
+from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.requests import selectors, services
+from gateway.requests import dropped, selectors, services
 from gateway.requests.entry import PER_TENANT_BURST, Book, Entry
 from gateway.requests.models import RequestRecord
 from gateway.requests.writer import Writer
@@ -120,3 +122,32 @@ def test_old_ones_and_those_beyond_the_bound_are_deleted() -> None:
     kept = RequestRecord.objects.values_list("request_id", flat=True)
     assert list(kept)[:3] == ["r0", "r1", "r2"]
     assert len(kept) <= 4
+
+
+async def test_what_was_dropped_is_told_to_who_reads_the_list(
+    redis_url: str, settings: Any
+) -> None:
+    settings.REDIS_CACHE_URL = redis_url
+    with dropped._client() as client:
+        for key in client.scan_iter("relay:requests:dropped:*"):
+            client.delete(key)
+    writers = [Writer(Book(max_kept=0)) for _ in range(2)]
+    for writer in writers:
+        for number in range(3):
+            writer.note(entry(number))
+        await writer.flush()
+        await writer.flush()  # told once
+    assert dropped.lately() == {"full": 6}
+    settings.REDIS_CACHE_URL = "redis://127.0.0.1:1/0"
+    writers[0].note(entry())
+    await writers[0].flush()  # and nothing fails for it
+
+
+def test_the_list_says_what_is_not_in_it(operator: Client, redis_url: str, settings: Any) -> None:
+    settings.REDIS_CACHE_URL = redis_url
+    dropped.add({"flood": 1_234})
+    page = operator.get(reverse("admin:requests_requestrecord_changelist")).content.decode()
+    assert "data-dropped" in page
+    assert "of tenants who failed too often" in page
+    settings.REDIS_CACHE_URL = "redis://127.0.0.1:1/0"
+    assert operator.get(reverse("admin:requests_requestrecord_changelist")).status_code == 200

@@ -19,12 +19,14 @@ SHIPPED = ROOT / "deploy" / "nginx.conf"
 
 
 @contextlib.contextmanager
-def front(folder: Path, *, backends: Sequence[int]) -> Iterator[int]:
-    """Run it on a TLS port of loopback, which is given, its files in `folder`. Raises Missing."""
+def front(folder: Path, *, backends: Sequence[int], grpc: int = 0) -> Iterator[int]:
+    """Run it on a TLS port of loopback, which is given, its files in `folder`; `grpc` is the port
+    of a gRPC process. Raises Missing."""
     binary = find_binary("nginx", package="nginx")
     _make_certificate(folder)
     port = free_port()
-    text = _localised(SHIPPED.read_text(), folder, port=port, backends=backends)
+    backend = grpc or free_port()
+    text = _localised(SHIPPED.read_text(), folder, port=port, backends=backends, grpc=backend)
     (folder / "nginx.conf").write_text(text)
     command = [binary, "-c", str(folder / "nginx.conf"), "-p", str(folder)]
     tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
@@ -84,7 +86,7 @@ def _make_certificate(folder: Path) -> None:
     subprocess.run([*make, *pair], check=True, capture_output=True)
 
 
-def _localised(text: str, folder: Path, *, port: int, backends: Sequence[int]) -> str:
+def _localised(text: str, folder: Path, *, port: int, backends: Sequence[int], grpc: int) -> str:
     servers = "".join(f"server 127.0.0.1:{backend} max_fails=0;" for backend in backends)
     for shipped, ours in {
         r"/etc/ssl/hl-relay/": f"{folder}/",
@@ -94,6 +96,9 @@ def _localised(text: str, folder: Path, *, port: int, backends: Sequence[int]) -
         r"listen 443 ": f"listen 127.0.0.1:{port} ",
         r"listen 80;": f"listen 127.0.0.1:{free_port()};",
         r"(?m)^ *server 127\.0\.0\.1:8000 max_fails=0;": servers,
+        # So that tests of what may be slow need not be.
+        r"client_body_timeout 10s": "client_body_timeout 1s",
+        r"server 127\.0\.0\.1:50051": f"server 127.0.0.1:{grpc}",
         r"buffer=64k flush=5s": "",
         r"worker_connections 65536": "worker_connections 1024",
         r"worker_rlimit_nofile .*;": "",

@@ -62,6 +62,33 @@ class Relay:
         """End everything."""
         self.channel.close()
 
+    def estimate(
+        self,
+        *subscriptions: pb.Subscribe,
+        hours_per_day: float = 24.0,
+        connections: int = 1,
+        timeout_s: float = 10.0,
+    ) -> pb.EstimateCostResponse:
+        """What `subscriptions` would bring and cost, from what the relay measured in the last 24
+        hours. For keys with the scope `account` or `account_read`, beside `grpc`.
+
+        Raises Refused, and grpc.RpcError for what passes.
+        """
+        asked = [
+            pb.EstimatedSubscription(
+                subscription=each, hours_per_day=hours_per_day, connections=connections
+            )
+            for each in subscriptions
+        ]
+        request = pb.EstimateCostRequest(subscriptions=asked)
+        try:
+            return self.stub.EstimateCost(request, metadata=self.metadata, timeout=timeout_s)
+        except grpc.RpcError as error:
+            refused = _refusal(error)
+            if refused is None:
+                raise
+            raise refused from None
+
     def stream(self, *subscriptions: pb.Subscribe) -> Iterator[Item]:
         """Updates, gaps and events of `subscriptions`, for ever; each must have an `id`.
 
@@ -110,10 +137,9 @@ class _Stream:
 
     def _rest(self, error: Any) -> None:
         """Wait before coming back, as long as the relay asks for. Raises Refused."""
-        trailing = {name: value for name, value in error.trailing_metadata() or ()}
-        if error.code() in FATAL:
-            code = trailing.get("hlrelay-code", error.code().name.lower())
-            raise Refused(str(code), error.details() or "") from None
+        if (refused := _refusal(error)) is not None:
+            raise refused from None
+        trailing = dict(error.trailing_metadata() or ())
         wait_s = self._wait_s * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
         self._wait_s = min(self._wait_s * 2, MAX_WAIT_S)
         asked_s = str(trailing.get("retry-after", ""))
@@ -180,6 +206,15 @@ class _Stream:
         request = pb.StreamRequest()
         request.subscribe.CopyFrom(wanted)
         self._asked.put(request)
+
+
+def _refusal(error: Any) -> Refused | None:
+    """Why a call was refused for good; None for what passes."""
+    if error.code() not in FATAL:
+        return None
+    trailing = dict(error.trailing_metadata() or ())
+    code = trailing.get("hlrelay-code", error.code().name.lower())
+    return Refused(str(code), error.details() or "")
 
 
 def _gap(name: str, told: Any, first: int | None, last: int | None) -> Gap:

@@ -7,6 +7,7 @@ from tests.bench.cases import (
     connect,
     crowd,
     fanout,
+    grpc,
     hop,
     http,
     idle,
@@ -36,5 +37,7 @@ CASES: dict[str, Case] = {
         market.Market(),
         worker.Worker(),
         *http.cases(),
+        grpc.GrpcFanout(),
+        grpc.GrpcHop(),
     )
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench.subjects import http_servers, others, relay
+from tests.bench.subjects import grpc_servers, http_servers, others, relay
 from tests.bench.subjects.contract import Subject
 
 #: In the order of the table; ours first, because the others are shown as ratios to it.
@@ -20,5 +20,8 @@ SUBJECTS: dict[str, Subject] = {
         http_servers.RelayHttp(),
         http_servers.RelayEdge(),
         http_servers.Drf(),
+        grpc_servers.RelayGrpc(),
+        grpc_servers.GrpcBare(),
+        grpc_servers.GrpcJoined(),
     )
 }

@@ -40,7 +40,7 @@ class Channels:
         return Running(port=port, pid=child.pid, path="/ws", form="layer", has_acks=True)
 
 
-class _PythonHub:
+class PythonHub:
     """A server that is one Python module taking its port and its Redis URL."""
 
     name: str
@@ -68,7 +68,7 @@ class _PythonHub:
         return Running(port=port, pid=child.pid)
 
 
-class Uvicorn(_PythonHub):
+class Uvicorn(PythonHub):
     """A hub without a framework: one Redis subscriber, `await send` for each client in turn."""
 
     name = "uvicorn"
@@ -77,7 +77,7 @@ class Uvicorn(_PythonHub):
     module = "uvicorn_hub"
 
 
-class Picows(_PythonHub):
+class Picows(PythonHub):
     """The same on the quickest WebSocket library there is for asyncio."""
 
     name = "picows"
@@ -86,7 +86,7 @@ class Picows(_PythonHub):
     module = "picows_hub"
 
 
-class UWebSockets(_PythonHub):
+class UWebSockets(PythonHub):
     """uWebSockets' own publish, which joins what one turn of its loop gives a client."""
 
     name = "uwebsockets"

@@ -24,19 +24,24 @@ class Relay:
 
     def start(self, stage: Stage) -> Running:
         """Seed once per run, then serve; clients come in by a key in the path, as real ones do."""
-        port = free_port()
-        env = self.environment(stage, port=port)
+        env = self.environment(stage, port=free_port())
         if self._api_key is None:
             self._api_key = self._seed(stage, env)
+        return self.serve(stage, env)[0]
+
+    def serve(self, stage: Stage, env: dict[str, str | None]) -> tuple[Running, Child]:
+        """The process alone, with what `environment` says."""
         child = self._command(stage, "run_daphne", env)
+        port = int(env["RELAY_HTTP_PORT"] or 0)
         child.wait_for_port(port)
-        return Running(
+        running = Running(
             port=port,
             pid=child.pid,
             path=f"/{self._api_key}/ws",
             form="relay",
             has_acks=True,
         )
+        return running, child
 
     def start_worker(self, stage: Stage, *, upstreams: str) -> Child:
         """The upstream worker, on the same core as the edge."""

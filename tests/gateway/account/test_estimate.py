@@ -19,6 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from billing.catalogue import services
 from gateway.account.errors import BadValue, Unavailable
 from gateway.account.estimate import Asked, estimate
+from streaming.bus.log import Command
 from streaming.bus.rates import RateBook
 from streaming.core.catalogue import Catalogue
 from streaming.core.topic import Kind, Topic
@@ -56,13 +57,17 @@ def count(bus: redis.Redis, minutes: int, *said: tuple[Topic, int, int], workers
     for worker in range(workers):
         now_s = [NOW.timestamp() - 60 * minutes]
         book = RateBook(worker=f"w{worker}", clock=lambda now_s=now_s: now_s[0])
+        commands: list[Command] = []
         for _ in range(minutes):
             now_s[0] += 60
             for topic, messages, size in said:
                 for _ in range(messages):
                     book.add(topic.name, size)
-            for command in book.flush([topic.name for topic, _, _ in said]):
-                bus.execute_command(*command)
+            commands += book.flush([topic.name for topic, _, _ in said])
+        with bus.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            pipe.execute()
 
 
 def test_it_is_what_was_counted(bus: redis.Redis, acme: Tenant) -> None:
@@ -134,6 +139,18 @@ def test_a_plan_that_is_too_small_is_not_the_cheapest(bus: redis.Redis, acme: Te
     assert found.cheapest == "large"
     assert found.plan is not None
     assert found.plan.too_small == ("connections: 9 of 3",)
+
+
+def test_a_plan_without_the_channel_does_not_serve_it(bus: redis.Redis, acme: Tenant) -> None:
+    count(bus, 10, (BTC, 1, 10))
+    may = replace(MAY, channels=("bbo",))
+    publish(make_prices("narrow", 1, entitlements=may))
+    publish(make_prices("named", 2, entitlements=replace(may, channels=("trades",))))
+    asked = [Asked(subscription={"type": "trades", "coin": "BTC"}, hours_per_day=Decimal(1))]
+    found = estimate(acme, asked, now=NOW, catalogue=COINS)
+    missing = {cost.code: cost.missing for cost in found.offers}
+    assert (missing["narrow"], missing["named"]) == (("trades",), ())
+    assert found.cheapest == "named"
 
 
 @pytest.mark.parametrize(

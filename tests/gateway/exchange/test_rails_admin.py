@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
 from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 
+from gateway.exchange.trace_store import HOUR_MS, warned_key
 from tenants import guarding, services
 from tenants.models import ExchangeRails
 from tests.tenants.cast import Cast
@@ -78,3 +82,44 @@ def test_a_key_whose_rotations_have_rails_gets_no_second_ones(
     assert not ExchangeRails.objects.filter(key=other).exists()
     assert operator.post(add, {"key": other.pk, "coins": "ETH\n@107"}).status_code == 302
     assert ExchangeRails.objects.get(key=other).coins == ["ETH", "@107"]
+
+
+def test_a_key_without_rails_is_killed_from_the_list_of_keys(operator: Client, cast: Cast) -> None:
+    key = services.issue_key(tenant=cast.acme, name="bot").key
+    keys = reverse("admin:tenants_apikey_changelist")
+    operator.post(keys, {"action": "release", "_selected_action": [key.pk]})
+    assert not ExchangeRails.objects.filter(key=key).exists()
+    operator.post(keys, {"action": "kill", "_selected_action": [key.pk]})
+    assert guarding.is_killed(key)
+    successor = services.rotate_key(key, overlap=timedelta(0)).key
+    assert guarding.is_killed(successor)
+    operator.post(keys, {"action": "release", "_selected_action": [successor.pk]})
+    assert not guarding.is_killed(key)
+
+
+def test_all_keys_of_a_tenant_are_killed_and_nobody_else_s(cast: Cast) -> None:
+    keys = [services.issue_key(tenant=cast.acme, name=f"bot {n}").key for n in range(3)]
+    services.revoke_key(keys[0])
+    other = services.issue_key(tenant=cast.other, name="other").key
+    assert guarding.kill_tenant(cast.acme) >= 2
+    assert [guarding.is_killed(key) for key in (*keys, other)] == [False, True, True, False]
+    assert guarding.kill_tenant(cast.acme) == 0
+    assert guarding.revive_tenant(cast.acme) >= 2
+    assert not guarding.is_killed(keys[1])
+
+
+def test_the_page_says_what_was_warned_of(
+    operator: Client, rails: ExchangeRails, redis_url: str, settings: Any
+) -> None:
+    url = reverse("admin:tenants_exchangerails_change", args=[rails.pk])
+    settings.REDIS_CACHE_URL = "redis://127.0.0.1:1/0"
+    assert "not known now" in operator.get(url).content.decode()
+    settings.REDIS_CACHE_URL = redis_url
+    hour = int(time.time() * 1e3 // HOUR_MS)
+    with redis.Redis.from_url(redis_url) as client:
+        name = warned_key(rails.key.tenant_id, hour)
+        client.delete(name)
+        client.hset(name, mapping={f"{rails.key_id}:nonce_reused": 3, "0:clock_skew": 9})
+    page = operator.get(url).content.decode()
+    assert "nonce_reused: 3" in page
+    assert "clock_skew" not in page

@@ -16,7 +16,8 @@ import pytest
 from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
 from gateway.exchange.passage import Passage, Passed
-from gateway.exchange.service import MAX_UNDER_WAY, Exchange, Signers
+from gateway.exchange.service import MAX_UNDER_WAY, Exchange
+from gateway.exchange.watch import Signers, Watcher
 from gateway.http.errors import HttpError
 from tenants.admission.control import AdmissionControl
 from tenants.admission.directory import Directory
@@ -115,7 +116,10 @@ async def ask(payload: dict[str, Any]) -> bytes:
 
 @asynccontextmanager
 async def desk(
-    *known: Principal, redis_url: str = "", signers: Signers | None = None
+    *known: Principal,
+    redis_url: str = "",
+    signers: Signers | None = None,
+    watcher: Watcher | None = None,
 ) -> AsyncIterator[Desk]:
     database = {one.digest: one for one in known or (TRADER,)}
     control = AdmissionControl(
@@ -135,7 +139,7 @@ async def desk(
             sender=sender,
             market=Market(ask),
             exposure=Exposure(redis_url, processes=lambda: 1),
-            recover=lambda _: signers or Signers(SIGNER, OTHER),
+            watcher=watcher or Watcher(lambda _: signers or Signers(SIGNER, OTHER)),
             exists=exists,
         )
         yield Desk(upstream, exchange, meter, sender, database)

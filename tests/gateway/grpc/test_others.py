@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from streaming.core.envelope import Envelope, Position, Role
+from streaming.bus import keys
+from streaming.core import envelope as wire
+from streaming.core.envelope import BusMessage, Envelope, Position, Role
 from tests.gateway.grpc.clients import EPOCH, Stream, alive, raw
 from tests.gateway.grpc.tables import DWELLIR_V1, DWELLIR_V2, QUICKNODE, classes
 from tests.support.edge import DEADLINE_S
@@ -241,3 +245,43 @@ def test_quicknode_books_and_ping(edge: GrpcEdge, channel: grpc.Channel) -> None
     edge.publish(Envelope("l4Book QNB", EPOCH, Position(51), here, Role.UPDATE, payload))
     diff = next(l4).diff
     assert (diff.height, json.loads(diff.data)["book_diffs"]) == (51, [{"oid": 7}])
+
+
+def test_blocks_are_given_as_far_back_as_the_plan_goes(redis_url: str, tmp_path: Path) -> None:
+    edge = GrpcEdge(tmp_path / "var", redis_url=redis_url.removesuffix("/0") + "/13")
+    edge.start()
+    try:
+        short = edge.shell(
+            "from tenants.models import Plan, Quota\nfrom tenants.services import *\n"
+            "plan = Plan.objects.create(code='short', name='short')\n"
+            "Quota.objects.create(plan=plan, max_connections=9, max_subscriptions=9,"
+            " retention_hours=1)\n"
+            "print(issue_key(tenant=create_tenant(name='s', slug='s', plan=plan), name='s',"
+            " scopes=['grpc']).raw)"
+        )
+        with edge.channel() as channel:
+            kept = Stream(channel, edge.metadata)
+            kept.subscribe(id="k", channel="raw", stream="node_fills")
+            edge.wait_for_lease("raw stream=node_fills")
+            edge.tell(alive("node_fills", 100), raw("node_fills", 101, [["0xa", {}]]))
+            kept.until(lambda e: e.height == 101)
+            # An hour of blocks and some more.
+            tip = BusMessage(wire.VERSION, "test", [], 101 + 60_000, time.time_ns())
+            edge.redis.publish(keys.BUS_CHANNEL.format(edge=edge.name), wire.encode(tip))
+            kept.ping(1)
+            kept.until_kind("pong")
+            get = channel.unary_unary(
+                f"{DWELLIR_2}/GetFills",
+                request_serializer=V2["Position"].SerializeToString,
+                response_deserializer=V2["BlockFills"].FromString,
+            )
+            asked = V2["Position"](block_height=101)
+            assert get(asked, metadata=edge.metadata).data
+            with pytest.raises(grpc.RpcError) as beyond:
+                get(asked, metadata=(("x-token", short),))
+            assert beyond.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            line = beyond.value.details() or ""
+            assert line == "The plan goes 1 h back, and this is 1.2 h old."
+            kept.call.cancel()
+    finally:
+        edge.stop()

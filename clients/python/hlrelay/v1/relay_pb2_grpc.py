@@ -59,6 +59,11 @@ class RelayStub:
                 request_serializer=hlrelay_dot_v1_dot_relay__pb2.GetCoverageRequest.SerializeToString,
                 response_deserializer=hlrelay_dot_v1_dot_relay__pb2.GetCoverageResponse.FromString,
                 _registered_method=True)
+        self.EstimateCost = channel.unary_unary(
+                '/hlrelay.v1.Relay/EstimateCost',
+                request_serializer=hlrelay_dot_v1_dot_relay__pb2.EstimateCostRequest.SerializeToString,
+                response_deserializer=hlrelay_dot_v1_dot_relay__pb2.EstimateCostResponse.FromString,
+                _registered_method=True)
 
 
 class RelayServicer:
@@ -99,6 +104,13 @@ class RelayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EstimateCost(self, request, context):
+        """What subscriptions would cost, from what this relay measured in the last 24 hours. For keys with the scope account.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RelayServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +138,11 @@ def add_RelayServicer_to_server(servicer, server):
                     servicer.GetCoverage,
                     request_deserializer=hlrelay_dot_v1_dot_relay__pb2.GetCoverageRequest.FromString,
                     response_serializer=hlrelay_dot_v1_dot_relay__pb2.GetCoverageResponse.SerializeToString,
+            ),
+            'EstimateCost': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateCost,
+                    request_deserializer=hlrelay_dot_v1_dot_relay__pb2.EstimateCostRequest.FromString,
+                    response_serializer=hlrelay_dot_v1_dot_relay__pb2.EstimateCostResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +280,33 @@ class Relay:
             '/hlrelay.v1.Relay/GetCoverage',
             hlrelay_dot_v1_dot_relay__pb2.GetCoverageRequest.SerializeToString,
             hlrelay_dot_v1_dot_relay__pb2.GetCoverageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateCost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hlrelay.v1.Relay/EstimateCost',
+            hlrelay_dot_v1_dot_relay__pb2.EstimateCostRequest.SerializeToString,
+            hlrelay_dot_v1_dot_relay__pb2.EstimateCostResponse.FromString,
             options,
             channel_credentials,
             insecure,

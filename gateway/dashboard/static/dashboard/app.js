@@ -97,6 +97,25 @@
     if (event.persisted) document.querySelectorAll("form button:disabled").forEach((b) => (b.disabled = false));
   });
 
+  // --- tabs: arrows move, as people who use them expect ---
+  function select(tab) {
+    for (const other of tab.closest("[role=tablist]").querySelectorAll("[role=tab]")) {
+      const isChosen = other === tab;
+      other.setAttribute("aria-selected", String(isChosen));
+      other.tabIndex = isChosen ? 0 : -1;
+      document.getElementById(other.getAttribute("aria-controls")).hidden = !isChosen;
+    }
+  }
+  document.addEventListener("keydown", (event) => {
+    const tab = event.target.closest?.("[role=tab]");
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!tab || !step) return;
+    const tabs = [...tab.closest("[role=tablist]").querySelectorAll("[role=tab]")];
+    const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
+    select(next);
+    next.focus();
+  });
+
   // --- clicks, menus, dialogs ---
   document.addEventListener("click", (event) => {
     const at = (selector) => event.target.closest(selector);
@@ -105,6 +124,7 @@
     });
     let found;
     if ((found = at("[data-copy], [data-copy-from]"))) copy(found);
+    else if ((found = at("[role=tab]"))) select(found);
     else if ((found = at("[data-dismiss]"))) found.closest("[data-toast]").remove();
     else if ((found = at("[data-theme-choice]"))) {
       choose(found.dataset.themeChoice);

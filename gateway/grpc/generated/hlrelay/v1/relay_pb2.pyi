@@ -414,3 +414,83 @@ class GetCoverageResponse(_message.Message):
     newest_cursor: str
     newest_height: int
     def __init__(self, is_kept: _Optional[bool] = ..., oldest_cursor: _Optional[str] = ..., oldest_height: _Optional[int] = ..., newest_cursor: _Optional[str] = ..., newest_height: _Optional[int] = ...) -> None: ...
+
+class EstimateCostRequest(_message.Message):
+    __slots__ = ("subscriptions",)
+    SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
+    subscriptions: _containers.RepeatedCompositeFieldContainer[EstimatedSubscription]
+    def __init__(self, subscriptions: _Optional[_Iterable[_Union[EstimatedSubscription, _Mapping]]] = ...) -> None: ...
+
+class EstimatedSubscription(_message.Message):
+    __slots__ = ("subscription", "hours_per_day", "connections")
+    SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    HOURS_PER_DAY_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    subscription: Subscribe
+    hours_per_day: float
+    connections: int
+    def __init__(self, subscription: _Optional[_Union[Subscribe, _Mapping]] = ..., hours_per_day: _Optional[float] = ..., connections: _Optional[int] = ...) -> None: ...
+
+class EstimateCostResponse(_message.Message):
+    __slots__ = ("lines", "messages_per_s", "messages_per_month", "bytes_per_month", "coin_minutes_per_month", "measured_hours", "is_whole_day", "plan", "offers", "cheapest", "assumptions")
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_PER_MONTH_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_MONTH_FIELD_NUMBER: _ClassVar[int]
+    COIN_MINUTES_PER_MONTH_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_HOURS_FIELD_NUMBER: _ClassVar[int]
+    IS_WHOLE_DAY_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
+    CHEAPEST_FIELD_NUMBER: _ClassVar[int]
+    ASSUMPTIONS_FIELD_NUMBER: _ClassVar[int]
+    lines: _containers.RepeatedCompositeFieldContainer[EstimatedLine]
+    messages_per_s: float
+    messages_per_month: int
+    bytes_per_month: int
+    coin_minutes_per_month: int
+    measured_hours: float
+    is_whole_day: bool
+    plan: EstimatedCost
+    offers: _containers.RepeatedCompositeFieldContainer[EstimatedCost]
+    cheapest: str
+    assumptions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, lines: _Optional[_Iterable[_Union[EstimatedLine, _Mapping]]] = ..., messages_per_s: _Optional[float] = ..., messages_per_month: _Optional[int] = ..., bytes_per_month: _Optional[int] = ..., coin_minutes_per_month: _Optional[int] = ..., measured_hours: _Optional[float] = ..., is_whole_day: _Optional[bool] = ..., plan: _Optional[_Union[EstimatedCost, _Mapping]] = ..., offers: _Optional[_Iterable[_Union[EstimatedCost, _Mapping]]] = ..., cheapest: _Optional[str] = ..., assumptions: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class EstimatedLine(_message.Message):
+    __slots__ = ("channel", "topics", "messages_per_s", "messages_per_month", "bytes_per_month", "basis", "measured_hours")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    TOPICS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_PER_MONTH_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_MONTH_FIELD_NUMBER: _ClassVar[int]
+    BASIS_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_HOURS_FIELD_NUMBER: _ClassVar[int]
+    channel: str
+    topics: int
+    messages_per_s: float
+    messages_per_month: int
+    bytes_per_month: int
+    basis: str
+    measured_hours: float
+    def __init__(self, channel: _Optional[str] = ..., topics: _Optional[int] = ..., messages_per_s: _Optional[float] = ..., messages_per_month: _Optional[int] = ..., bytes_per_month: _Optional[int] = ..., basis: _Optional[str] = ..., measured_hours: _Optional[float] = ...) -> None: ...
+
+class EstimatedCost(_message.Message):
+    __slots__ = ("plan", "name", "per_month", "fee", "serves_all", "refused", "missing", "too_small")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PER_MONTH_FIELD_NUMBER: _ClassVar[int]
+    FEE_FIELD_NUMBER: _ClassVar[int]
+    SERVES_ALL_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    TOO_SMALL_FIELD_NUMBER: _ClassVar[int]
+    plan: str
+    name: str
+    per_month: str
+    fee: str
+    serves_all: bool
+    refused: _containers.RepeatedScalarFieldContainer[str]
+    missing: _containers.RepeatedScalarFieldContainer[str]
+    too_small: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, plan: _Optional[str] = ..., name: _Optional[str] = ..., per_month: _Optional[str] = ..., fee: _Optional[str] = ..., serves_all: _Optional[bool] = ..., refused: _Optional[_Iterable[str]] = ..., missing: _Optional[_Iterable[str]] = ..., too_small: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""The documentation as pages: Markdown of the repository, rendered once, with search."""
