@@ -89,6 +89,12 @@ def end_session(session_key: str | None) -> int:
     return _end(DashboardToken.objects.filter(session_key=session_key or "")) if session_key else 0
 
 
+@transaction.atomic
+def end_membership(membership: Membership) -> int:
+    """End the tokens of a member who leaves, and what is open with them, at once."""
+    return _end(DashboardToken.objects.filter(membership=membership))
+
+
 def principals(digests: Collection[str], now: datetime, limits_of: Any) -> dict[str, Principal]:
     """The tokens among `digests` that open anything: not expired, of a member who is active in a
     tenant that is not suspended, in a log-in that is still one. `limits_of` are plans' limits by
