@@ -95,6 +95,12 @@ def end_all_of(tenant: Tenant) -> int:
     return _end(DashboardToken.objects.filter(membership__tenant=tenant))
 
 
+@transaction.atomic
+def end_membership(membership: Membership) -> int:
+    """End the tokens of a member who leaves, and what is open with them, at once."""
+    return _end(DashboardToken.objects.filter(membership=membership))
+
+
 def principals(digests: Collection[str], now: datetime, limits_of: Any) -> dict[str, Principal]:
     """The tokens among `digests` that open anything: not expired, of a member who is active in a
     tenant that is not suspended, in a log-in that is still one. `limits_of` are plans' limits by

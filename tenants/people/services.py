@@ -18,6 +18,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.utils import timezone
 
+from tenants.dashboard_tokens import end_membership
 from tenants.models import BillingProfile, Invitation, Membership, Tenant, TermsAcceptance
 from tenants.people import tokens
 from tenants.people.actors import Actor, allowed, lock
@@ -222,6 +223,7 @@ def remove_member(membership: Membership, *, by: Actor) -> None:
         allowed(by, locked.tenant, may_manage_role=locked.role)
     check_removal(locked)
     _withdraw_all_of(locked)
+    end_membership(locked)
     locked.delete()
 
 
