@@ -59,6 +59,12 @@ class Site:
         """The same, of code that prints JSON last."""
         return json.loads(self.shell(code).splitlines()[-1])
 
+    def seeded(self, name: str) -> Any:
+        """What a function of `seeds.py` returns, run there."""
+        return self.json(
+            f"import json; from tests.dashboard import seeds; print(json.dumps(seeds.{name}()))"
+        )
+
     def signed_in(self, browser: Browser) -> Any:
         """The cookies of the demo's customer; signs in the first time only."""
         if "customer" not in self._states:

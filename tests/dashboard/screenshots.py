@@ -31,8 +31,7 @@ def seeded(site: Site) -> dict[str, Any]:
     """Run the seeds; the names that paths may use."""
     names: dict[str, Any] = {}
     for name in SEEDS:
-        code = f"import json; from tests.dashboard import seeds; print(json.dumps(seeds.{name}()))"
-        names |= site.json(code)
+        names |= site.seeded(name)
     return names
 
 

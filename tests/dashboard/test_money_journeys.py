@@ -12,7 +12,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.dashboard.browser import PHONE, Site, no_serious_violations, no_sideways_scroll
-from tests.dashboard.money_seed import MONEY_SEED
 
 pytestmark = pytest.mark.relay
 APP = "/app/northwind"
@@ -20,7 +19,7 @@ APP = "/app/northwind"
 
 @pytest.fixture(scope="module")
 def names(site: Site) -> Any:
-    return site.json(MONEY_SEED)
+    return site.seeded("money")
 
 
 def test_the_plan_is_changed_as_it_was_shown(page: Page, site: Site, names: Any) -> None:

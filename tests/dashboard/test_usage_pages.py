@@ -13,7 +13,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.dashboard.browser import Site, no_serious_violations
-from tests.dashboard.screenshots import seeded
 from tests.tenants.notices.receiver import Receiver, status
 
 pytestmark = pytest.mark.relay
@@ -23,7 +22,8 @@ HOME = "/app/metered"
 @pytest.fixture(scope="module", autouse=True)
 def names(site: Site) -> dict[str, Any]:
     """The metered tenant is there."""
-    return seeded(site)
+    found: dict[str, Any] = site.seeded("metered")
+    return found
 
 
 @pytest.fixture
