@@ -114,8 +114,8 @@ class Watch:
     def ended(self, passed: Passed) -> None:
         """What became of it."""
         self._look()
-        if self._is_used and passed.outcome is Outcome.NOT_SENT:
-            self._watcher.nonces.give_back(self.signer, self._asked.nonce)
+        if passed.outcome is Outcome.NOT_SENT:
+            self._give_back()
         self._note(passed, "")
         budgets, answer = self._watcher.budgets, passed.answer
         if budgets is not None and self._address and answer is not None:
@@ -125,6 +125,7 @@ class Watch:
     def refused(self, why: str) -> None:
         """Nothing was sent, and this is why."""
         self._is_looked_at = True
+        self._give_back()  # it may have been looked at while it waited for its turn
         self._note(None, why)
 
     def headers(self) -> Headers:
@@ -160,6 +161,11 @@ class Watch:
                 follower.expect(self._principal.tenant_id, self._address)
         except Exception as error:
             log.error("action_not_looked_at", error=type(error).__name__)
+
+    def _give_back(self) -> None:
+        if self._is_used:
+            self._is_used = False
+            self._watcher.nonces.give_back(self.signer, self._asked.nonce)
 
     def _note(self, passed: Passed | None, why: str) -> None:
         if (tracer := self._watcher.tracer) is None:

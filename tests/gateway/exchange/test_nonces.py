@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -10,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.exchange import nonces
+from gateway.exchange.asked import read
 from gateway.exchange.nonces import Nonces
-from gateway.exchange.watch import Signers, Watcher
+from gateway.exchange.watch import LOOK_AFTER_S, Moment, Signers, Watcher
 from streaming.simulator.trading.nonces import Nonces as Exchanges
 from tests.gateway.exchange.faulty import REPLY
-from tests.gateway.exchange.test_rails import SIGNER
+from tests.gateway.exchange.test_rails import CANCEL, SIGNER
 from tests.gateway.exchange.test_service import OTHER, TRADER, desk
 
 
@@ -58,3 +60,14 @@ async def test_a_nonce_sent_twice_is_passed_on_and_named() -> None:
         assert first == []
         assert second[0].startswith(b"nonce_reused; nonce %d was sent before" % now)
         assert third[0].startswith(b"clock_skew; nonce is 60.0 s behind")
+
+
+async def test_what_was_not_sent_for_want_of_budget_is_no_nonce_used() -> None:
+    watcher = Watcher(lambda _: Signers(SIGNER, OTHER))
+    sent = read(CANCEL)
+    for _ in range(2):
+        watch = watcher.begin(sent, TRADER, request_id="r", received=Moment.now())
+        watch.leaves()
+        await asyncio.sleep(3 * LOOK_AFTER_S)  # it waits for its turn, and is looked at
+        watch.refused("the budget of the address is spent")
+        assert b"nonce_reused" not in b"".join(value for _, value in watch.headers())
