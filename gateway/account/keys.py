@@ -24,6 +24,8 @@ from tenants.services import IssuedKey
 DEFAULT_OVERLAP = timedelta(hours=24)
 #: Rails that stop more when they are set.
 _STOPPING = frozenset({"is_killed", "is_cancel_only"})
+#: What lets a key trade, or lift the rails of another.
+_PAST_RAILS = frozenset({str(Scope.EXCHANGE), str(Scope.ACCOUNT)})
 NO_RAILS = ExchangeRails()
 
 
@@ -126,8 +128,9 @@ def rotate(
     """A successor with the same rights; the old one works for `overlap` more. A key may rotate
     itself. Raises NotFound, NotAllowed where it has more rights than who acts, and Conflict."""
     found = _find(tenant, key_id)
-    # Who gets the successor in hand has its scopes.
-    _refuse_scopes(by, found.scopes)
+    # Who gets the successor in hand has its scopes; one's own has one's own rails.
+    if by.family_id != found.family_id:
+        _refuse_scopes(by, found.scopes)
     try:
         return services.rotate_key(found, overlap=overlap)
     except ValidationError as error:
@@ -179,8 +182,20 @@ def _refuse_scopes(by: Holder, scopes: Iterable[str]) -> None:
     # Who may change an account may let others look at it.
     held = by.scopes | ({str(Scope.ACCOUNT_READ)} if Scope.ACCOUNT in by.scopes else set())
     known = {str(scope) for scope in Scope}
-    if more := [scope for scope in scopes if scope in known and scope not in held]:
+    given = [scope for scope in scopes if scope in known]
+    if more := [scope for scope in given if scope not in held]:
         raise NotAllowed(f"scopes: this key has no scope '{more[0]}', so it cannot give it.")
+    if (free := sorted(_PAST_RAILS.intersection(given))) and _is_held(by):
+        raise NotAllowed(
+            f"scopes: this key has guard rails, and one that it made with '{free[0]}' would be "
+            "past them: use another key, or the dashboard."
+        )
+
+
+def _is_held(by: Holder) -> bool:
+    """Whether any guard rail holds who acts."""
+    rails = _rails_of([by.family_id]).get(by.family_id, NO_RAILS)
+    return any(getattr(rails, name) != getattr(NO_RAILS, name) for name in guarding.FIELDS)
 
 
 def _rails_of(family_ids: Iterable[int]) -> Mapping[int, ExchangeRails]:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from gateway.account import keys
 from gateway.api import once
+from tenants import guarding
 from tenants.models import APIKey, ExchangeRails
 from tests.gateway.api.client import Answer, Api, api_of
 from tests.tenants.cast import Cast
@@ -138,6 +139,21 @@ def test_a_key_stops_itself_and_no_more(ada: Api) -> None:
     assert refused(ada("POST", f"{mine}/revive")) == (403, "not_allowed")
     assert refused(ada("PATCH", f"{mine}/rails", {"coins": []})) == (403, "not_allowed")
     assert ExchangeRails.objects.get(key=ada.key).is_killed
+
+
+def test_a_key_makes_none_that_is_past_its_guard_rails(cast: Cast) -> None:
+    ada = api_of(cast.acme, "account", "exchange", "ws")
+    bot, plain = api_of(cast.acme, "exchange").key, api_of(cast.acme, "ws").key
+    guarding.set_rails(ada.key, max_order_usd="10")
+    for scope in ("exchange", "account"):
+        made = ada("POST", "keys", {"name": "free", "scopes": ["ws", scope]})
+        assert refused(made) == (403, "not_allowed")
+        changed = ada("PATCH", f"keys/{plain.pk}", {"scopes": [scope]})
+        assert refused(changed) == (403, "not_allowed")
+    assert refused(ada("POST", f"keys/{bot.pk}/rotate", {})) == (403, "not_allowed")
+    assert ada("POST", "keys", {"name": "reader", "scopes": ["ws"]}).status == 201
+    # Its successor has the same rails.
+    assert ada("POST", f"keys/{ada.key.pk}/rotate", {"overlap_s": 60}).status == 201
 
 
 def test_the_audit_log_names_the_key(ada: Api) -> None:
