@@ -19,6 +19,7 @@ from gateway.account.paging import DEFAULT_LIMIT, Page, page
 from tenants import guarding, services
 from tenants.admission.principal import DEFAULT_SCOPES, Principal, Scope
 from tenants.models import KEY_RIGHTS, APIKey, ExchangeRails, Tenant
+from tenants.people.roles import May, may
 from tenants.services import IssuedKey
 
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -31,15 +32,21 @@ NO_RAILS = ExchangeRails()
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who acts. `scopes` None may give all there are; `family_id` is of the acting key, 0 for a
-    person."""
+    """Who acts. `scopes` are what it may give; `family_id` is of the acting key, 0 for a person."""
 
-    scopes: frozenset[str] | None = None
+    scopes: frozenset[str]
     family_id: int = 0
 
 
-#: A member of the tenant whose role allows it.
-MEMBER = Holder()
+def member(role: str) -> Holder:
+    """A member of the tenant who may manage keys. No key shows or changes more of the account than
+    the role of who made it."""
+    scopes = {str(scope) for scope in Scope}
+    if not may(role, May.CHANGE_PLAN):
+        scopes.discard(Scope.ACCOUNT)
+    if not may(role, May.SEE_INVOICES):
+        scopes.discard(Scope.ACCOUNT_READ)
+    return Holder(frozenset(scopes))
 
 
 def holder_of(principal: Principal) -> Holder:
@@ -91,7 +98,7 @@ def issue(tenant: Tenant, *, by: Holder, name: str, **rights: Any) -> IssuedKey:
     """A new key; `rights` are `environment` and `KEY_RIGHTS`; by default with those of the usual
     scopes that who acts has. Raises NotAllowed for a scope that
     who acts has not, BadValue for what no key can have."""
-    held = [str(s) for s in DEFAULT_SCOPES if by.scopes is None or s in by.scopes]
+    held = [str(s) for s in DEFAULT_SCOPES if s in by.scopes]
     _refuse_scopes(by, rights.setdefault("scopes", held))
     try:
         return services.issue_key(tenant=tenant, name=name, **rights)
@@ -177,14 +184,13 @@ def _find(tenant: Tenant, key_id: int) -> APIKey:
 
 
 def _refuse_scopes(by: Holder, scopes: Iterable[str]) -> None:
-    if by.scopes is None:
-        return
     # Who may change an account may let others look at it.
     held = by.scopes | ({str(Scope.ACCOUNT_READ)} if Scope.ACCOUNT in by.scopes else set())
     known = {str(scope) for scope in Scope}
     given = [scope for scope in scopes if scope in known]
     if more := [scope for scope in given if scope not in held]:
-        raise NotAllowed(f"scopes: this key has no scope '{more[0]}', so it cannot give it.")
+        who = "this key has no scope" if by.family_id else "your role does not reach to"
+        raise NotAllowed(f"scopes: {who} '{more[0]}', so it cannot give it.")
     if (free := sorted(_PAST_RAILS.intersection(given))) and _is_held(by):
         raise NotAllowed(
             f"scopes: this key has guard rails, and one that it made with '{free[0]}' would be "
