@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from auditlog.models import LogEntry
 from django.core.cache.backends.redis import RedisCache
+from django.db import OperationalError
 from django.utils import timezone
 
 from gateway.account import keys
@@ -60,6 +61,22 @@ def test_what_was_refused_can_be_asked_again(ada: Api) -> None:
     good = ada("POST", "keys", {"name": "bot"}, headers=header)
     # Another request under the same name, but of the first nothing was done.
     assert (bad.status, good.status) == (400, 201)
+
+
+def test_what_was_made_and_could_not_be_told_is_undone(ada: Api, monkeypatch: Any) -> None:
+    header = {"Idempotency-Key": f"lost-{ada.raw_key[-6:]}"}
+    show = keys.key
+
+    def lost(tenant: Any, key_id: int) -> Any:
+        monkeypatch.setattr(keys, "key", show)
+        raise OperationalError("the server has gone away")
+
+    monkeypatch.setattr(keys, "key", lost)
+    first = ada("POST", "keys", {"name": "bot"}, headers=header)
+    again = ada("POST", "keys", {"name": "bot"}, headers=header)
+    assert (first.status, again.status) == (503, 201)
+    assert again.json["key"] is not None
+    assert APIKey.objects.filter(name="bot").count() == 1
 
 
 def test_an_idempotency_key_is_of_its_tenant(ada: Api, cast: Cast) -> None:
