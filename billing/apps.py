@@ -11,10 +11,12 @@ class BillingConfig(AppConfig):
 
     def ready(self) -> None:
         """Who signs up is on a plan as it is sold, from the first moment on; who becomes of another
-        kind is billed, or no longer, from that moment on."""
+        kind is billed, or no longer, from that moment on; who closes, until then."""
         from billing.catalogue.services import join
         from billing.invoicing.kinds import become
-        from tenants import joining, kinds
+        from billing.invoicing.last_invoice import end_billing
+        from tenants import ending, joining, kinds
 
         joining.plug(join)
         kinds.plug(become)
+        ending.plug(end_billing)

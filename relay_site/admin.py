@@ -7,6 +7,7 @@ from typing import Any
 from allauth.account.admin import EmailAddressAdmin as AllauthEmailAddressAdmin
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from auditlog.admin import LogEntryAdmin
 from auditlog.models import LogEntry
 from axes.models import AccessAttempt, AccessLog
@@ -21,7 +22,8 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 admin.site.index_title = "Cockpit"
 
 # Every ModelAdmin that is not unfold's looks broken in it, so those of others are registered anew.
-for model in (User, Group, LogEntry, EmailAddress, Authenticator):
+# Sessions not at all: who knows a session's key is in it.
+for model in (User, Group, LogEntry, EmailAddress, Authenticator, UserSession):
     if admin.site.is_registered(model):
         admin.site.unregister(model)
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from allauth.account.app_settings import EmailVerificationMethod
-from allauth.account.authentication import get_authentication_records
 from allauth.account.internal.flows.login import perform_password_login
 from allauth.account.models import Login
 from allauth.account.utils import get_next_redirect_url
 from allauth.core.exceptions import ImmediateHttpResponse
-from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.contrib import messages
@@ -24,7 +22,8 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from unfold.forms import AuthenticationForm
 
-FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
+from tenants.people.factors import FACTORS, has_factor, used_factor
+
 SET_ONE_UP = (
     "Operators need a second factor: set up an authenticator app or a passkey here, then open the "
     "admin again."
@@ -58,10 +57,10 @@ def second_factor(
     def middleware(request: HttpRequest) -> HttpResponse:
         if not settings.RELAY_STAFF_MFA or not _is_guarded(request):
             return get_response(request)
-        if not is_mfa_enabled(request.user, FACTORS):
+        if not has_factor(request.user):  # type: ignore[arg-type]
             messages.warning(request, SET_ONE_UP)
             return redirect("mfa_index")
-        if _used_a_factor(request):
+        if used_factor(request):
             return get_response(request)
         # What was sent with a form is not sent again.
         back = request.get_full_path() if request.method == "GET" else reverse("admin:index")
@@ -75,9 +74,3 @@ def _is_guarded(request: HttpRequest) -> bool:
     is_open = request.path in (reverse("admin:login"), reverse("admin:logout"))
     is_admin = request.path.startswith(reverse("admin:index")) and not is_open
     return is_admin and request.user.is_authenticated and request.user.is_staff
-
-
-def _used_a_factor(request: HttpRequest) -> bool:
-    records = get_authentication_records(request, request.user)
-    used = [record.get("id") for record in records if record.get("method") == "mfa"]
-    return bool(used) and Authenticator.objects.filter(user=request.user, pk__in=used).exists()

@@ -58,9 +58,11 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
                 await receive()
                 await _refuse(send, "websocket.http.response")
         case "http":
-            if (edge := doors.edge_of(scope["path"])) is not None:
+            path = scope["path"]
+            # A customer may be called "info"; no key is called "app".
+            if not path.startswith("/app/") and (edge := doors.edge_of(path)) is not None:
                 await edge(scope, receive, send)
-            elif account.serves(scope["path"]):
+            elif account.serves(path):
                 await account(scope, receive, send)
             else:
                 await django_application(scope, receive, send)

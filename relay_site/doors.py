@@ -25,6 +25,7 @@ from gateway.exchange.egress import ANY, Egress, Pool, read_rows
 from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
 from gateway.exchange.service import Exchange
+from gateway.exchange.shared_nonces import SharedNonces
 from gateway.exchange.trace_follow import Follower
 from gateway.exchange.trace_store import TraceStore
 from gateway.exchange.tracing import Tracer
@@ -37,6 +38,7 @@ from gateway.http.shared_budget import KEY as PUBLIC_KEY
 from gateway.http.shared_budget import ForActions, SharedBudget
 from gateway.http.weights import weight_of
 from gateway.posts import CustomerPosts
+from gateway.requests.latency_store import LatencyWriter
 from gateway.requests.writer import Writer
 from gateway.sandbox.door import SandboxDoor
 from gateway.sandbox.origin import Sandbox
@@ -63,6 +65,7 @@ class Doors:
         self.current = current
         self.upstreams = _upstreams()
         self.writer = Writer()
+        self.latencies = LatencyWriter(settings.REDIS_CACHE_URL)
         pot = SharedBudget(
             current.redis,
             limit=float(settings.RELAY_PUBLIC_WEIGHT),
@@ -84,6 +87,7 @@ class Doors:
         market = Market(self._ask_info)
         self.tracer = self._tracer(market)
         self.budgets = AddressBudgets(settings.REDIS_CACHE_URL, ask=self._ask_info)
+        self.nonces = SharedNonces(settings.REDIS_QUOTA_URL)
         self.exchange = Exchange(
             admission=current.admission,
             meter=current.meter,
@@ -92,7 +96,11 @@ class Doors:
             market=market,
             exposure=Exposure(settings.REDIS_QUOTA_URL, processes=current.admission.processes),
             watcher=Watcher(
-                _recover, is_mainnet=self._is_mainnet, tracer=self.tracer, budgets=self.budgets
+                _recover,
+                is_mainnet=self._is_mainnet,
+                tracer=self.tracer,
+                budgets=self.budgets,
+                shared_nonces=self.nonces,
             ),
             exists=self._exists,
             is_draining=lambda: current.is_draining,
@@ -164,6 +172,7 @@ class Doors:
         return {
             "upstreams": self.upstreams.run,
             "request_records": self.writer.run,
+            "latencies": self.latencies.run,
             "connections": self._hold_connections,
             "exchange_traces": self._trace,
             "evm_nodes": self.evm.nodes.run,
@@ -182,6 +191,7 @@ class Doors:
             await self.exchange.aclose()
             await self.tracer.aclose()
             await self.budgets.aclose()
+            await self.nonces.aclose()
             await self.egress.aclose()
             await self.origins.close()
             await self.sandbox.close()
@@ -272,6 +282,7 @@ edge = Edge(
         "/evm": EvmDoor(lambda: current().evm),
     },
     note=lambda: current().writer.note,
+    timed=lambda: current().latencies.note,
 )
 
 #: The same paths behind a segment of their own.

@@ -36,6 +36,7 @@ REDIS_GRACE_S = 1.0
 
 REDIS = "redis"
 WEB = "web"
+HTTP_EDGE = "http_edge"
 GRPC = "grpc"
 UPSTREAM = "upstream"
 JOBS = "jobs"
@@ -197,6 +198,15 @@ class EmbeddedRelay:
                 probe_url=f"{self.base_url}/readyz",
             )
         )
+        if settings.RELAY_HTTP_EDGE_PORT:
+            specs.append(
+                ChildSpec(
+                    name=HTTP_EDGE,
+                    command=[*manage, "serve_http", "--port", str(settings.RELAY_HTTP_EDGE_PORT)],
+                    environment=environment,
+                    probe_url=f"{self.http_edge_url}/readyz",
+                )
+            )
         command = ["run_grpc", "--metrics-port", str(self.ports[GRPC])]
         specs.append(self._spec(GRPC, [*manage, *command], GRPC))
         celery = ["-m", "celery", "-A", "relay_site", "worker", "-B", "-P", "solo", "-l", "INFO"]
@@ -256,6 +266,11 @@ class EmbeddedRelay:
         """Where customers on this machine reach us."""
         return f"http://{_reachable(settings.RELAY_HTTP_HOST)}:{settings.RELAY_HTTP_PORT}"
 
+    @property
+    def http_edge_url(self) -> str:
+        """The same, at the HTTP edge of its own."""
+        return f"http://{_reachable(settings.RELAY_HTTP_HOST)}:{settings.RELAY_HTTP_EDGE_PORT}"
+
     def _metrics_base(self, port: int) -> str:
         return f"http://{_reachable(settings.RELAY_METRICS_HOST)}:{port}"
 
@@ -280,6 +295,10 @@ class EmbeddedRelay:
             "redis_url": redis_urls.without_password(settings.REDIS_URL),
             "upstreams": self.upstreams(),
         }
+        if settings.RELAY_HTTP_EDGE_PORT:
+            info[HTTP_EDGE] = self.http_edge_url
+            info["ports"][HTTP_EDGE] = settings.RELAY_HTTP_EDGE_PORT
+            info["metrics"][HTTP_EDGE] = f"{self.http_edge_url}/metrics"
         if self._simulates:
             info["simulator"] = f"http://127.0.0.1:{self.ports[SIMULATOR]}"
             info["ports"][SIMULATOR] = self.ports[SIMULATOR]
@@ -301,6 +320,8 @@ class EmbeddedRelay:
     def _summary(self, took_s: float) -> str:
         info = self.run_info()
         rows = [("HTTP", info["http"]), ("gRPC", info["grpc"])]
+        if HTTP_EDGE in info:
+            rows.insert(1, ("HTTP edge", info[HTTP_EDGE]))
         if self._demo is not None:
             rows += [
                 ("WebSocket", info["ws"]),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -90,16 +91,24 @@ def folder_problems(var: Path) -> Iterator[str]:
         yield f"RELAY_VAR: cannot write to {var} ({(error.strerror or str(error)).lower()})"
 
 
-def port_problems(
-    *, http_host: str, http_port: int, grpc_host: str, grpc_port: int
-) -> Iterator[str]:
+def port_problems(settings: Any) -> Iterator[str]:
     """Whether we could listen where we were told to."""
-    if problem := processes.port_problem(http_host, http_port):
-        yield f"RELAY_HTTP_PORT: {problem}"
-    if http_port == grpc_port:
-        yield f"RELAY_GRPC_PORT: {grpc_port} is the port of HTTP already (RELAY_HTTP_PORT)"
-    elif problem := processes.port_problem(grpc_host, grpc_port):
-        yield f"RELAY_GRPC_PORT: {problem}"
+    asked = [
+        ("RELAY_HTTP_PORT", settings.RELAY_HTTP_HOST, settings.RELAY_HTTP_PORT),
+        ("RELAY_GRPC_PORT", settings.RELAY_GRPC_HOST, settings.RELAY_GRPC_PORT),
+    ]
+    if settings.RELAY_HTTP_EDGE_PORT:
+        edge = ("RELAY_HTTP_EDGE_PORT", settings.RELAY_HTTP_HOST, settings.RELAY_HTTP_EDGE_PORT)
+        asked.append(edge)
+        if importlib.util.find_spec("uvicorn") is None:
+            yield "RELAY_HTTP_EDGE_PORT: uvicorn is not installed (pip install 'hl-relay[http]')"
+    taken: dict[int, str] = {}
+    for name, host, port in asked:
+        if port in taken:
+            yield f"{name}: {port} is another's port already ({taken[port]})"
+        elif problem := processes.port_problem(host, port):
+            yield f"{name}: {problem}"
+        taken.setdefault(port, name)
 
 
 def upstream_problems(upstreams: str, *, var: Path) -> Iterator[str]:
@@ -190,12 +199,7 @@ def all_problems(settings: Any) -> tuple[list[str], FolderLock | None]:
         except OSError as error:
             problems.append(f"RELAY_VAR: cannot lock {settings.RELAY_VAR} ({error.strerror})")
     if not is_taken:
-        problems += port_problems(
-            http_host=settings.RELAY_HTTP_HOST,
-            http_port=settings.RELAY_HTTP_PORT,
-            grpc_host=settings.RELAY_GRPC_HOST,
-            grpc_port=settings.RELAY_GRPC_PORT,
-        )
+        problems += port_problems(settings)
     if not unwritable and not settings.REDIS_URL_IS_SET:
         problems += redis_problems(settings.RELAY_VAR)
     if settings.RELAY_UPSTREAMS or not settings.IS_PRODUCTION:  # else the admin's rows are read

@@ -33,6 +33,8 @@ IS_PRODUCTION = RELAY_ENV == "production"
 RELAY_VAR = env.folder("RELAY_VAR", default=BASE_DIR / "var")
 RELAY_HTTP_HOST = env.host("RELAY_HTTP_HOST", default="127.0.0.1")
 RELAY_HTTP_PORT = env.port("RELAY_HTTP_PORT", default=8000)
+#: Of an HTTP edge of its own (`serve_http`) that `up` starts beside the sockets' process; 0: none.
+RELAY_HTTP_EDGE_PORT = env.integer("RELAY_HTTP_EDGE_PORT", default=0, least=0, most=65535)
 RELAY_GRPC_HOST = env.host("RELAY_GRPC_HOST", default="127.0.0.1")
 RELAY_GRPC_PORT = env.port("RELAY_GRPC_PORT", default=50051)
 #: PEM files of the gRPC server; with a CA, only clients whose certificate it signed come in.
@@ -401,6 +403,7 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.usersessions",
     "axes",
     "django_prometheus",
     "rest_framework",
@@ -526,7 +529,7 @@ WHITENOISE_AUTOREFRESH = False
 if IS_PRODUCTION:
     STORAGES = {
         "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+        "staticfiles": {"BACKEND": "relay_site.static_files.Storage"},
     }
 
 SESSION_COOKIE_HTTPONLY = True

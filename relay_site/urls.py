@@ -13,6 +13,7 @@ from django.views.i18n import set_language
 
 from billing.payments import webhook
 from gateway import landing
+from gateway.dashboard.pages.race import race
 from gateway.docsite import views as docs
 from gateway.operations import views as status
 from relay_site import health, metrics
@@ -28,6 +29,7 @@ def whole_signup(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("", landing.page, name="landing"),
     path("app/", include("gateway.dashboard.urls")),
+    path("race/", race, name="race"),
     path("language/", set_language, name="set_language"),
     path("admin/cockpit/", include("gateway.backoffice.urls")),
     path("admin/", admin.site.urls),

@@ -195,8 +195,8 @@ class SessionRegistry:
     def _end(self, session_id: str) -> None:
         for session in self._sessions():
             if session.session_id == session_id:
-                log.info("session_ended_by_operator", session=session_id)
-                session.disconnect("disconnected by the operator")
+                log.info("session_ended_on_request", session=session_id)
+                session.disconnect("disconnected on request")
                 self.changed(session_id)
                 return
 

@@ -3,6 +3,8 @@ secret, and nothing that the relay writes down by itself all the time."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import apps
 
 #: Fields that no entry shows.
@@ -31,6 +33,8 @@ UNAUDITED = {
     "TermsAcceptance": "append-only: each row is itself the entry, with who, when and from where",
     "QuotaWarning": "what the relay tells, written once",
     "Notice": "what the relay tells, written once",
+    "CustomerView": "each row is itself the entry, with who, when, which tenant and why",
+    "TenantLogEntry": "says whose an entry of the audit is",
     "DashboardToken": "made every few minutes by each open page, and gone as soon",
     "Delivery": "its attempts are its log",
     "DeliveryAttempt": "append-only: the log itself",
@@ -47,3 +51,27 @@ def register() -> None:
     auditlog.register(
         apps.get_model("mfa", "Authenticator"), exclude_fields=["data", "last_used_at"]
     )
+    from auditlog.signals import post_log
+
+    post_log.connect(_note_tenant, dispatch_uid="tenants.note_tenant")
+
+
+def _note_tenant(sender: object, instance: Any, log_entry: Any = None, **_: object) -> None:
+    """Say whose an entry is: once a row is gone, nothing else does."""
+    tenant_id = tenant_of(instance)
+    if log_entry is not None and tenant_id is not None:
+        apps.get_model("tenants", "TenantLogEntry").objects.create(
+            tenant_id=tenant_id, entry_id=log_entry.pk
+        )
+
+
+def tenant_of(instance: Any) -> int | None:
+    """The tenant whose business a row is, if it names one itself or by its key."""
+    if isinstance(instance, apps.get_model("tenants", "Allowance")):
+        return None  # written by the relay all the time, from the plan
+    if isinstance(instance, apps.get_model("tenants", "Tenant")):
+        return int(instance.pk)
+    found = getattr(instance, "tenant_id", None)
+    if found is None and isinstance(instance, apps.get_model("tenants", "ExchangeRails")):
+        found = instance.key.tenant_id
+    return None if found is None else int(found)

@@ -27,7 +27,7 @@ from tenants.admission.access import parse_origin
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
 from tenants.admission.principal import NO_LIMITS, Limits, Principal, Scope
-from tenants.models import APIKey, DashboardToken, Membership
+from tenants.models import APIKey, DashboardToken, Membership, Tenant
 from tenants.people.actors import allowed, lock
 
 #: How long a token opens anything; a page takes the next one before.
@@ -87,6 +87,18 @@ def issue_token(
 def end_session(session_key: str | None) -> int:
     """End the tokens of a log-in, and what is open with them, at once; how many there were."""
     return _end(DashboardToken.objects.filter(session_key=session_key or "")) if session_key else 0
+
+
+@transaction.atomic
+def end_all_of(tenant: Tenant) -> int:
+    """The same of all log-ins of a tenant's people."""
+    return _end(DashboardToken.objects.filter(membership__tenant=tenant))
+
+
+@transaction.atomic
+def end_membership(membership: Membership) -> int:
+    """End the tokens of a member who leaves, and what is open with them, at once."""
+    return _end(DashboardToken.objects.filter(membership=membership))
 
 
 def principals(digests: Collection[str], now: datetime, limits_of: Any) -> dict[str, Principal]:

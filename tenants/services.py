@@ -272,8 +272,11 @@ def _suspend_if_due(tenant_id: int, now: datetime) -> bool:
 
 @transaction.atomic
 def resume_tenant(tenant: Tenant) -> Tenant:
-    """Let a suspended tenant's keys work again, and call off a suspension that is announced."""
+    """Let a suspended tenant's keys work again, and call off a suspension that is announced.
+    Raises ValidationError for one that its owner has closed."""
     locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    if locked.closed_at is not None:
+        raise ValidationError(f"{locked} was closed by its owner: reopen it.")
     _save_suspension(tenant, locked)
     announce_tenant(locked)
     return tenant

@@ -95,15 +95,18 @@ def test_all_problems_at_once_before_anything_is_bound(tmp_path: Path) -> None:
             RELAY_DRAIN_S="soon",
             RELAY_UPSTREAMS="ftp://x, node://relative",
             RELAY_HTTP_PROT="8000",
+            RELAY_HTTP_EDGE_PORT=str(port),
         )
     text = "\n".join(lines)
     assert f"RELAY_HTTP_PORT: port {port} on 127.0.0.1: address already in use" in text
     assert f"pid {os.getpid()}" in text
+    taken = f"RELAY_HTTP_EDGE_PORT: {port} is another's port already (RELAY_HTTP_PORT)"
+    assert taken in lines
     assert "RELAY_DRAIN_S: 'soon' is not a number" in text
     assert f"RELAY_VAR: cannot write to {tmp_path}/file/var" in text
     assert sum(line.startswith("RELAY_UPSTREAMS:") for line in lines) == 2
     assert "warning: RELAY_HTTP_PROT: unknown setting, ignored" in lines
-    assert len(lines) == 6
+    assert len(lines) == 7
 
 
 def test_production_refuses_the_embedded_services(tmp_path: Path) -> None:
@@ -160,7 +163,8 @@ def plan_of(relay: RunningRelay, company: str) -> str:
 @pytest.fixture(scope="module")
 def own() -> Iterator[RunningRelay]:
     """A relay that this module's tests kill and start again, one after the other."""
-    relay = RunningRelay(VAR / "own", RELAY_HTTP_PORT=str(free_port()))
+    ports = {name: str(free_port()) for name in ("RELAY_HTTP_PORT", "RELAY_HTTP_EDGE_PORT")}
+    relay = RunningRelay(VAR / "own", **ports)
     relay.start()
     yield relay
     if relay.process.poll() is None:
@@ -183,6 +187,7 @@ class TestLife:
         assert run["admin_password"]
         assert set(run["metrics"]) == {
             "web",
+            "http_edge",
             "upstream",
             "upstream-2",
             "simulator",
@@ -195,6 +200,7 @@ class TestLife:
         run = own.run
         for path in ("/", "/livez", "/readyz", "/admin/login/"):
             assert status(run["http"] + path) == 200, path
+        assert status(run["http_edge"] + "/readyz") == 200
         for name, url in run["metrics"].items():
             assert status(url) == 200, name
 
@@ -228,7 +234,7 @@ class TestLife:
         code = re.search(r"(?m)^\s*([A-Z0-9]{3,4}-[A-Z0-9]{3,4})\s*$", mail.read_text())
         assert code is not None
         where, _ = visitor.post("/accounts/confirm-email/", code=code.group(1))
-        assert where == "/accounts/email/"
+        assert where == "/app/dora-trading/start/"
         assert plan_of(own, "Dora Trading") == "free 1"
 
     def test_the_printed_operator_gets_in(self, own: RunningRelay) -> None:

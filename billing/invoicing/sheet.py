@@ -94,7 +94,7 @@ def sheet_of(invoice: Invoice) -> Sheet:
         buyer=buyer_lines(buyer),
         facts=tuple(_facts(invoice, is_regular)),
         segments=tuple(map(_segment, invoice.segments)) if len(invoice.segments) > 1 else (),
-        rows=tuple(map(_row, lines)),
+        rows=tuple(map(row_of, lines)),
         totals=tuple(_totals(invoice, tax, lines)),
         due=(
             "Amount due" if invoice.payable >= 0 else "In your favour",
@@ -167,7 +167,9 @@ def _moment(text: str) -> str:
 def span(start: datetime, end: datetime) -> str:
     """A half-open stretch as people say it: of whole days, with the last of them."""
     last = end - timedelta(days=1) if end.astimezone(UTC).time() == time() else end
-    return f"{_moment(start.isoformat())} to {_moment(max(start, last).isoformat())}"
+    if last < start:  # within a day
+        last = end
+    return f"{_moment(start.isoformat())} to {_moment(last.isoformat())}"
 
 
 def _facts(invoice: Invoice, is_regular: bool) -> Iterator[tuple[str, str]]:
@@ -213,7 +215,8 @@ GROUPS = {
 }
 
 
-def _row(line: InvoiceLine) -> Row:
+def row_of(line: InvoiceLine) -> Row:
+    """A line as it is shown; it need not be saved."""
     kind = LineKind(line.kind)
     unit = _UNITS.get(line.unit, line.unit)
     quantity = number(line.quantity)

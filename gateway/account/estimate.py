@@ -131,7 +131,7 @@ def estimate(
     read."""
     at = in_utc(now or timezone.now())
     try:
-        known = _catalogue() if catalogue is None else catalogue
+        known = known_names() if catalogue is None else catalogue
         topics = [_topics(n, one, known) for n, one in enumerate(asked)]
         _check(asked, topics)
         rates = _Rates.read({topic for one in topics for topic in one}, now_s=at.timestamp())
@@ -200,7 +200,9 @@ def _plain(topic: Topic) -> Topic:
     return topic
 
 
-def _catalogue() -> Catalogue:
+def known_names() -> Catalogue:
+    """Coins and dexes that can be subscribed to; empty while nobody knows. Raises
+    live.Unreachable."""
     with live.bus() as client:
         data: Any = client.get(keys.CATALOGUE)
     if not data:

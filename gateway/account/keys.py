@@ -168,6 +168,20 @@ def set_rails(tenant: Tenant, key_id: int, *, by: Holder, **values: Any) -> Exch
         raise bad_value(error) from None
 
 
+def kill_all(tenant: Tenant) -> int:
+    """Send nothing more to the exchange for any key, within a second; how many families of keys
+    that stopped."""
+    return guarding.kill_tenant(tenant)
+
+
+def revive_all(tenant: Tenant, *, by: Holder) -> int:
+    """Let all keys send again what their other rails let pass; how many families that are. Raises
+    NotAllowed for a key that is stopped itself."""
+    if by.family_id and ExchangeRails.objects.filter(key=by.family_id, is_killed=True).exists():
+        raise NotAllowed("This key is stopped itself: use another, or the dashboard.")
+    return guarding.revive_tenant(tenant)
+
+
 def bad_value(error: ValidationError) -> BadValue:
     """The first mistake, as one line that names its field."""
     if hasattr(error, "error_dict"):

@@ -29,6 +29,7 @@ from tenants.selectors import allowances_of, current_plan_subscription
 
 #: A projection from less of a period than this is a guess.
 MIN_ELAPSED = timedelta(hours=1)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +80,13 @@ class Running:
     projected: Rated | None
 
 
-def current(tenant: Tenant, *, now: datetime | None = None) -> Current:
-    """What a tenant is on now."""
+def current(
+    tenant: Tenant, *, now: datetime | None = None, timeline: Timeline | None = None
+) -> Current:
+    """What a tenant is on now; `timeline` are its terms, where they have been read."""
     at = in_utc(now or timezone.now())
     subscription = current_plan_subscription(tenant)
-    timeline = terms.timeline_of(tenant)
+    timeline = timeline or terms.timeline_of(tenant)
     segment = timeline.segment_at(at)
     choice = timeline.choice_at(at)
     planned = PlannedChange.objects.filter(tenant=tenant, is_pending=True)
@@ -117,10 +120,13 @@ def allowances(tenant: Tenant, *, now: datetime | None = None) -> list[Allowance
     return [_used(cap, used[cap.starts_at, cap.ends_at]) for cap in caps]
 
 
-def running(tenant: Tenant, *, now: datetime | None = None) -> Running | None:
-    """What the running period costs; None without a plan that has prices."""
+def running(
+    tenant: Tenant, *, now: datetime | None = None, timeline: Timeline | None = None
+) -> Running | None:
+    """What the running period costs; None without a plan that has prices. `timeline` as in
+    `current`."""
     at = in_utc(now or timezone.now())
-    timeline = terms.timeline_of(tenant)
+    timeline = timeline or terms.timeline_of(tenant)
     period = _period(timeline, at)
     if period is None:
         return None
@@ -129,9 +135,10 @@ def running(tenant: Tenant, *, now: datetime | None = None) -> Running | None:
     usage = usage_of(tenant.pk, hours_paid(period, segments))
     so_far = rate(period, segments, usage, discounts=discounts)
     begin = max(period.start, segments[0].start) if segments else period.start
-    elapsed, whole = at - begin, period.end - begin
+    # In whole microseconds, because a timedelta times some million units is beyond its range.
+    elapsed, whole = ((end - begin) // _MICROSECOND for end in (at, period.end))
     projected = None
-    if elapsed >= MIN_ELAPSED:
+    if at - begin >= MIN_ELAPSED:
         scaled = [use._replace(units=-(-use.units * whole // elapsed)) for use in usage]
         projected = rate(period, segments, scaled, discounts=discounts)
     return Running(period=period, now=at, so_far=so_far, projected=projected)

@@ -6,7 +6,6 @@ half-open UTC and bounded; however long a list, a page of it is two statements.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 from django.db.models import QuerySet, Sum
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from billing.channels import CHANNELS, COINS, REQUESTS, SUBSCRIPTIONS
 from billing.exports.csv import encode, number, text, time
@@ -25,7 +25,6 @@ from gateway.account.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, page
 from tenants.models import APIKey, Tenant
 
 Step = Literal["hour", "day"]
-Dimension = Literal["key", "product", "channel", "coin", "zero_rated", "none"]
 
 #: How much may be asked for at once.
 MAX_DAYS: Mapping[str, int] = {"hour": 31, "day": 400}
@@ -35,13 +34,13 @@ PRODUCTS = (STREAMS, *REQUESTS, "grpc")
 METRICS = tuple(str(metric) for metric in Metric)
 #: Why usage may be free of charge, for people.
 REASONS: Mapping[str, str] = {
-    "replay": "read from the log again",
-    "resync": "a state given again, because what was told before it was not whole",
-    "dashboard": "shown in the dashboard",
-    "duplicate": "the second copy of a frame",
-    "empty_block": "a block in which nothing happened",
-    "failover": "what a change of upstreams repeated",
-    "heartbeat": "a sign of life",
+    "replay": gettext_noop("read from the log again"),
+    "resync": gettext_noop("a state given again, because what was told before it was not whole"),
+    "dashboard": gettext_noop("shown in the dashboard"),
+    "duplicate": gettext_noop("the second copy of a frame"),
+    "empty_block": gettext_noop("a block in which nothing happened"),
+    "failover": gettext_noop("what a change of upstreams repeated"),
+    "heartbeat": gettext_noop("a sign of life"),
 }
 _COLUMNS = (
     *time("at"),
@@ -131,24 +130,6 @@ class UsageTotal:
     units: int
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One line of a chart: what it is of, its sum, and a value for each point of time."""
-
-    name: str
-    label: str
-    total: int
-    values: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """Points of time, and lines over them, the largest first."""
-
-    times: tuple[datetime, ...]
-    series: tuple[Series, ...]
-
-
 def product_of(channel: str) -> str:
     """The product that a channel is of: what is streamed is one, each other channel its own."""
     return channel if channel in PRODUCTS else STREAMS
@@ -160,13 +141,13 @@ def usage_page(
     """Rows, the newest first. By coin a place in the list may be two rows, messages and bytes.
     Raises BadValue and BadCursor."""
     query = query.checked()
-    rows, time_column = _rows(tenant, query)
-    last = ("channel", "coin") if _is_by_coin(query) else ("metric", "channel")
+    rows, time_column = rows_of(tenant, query)
+    last = ("channel", "coin") if is_by_coin(query) else ("metric", "channel")
     order = (f"-{time_column}", "key_id", *last, "zero_rated")
     found = page(
         rows, order, of=f"usage.{time_column}", tenant_id=tenant.pk, cursor=cursor, limit=limit
     )
-    keys = _keys_of(row.key_id for row in found.rows)
+    keys = names_of_keys(row.key_id for row in found.rows)
     shown = [
         _shown(query, row, time_column, keys, metric, units)
         for row in found.rows
@@ -178,8 +159,8 @@ def usage_page(
 def usage_totals(tenant: Tenant, query: UsageQuery) -> list[UsageTotal]:
     """Sums of the range by metric and reason. One statement."""
     query = query.checked()
-    rows, _ = _rows(tenant, query)
-    if _is_by_coin(query):
+    rows, _ = rows_of(tenant, query)
+    if is_by_coin(query):
         sums = rows.order_by("zero_rated").values("zero_rated")
         found = sums.annotate(of_messages=Sum("messages"), of_bytes=Sum("bytes"))
         return [
@@ -195,34 +176,6 @@ def usage_totals(tenant: Tenant, query: UsageQuery) -> list[UsageTotal]:
     ]
 
 
-def usage_chart(
-    tenant: Tenant, query: UsageQuery, *, metric: str = "messages", by: Dimension = "channel"
-) -> Chart:
-    """Units of one metric over time, a line for each value of a dimension. Two statements."""
-    query = replace(query, metric=metric, by_coin=query.by_coin or by == "coin").checked()
-    rows, time_column = _rows(tenant, query)
-    units = metric if _is_by_coin(query) else "units"
-    if _is_by_coin(query) and metric not in ("messages", "bytes"):
-        raise BadValue("metric: by coin there are messages and bytes.")
-    column = {"key": "key_id", "product": "channel", "none": ""}.get(by, by)
-    names = [time_column, *([column] if column else [])]
-    found = rows.order_by(*names).values_list(*names).annotate(total=Sum(units))
-    times = _times(query)
-    place = {at: n for n, at in enumerate(times)}
-    lines: dict[str, list[int]] = defaultdict(lambda: [0] * len(times))
-    for row in found:
-        name = str(row[1]) if column else ""
-        name = product_of(name) if by == "product" else name
-        lines[name][place[_instant(row[0])]] += row[-1]
-    keys = _keys_of(int(name) for name in lines) if by == "key" else {}
-    series = [
-        Series(name, _label(by, name, keys), sum(values), tuple(values))
-        for name, values in lines.items()
-        if any(values)
-    ]
-    return Chart(times, tuple(sorted(series, key=lambda one: (-one.total, one.name))))
-
-
 def usage_csv(tenant: Tenant, query: UsageQuery) -> Iterator[bytes]:
     """All rows of a range as CSV, in blocks, the oldest first. Raises BadValue at once."""
     query = query.checked()
@@ -230,30 +183,31 @@ def usage_csv(tenant: Tenant, query: UsageQuery) -> Iterator[bytes]:
 
 
 def _cells(tenant: Tenant, query: UsageQuery) -> Iterator[Sequence[Any]]:
-    rows, time_column = _rows(tenant, query)
+    rows, time_column = rows_of(tenant, query)
     keys = _names(APIKey.objects.for_tenant(tenant))
-    is_by_coin = _is_by_coin(query)
-    middle = ("channel", "coin") if is_by_coin else ("metric", "channel")
-    values = ("messages", "bytes") if is_by_coin else ("units",)
+    by_coin = is_by_coin(query)
+    middle = ("channel", "coin") if by_coin else ("metric", "channel")
+    values = ("messages", "bytes") if by_coin else ("units",)
     for at, key_id, one, other, zero_rated, *units in paged(
         rows, (time_column, "key_id", *middle, "zero_rated"), values
     ):
-        channel, coin = (one, other) if is_by_coin else (other, "")
+        channel, coin = (one, other) if by_coin else (other, "")
         prefix, name = keys.get(key_id, ("", ""))
-        about = (_instant(at), prefix, name, product_of(channel), channel, coin, zero_rated)
-        for metric, count in zip(values if is_by_coin else (one,), units, strict=True):
-            if not is_by_coin or (count and query.metric in ("", metric)):
+        about = (instant(at), prefix, name, product_of(channel), channel, coin, zero_rated)
+        for metric, count in zip(values if by_coin else (one,), units, strict=True):
+            if not by_coin or (count and query.metric in ("", metric)):
                 yield (*about, metric, count)
 
 
-def _is_by_coin(query: UsageQuery) -> bool:
+def is_by_coin(query: UsageQuery) -> bool:
+    """Whether it is answered from the sums by coin, which know days, messages and bytes."""
     return query.by_coin or bool(query.coin)
 
 
-def _rows(tenant: Tenant, query: UsageQuery) -> tuple[QuerySet[Any], str]:
-    """The rows asked for, and the column of their time."""
+def rows_of(tenant: Tenant, query: UsageQuery) -> tuple[QuerySet[Any], str]:
+    """The rows that a checked query asks for, and the column of their time."""
     rows: Any
-    if _is_by_coin(query):
+    if is_by_coin(query):
         rows, column = CoinRollup.objects.for_tenant(tenant), "day"
     elif query.step == "day":
         rows, column = DailyRollup.objects.for_tenant(tenant), "day"
@@ -271,7 +225,7 @@ def _rows(tenant: Tenant, query: UsageQuery) -> tuple[QuerySet[Any], str]:
         rows = rows.filter(channel__in=_channels_of(query.product))
     if query.coin:
         rows = rows.filter(coin=query.coin)
-    if query.metric and not _is_by_coin(query):
+    if query.metric and not is_by_coin(query):
         rows = rows.filter(metric=query.metric)
     if query.is_free is not None:
         rows = rows.exclude(zero_rated="") if query.is_free else rows.filter(zero_rated="")
@@ -283,7 +237,7 @@ def _channels_of(product: str) -> tuple[str, ...]:
 
 
 def _units(query: UsageQuery, row: Any) -> Iterator[tuple[str, int]]:
-    if not _is_by_coin(query):
+    if not is_by_coin(query):
         yield row.metric, row.units
         return
     for metric in ("messages", "bytes"):
@@ -301,20 +255,20 @@ def _shown(
 ) -> UsageRow:
     prefix, name = keys.get(row.key_id, ("", ""))
     return UsageRow(
-        at=_instant(getattr(row, time_column)),
+        at=instant(getattr(row, time_column)),
         key_id=row.key_id,
         key_prefix=prefix,
         key_name=name,
         product=product_of(row.channel),
         channel=row.channel,
-        coin=row.coin if _is_by_coin(query) else "",
+        coin=row.coin if is_by_coin(query) else "",
         zero_rated=row.zero_rated,
         metric=metric,
         units=units,
     )
 
 
-def _keys_of(ids: Iterable[int]) -> dict[int, tuple[str, str]]:
+def names_of_keys(ids: Iterable[int]) -> dict[int, tuple[str, str]]:
     """Prefix and name by id. The rows that named them are the tenant's, and so are they."""
     return _names(APIKey.objects.filter(pk__in=set(ids)))
 
@@ -324,20 +278,8 @@ def _names(keys: QuerySet[APIKey]) -> dict[int, tuple[str, str]]:
     return {pk: (prefix, name) for pk, prefix, name in rows}
 
 
-def _label(by: Dimension, name: str, keys: Mapping[int, tuple[str, str]]) -> str:
-    if by == "key":
-        prefix, shown = keys.get(int(name), ("", ""))
-        return f"{shown} ({prefix}…)" if prefix else name
-    return name
-
-
-def _times(query: UsageQuery) -> tuple[datetime, ...]:
-    step = timedelta(hours=1) if query.step == "hour" else timedelta(days=1)
-    count = (query.end - query.start) // step
-    return tuple(query.start + n * step for n in range(count))
-
-
-def _instant(at: datetime | date) -> datetime:
+def instant(at: datetime | date) -> datetime:
+    """When an hour or a day begins."""
     if isinstance(at, datetime):
         return at.astimezone(UTC)
     return datetime(at.year, at.month, at.day, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
@@ -149,14 +149,18 @@ _FILES = {
     (200, "text/csv"): OpenApiTypes.BINARY,
 }
 
+_FORMAT = OpenApiParameter(
+    "file_format", str, OpenApiParameter.PATH, enum=list(invoices.CONTENT_TYPES)
+)
+
 
 class InvoiceFile(Endpoint):
     """An invoice as a file."""
 
-    @extend_schema(operation_id="download_invoice", responses=_FILES)
-    def get(self, request: Any, number: str, format_: str) -> Any:
+    @extend_schema(operation_id="download_invoice", responses=_FILES, parameters=[_FORMAT])
+    def get(self, request: Any, number: str, file_format: str) -> Any:
         """As it was sent (`html`, `pdf`: the same bytes each time), or its lines (`csv`)."""
-        return _sent(request, invoices.invoice_document(self.tenant, number, format_))
+        return _sent(request, invoices.invoice_document(self.tenant, number, file_format))
 
 
 class CreditNotes(Endpoint):
@@ -182,10 +186,10 @@ class CreditNote(Endpoint):
 class CreditNoteFile(Endpoint):
     """A credit note as a file."""
 
-    @extend_schema(operation_id="download_credit_note", responses=_FILES)
-    def get(self, request: Any, number: str, format_: str) -> Any:
+    @extend_schema(operation_id="download_credit_note", responses=_FILES, parameters=[_FORMAT])
+    def get(self, request: Any, number: str, file_format: str) -> Any:
         """As it was sent (`html`, `pdf`), or its lines (`csv`)."""
-        return _sent(request, invoices.credit_note_document(self.tenant, number, format_))
+        return _sent(request, invoices.credit_note_document(self.tenant, number, file_format))
 
 
 def _sent(request: Any, document: invoices.Document) -> Any:

@@ -274,6 +274,32 @@ class Revive(Kill):
         return super().post(request, key_id)
 
 
+class Switched(serializers.Serializer[Any]):
+    """How many chains of rotations were switched."""
+
+    families = serializers.IntegerField()
+
+
+class KillAll(Endpoint):
+    """The kill switch of a tenant."""
+
+    @extend_schema(operation_id="kill_all_keys", request=None, responses=Switched)
+    def post(self, request: Any) -> Response:
+        """Send nothing more to the exchange for any of your keys, within a second."""
+        return Response({"families": keys.kill_all(self.tenant)})
+
+
+class ReviveAll(Endpoint):
+    """The same, off."""
+
+    @extend_schema(operation_id="revive_all_keys", request=None, responses=Switched)
+    def post(self, request: Any) -> Response:
+        """Send again for all of them what their other rails let pass. A key that is stopped itself
+        cannot."""
+        by = keys.holder_of(self.principal)
+        return Response({"families": keys.revive_all(self.tenant, by=by)})
+
+
 def _issued(view: Endpoint, issued: Any) -> Response:
     about = KeyRow(keys.key(view.tenant, issued.key.pk)).data
     response = Response({"key": issued.raw, "about": about}, status=201)

@@ -1,10 +1,10 @@
-"""Every path of the account API. Order traces join here once `gateway.exchange` keeps them."""
+"""Every path of the account API."""
 
 from __future__ import annotations
 
 from django.urls import path, re_path
 
-from gateway.api import billing, estimate, keys, live, pages, plans, usage, webhooks
+from gateway.api import billing, estimate, keys, live, pages, plans, traces, usage, webhooks
 
 urlpatterns = [
     path("schema", pages.schema, name="account-schema"),
@@ -13,6 +13,8 @@ urlpatterns = [
     path("members", live.Members.as_view()),
     path("keys", keys.Keys.as_view()),
     path("keys/<int:key_id>", keys.Key.as_view()),
+    path("keys/kill", keys.KillAll.as_view()),
+    path("keys/revive", keys.ReviveAll.as_view()),
     path("keys/<int:key_id>/rotate", keys.Rotate.as_view()),
     path("keys/<int:key_id>/rails", keys.KeyRails.as_view()),
     path("keys/<int:key_id>/kill", keys.Kill.as_view()),
@@ -25,10 +27,10 @@ urlpatterns = [
     path("exports/<str:name>", usage.Export.as_view()),
     path("invoices", billing.Invoices.as_view()),
     path("invoices/<str:number>", billing.Invoice.as_view()),
-    path("invoices/<str:number>/<str:format_>", billing.InvoiceFile.as_view()),
+    path("invoices/<str:number>/<str:file_format>", billing.InvoiceFile.as_view()),
     path("credit-notes", billing.CreditNotes.as_view()),
     path("credit-notes/<str:number>", billing.CreditNote.as_view()),
-    path("credit-notes/<str:number>/<str:format_>", billing.CreditNoteFile.as_view()),
+    path("credit-notes/<str:number>/<str:file_format>", billing.CreditNoteFile.as_view()),
     path("plan", plans.Plan.as_view()),
     path("plan/allowances", plans.PlanAllowances.as_view()),
     path("plan/running", plans.PlanRunning.as_view()),
@@ -48,6 +50,8 @@ urlpatterns = [
     path("requests", live.Requests.as_view()),
     path("requests/facets", live.RequestFacets.as_view()),
     path("requests/<str:request_id>", live.Request.as_view()),
+    path("traces", traces.Traces.as_view()),
+    path("traces/latency", traces.TraceLatency.as_view()),
     path("status", live.RelayStatus.as_view()),
     path("gaps", live.Gaps.as_view()),
     re_path(r"", pages.Nothing.as_view()),

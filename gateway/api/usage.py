@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
@@ -154,6 +154,11 @@ class ReceiptFile(Endpoint):
 
     @extend_schema(
         operation_id="download_receipts",
+        parameters=[
+            OpenApiParameter(
+                "month", str, OpenApiParameter.PATH, pattern="^2[0-9]{3}-(0[1-9]|1[0-2])$"
+            )
+        ],
         responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY},
     )
     def get(self, request: Any, month: str) -> Any:
@@ -172,13 +177,19 @@ class ExportQuery(Strict):
     )
 
 
+#: What a customer may have.
+EXPORT_NAMES = tuple(name for name, one in EXPORTS.items() if one.is_for_tenants)
+
+
 class Export(Endpoint):
     """A table as a file."""
 
     queries = {"GET": ExportQuery}
 
     @extend_schema(
-        operation_id="download_export", responses={(200, "text/csv"): OpenApiTypes.BINARY}
+        operation_id="download_export",
+        responses={(200, "text/csv"): OpenApiTypes.BINARY},
+        parameters=[OpenApiParameter("name", str, OpenApiParameter.PATH, enum=EXPORT_NAMES)],
     )
     def get(self, request: Any, name: str) -> Any:
         """Your rows of a month or year: invoices, lines, credit_notes, credit_note_lines, payments,
@@ -191,10 +202,6 @@ class Export(Endpoint):
         except ValueError as error:
             raise BadValue(f"period: {error}.") from None
         return file(request, blocks, name=file_name(name, period), content_type=CSV)
-
-
-#: What a customer may have.
-EXPORT_NAMES = tuple(name for name, one in EXPORTS.items() if one.is_for_tenants)
 
 
 def _query(asked: dict[str, Any]) -> UsageQuery:

@@ -22,6 +22,7 @@ SEEN_BY = {"backoffice": ("read-only", "operator", "finance")}
 MAY: Mapping[str, Mapping[str, str]] = {
     "read-only": {},
     "support": {
+        "tenants.customer": "view_as",  # the permission view_as_customer
         "tenants.invitation": "change",
         "tenants.delivery": "change",
         "tenants.exchangerails": "add change",
@@ -31,6 +32,7 @@ MAY: Mapping[str, Mapping[str, str]] = {
         "operations.announcement": "add change delete",
     },
     "operator": {
+        "tenants.customer": "view_as",
         "tenants.tenant": "add change",
         "tenants.apikey": "add change",
         "tenants.exchangerails": "add change",

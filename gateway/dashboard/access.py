@@ -2,6 +2,9 @@
 
 Anonymous visitors are led to sign in; who is no member of the tenant finds nothing (404, also where
 there is no such tenant); a member whose role lacks the right is told which roles have it (403).
+
+A tenant may ask for a second factor: who has none is led to set one up before any of its pages
+opens. A closed one, and an operator who looks at a customer's pages, change nothing.
 """
 
 from __future__ import annotations
@@ -9,23 +12,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 
 from allauth.account.models import EmailAddress
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 
 from tenants.models import Membership, Tenant
-from tenants.people import selectors
+from tenants.people import looking, selectors, sessions
+from tenants.people.factors import has_factor, used_factor
 from tenants.people.roles import ALLOWED, May, may
 
 #: In a session: the slug of the tenant that was looked at last.
 LAST_TENANT = "dashboard.tenant"
+SAFE = ("GET", "HEAD")
 
 
 class PageRequest(HttpRequest):
@@ -36,7 +43,8 @@ class PageRequest(HttpRequest):
     membership: Membership
 
 
-View = Callable[..., HttpResponse]
+#: A page, or a file that is sent while it is made.
+View = Callable[..., HttpResponseBase]
 
 
 def page(may: May, *, methods: tuple[str, ...] = ("GET", "HEAD")) -> Callable[[View], View]:
@@ -48,8 +56,8 @@ def page(may: May, *, methods: tuple[str, ...] = ("GET", "HEAD")) -> Callable[[V
 
     def decorate(view: View) -> View:
         @wraps(view)
-        def guarded(request: HttpRequest, slug: str, **rest: Any) -> HttpResponse:
-            answer = _refusal(request, slug, may, methods)
+        def guarded(request: HttpRequest, slug: str, **rest: Any) -> HttpResponseBase:
+            answer: HttpResponseBase | None = _refusal(request, slug, may, methods)
             if answer is None:
                 answer = view(request, **rest)
             add_never_cache_headers(answer)
@@ -65,7 +73,7 @@ def signed_in(view: View) -> View:
     """A view of somebody signed in whose address is verified, outside any tenant."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, **rest: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, **rest: Any) -> HttpResponseBase:
         answer = _stranger(request) or view(request, **rest)
         add_never_cache_headers(answer)
         return answer
@@ -81,6 +89,10 @@ def who_may(act: May) -> list[str]:
 def _refusal(
     request: HttpRequest, slug: str, act: May, methods: tuple[str, ...]
 ) -> HttpResponse | None:
+    if (answer := _looks_only(request, slug, act, methods)) is not None:
+        return answer
+    if getattr(request, "customer_view", None) is not None:
+        return None
     if (answer := _stranger(request)) is not None:
         return answer
     membership = selectors.membership(request.user, slug)  # type: ignore[arg-type]
@@ -89,12 +101,66 @@ def _refusal(
     request.membership, request.tenant = membership, membership.tenant  # type: ignore[attr-defined]
     if request.session.get(LAST_TENANT) != slug:
         request.session[LAST_TENANT] = slug
+    sessions.note_seen(request)
+    if membership.tenant.requires_second_factor and (answer := _prove(request)) is not None:
+        return answer
     if not may(membership.role, act):
-        context = {"act": act.value, "roles": who_may(act)}
-        return render(request, "dashboard/forbidden.html", context, status=403)
+        return _forbidden(request, act)
     if request.method not in methods:
         return HttpResponseNotAllowed(methods)
+    if membership.tenant.closed_at is not None and request.method not in SAFE:
+        return refused(request, _("This account is closed: nothing in it changes any more."))
     return None
+
+
+def _looks_only(
+    request: HttpRequest, slug: str, act: May, methods: tuple[str, ...]
+) -> HttpResponse | None:
+    """An operator who began to look at this tenant's pages sees them as an admin, and changes
+    nothing: `request.customer_view` is set, or whatever else is to be answered."""
+    began = request.session.get(looking.SESSION)
+    view = looking.open_view(began, request.user, slug) if began else None  # type: ignore[arg-type]
+    if view is None:
+        return None
+    membership = looking.as_member(view)
+    request.membership, request.tenant = membership, view.tenant  # type: ignore[attr-defined]
+    request.customer_view = view  # type: ignore[attr-defined]
+    if request.method not in SAFE:
+        return refused(request, _("You look at a customer's pages: nothing can be changed here."))
+    if not may(membership.role, act):
+        return _forbidden(request, act)
+    return None if request.method in methods else HttpResponseNotAllowed(methods)
+
+
+def _prove(request: HttpRequest) -> HttpResponse | None:
+    """Where to set up a second factor, or to use it, for who opens a tenant that asks for one."""
+    if not has_factor(request.user):  # type: ignore[arg-type]
+        messages.warning(
+            request,
+            _("This account asks for a second factor: set up an authenticator app or a passkey."),
+        )
+        way = reverse("mfa_index")
+    elif not used_factor(request):
+        # What was sent with a form is not sent again.
+        back = request.get_full_path() if request.method in SAFE else reverse("dashboard:home")
+        way = f"{reverse('mfa_reauthenticate')}?{urlencode({'next': back})}"
+    else:
+        return None
+    if request.headers.get("HX-Request"):
+        answer = HttpResponse(status=401)
+        answer["HX-Redirect"] = way
+        return answer
+    return redirect(way)
+
+
+def _forbidden(request: HttpRequest, act: May) -> HttpResponse:
+    context = {"act": act.value, "roles": who_may(act)}
+    return render(request, "dashboard/forbidden.html", context, status=403)
+
+
+def refused(request: HttpRequest, text: str) -> HttpResponse:
+    """Nothing was done, and why."""
+    return render(request, "dashboard/refused.html", {"text": text}, status=403)
 
 
 def _stranger(request: HttpRequest) -> HttpResponse | None:

@@ -26,7 +26,13 @@ Source = Callable[[Tenant], Iterable[Announcement]]
 
 def of_suspension(tenant: Tenant) -> Iterable[Announcement]:
     """The banner of a tenant whose keys open nothing, or soon will not."""
-    if tenant.suspended_at is not None:
+    if tenant.closed_at is not None:
+        yield Announcement(
+            _("This account was closed on %(at)s UTC. Its invoices stay here.")
+            % {"at": f"{tenant.closed_at:%Y-%m-%d %H:%M}"},
+            "error",
+        )
+    elif tenant.suspended_at is not None:
         yield Announcement(
             _("This account is suspended: its keys open nothing. %(why)s")
             % {"why": tenant.suspension_reason},

@@ -52,7 +52,7 @@ GROUPS: tuple[tuple[Text, tuple[Entry, ...]], ...] = (
             Entry(_("Connections"), "radio", "dashboard:connections", May.SEE_CONNECTIONS),
             Entry(_("Requests"), "list", "dashboard:requests", May.SEE_CONNECTIONS),
             Entry(_("Traces"), "route", "dashboard:traces", May.SEE_CONNECTIONS),
-            Entry(_("Webhooks & alerts"), "webhook", "dashboard:webhooks"),
+            Entry(_("Webhooks"), "webhook", "dashboard:webhooks", May.SEE_KEYS),
         ),
     ),
     (
@@ -60,6 +60,7 @@ GROUPS: tuple[tuple[Text, tuple[Entry, ...]], ...] = (
         (
             Entry(_("Usage"), "chart-line", "dashboard:usage"),
             Entry(_("Estimator"), "calculator", "dashboard:estimator"),
+            Entry(_("Spend & alerts"), "gauge", "dashboard:alerts"),
             Entry(_("Plan & billing"), "wallet", "dashboard:plan"),
             Entry(_("Invoices"), "receipt", "dashboard:invoices", May.SEE_INVOICES),
         ),

@@ -86,7 +86,7 @@ def llms(base_url: str) -> str:
         "> A relay for Hyperliquid market data: WebSocket, gRPC and HTTP with API keys; books",
         "> every block, sequence numbers, cursors that resume without a gap, exact usage.",
     ]
-    for section in pages.SECTIONS:
+    for section in pages.sections():
         lines += ["", f"## {section.english}", ""]
         for page in section.pages:
             about = _first_sentence(shown(page, ENGLISH)[0])

@@ -71,6 +71,7 @@ SECTIONS = (
             _page("python", "Python package", "Python 套件", "clients/python/README.md"),
             _page("limits", "Limits and close codes", "限制與關閉碼"),
             _page("race", "Racing two endpoints", "端點競速"),
+            _page("status", "Status page", "狀態頁"),
         ),
     ),
     Section(
@@ -79,12 +80,14 @@ SECTIONS = (
         (
             _page("http", "/info and /evm", "/info 與 /evm"),
             _page("exchange", "Trading", "交易"),
+            _page("api", "Account API", "帳戶 API"),
         ),
     ),
     Section(
         "Account",
         "帳戶",
         (
+            _page("api", "The account API", "帳戶 API"),
             _page("usage", "What is counted", "用量計算"),
             _page("receipts", "Usage receipts", "用量收據"),
             _page("webhooks", "Webhooks", "Webhook 通知"),
@@ -131,8 +134,18 @@ def root() -> Path:
 
 def all_pages() -> Iterator[Page]:
     """Every page, in the order of reading."""
-    for section in SECTIONS:
+    for section in sections():
         yield from section.pages
+
+
+@cache
+def sections() -> tuple[Section, ...]:
+    """The groups with the pages whose text is there: a room may come after its place in the
+    list."""
+    return tuple(
+        section._replace(pages=tuple(p for p in section.pages if (root() / p.source).is_file()))
+        for section in SECTIONS
+    )
 
 
 @cache

@@ -140,7 +140,7 @@ def _navigation(current: Page, language: str) -> list[dict[str, Any]]:
                 for page in section.pages
             ],
         }
-        for section in pages.SECTIONS
+        for section in pages.sections()
     ]
 
 

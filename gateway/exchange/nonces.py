@@ -31,6 +31,13 @@ class Warned(NamedTuple):
     text: str
 
 
+def reused(nonce: int) -> Warned:
+    """What is said of a nonce that was sent before."""
+    return Warned(
+        REUSED, f"nonce {nonce} was sent before by this signer; the exchange takes it once"
+    )
+
+
 class Nonces:
     """Those that this process has seen; the longest silent signers are forgotten."""
 
@@ -47,9 +54,7 @@ class Nonces:
         self._kept.move_to_end(signer)
         at = bisect_left(kept, nonce)
         if at < len(kept) and kept[at] == nonce:
-            return Warned(
-                REUSED, f"nonce {nonce} was sent before by this signer; the exchange takes it once"
-            )
+            return reused(nonce)
         if len(kept) == KEPT:
             if at == 0:
                 text = f"nonce {nonce} is below the {KEPT} highest of this signer ({kept[0]} on)"

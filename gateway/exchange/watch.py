@@ -18,6 +18,7 @@ from gateway.exchange.address_budget import AddressBudgets
 from gateway.exchange.asked import Asked
 from gateway.exchange.nonces import Nonces, Warned
 from gateway.exchange.passage import Outcome, Passed
+from gateway.exchange.shared_nonces import SharedNonces
 from gateway.exchange.tracing import Tracer
 from gateway.http.errors import Headers
 from tenants.admission.principal import Principal
@@ -49,8 +50,8 @@ class Moment(NamedTuple):
 
 
 class Watcher:
-    """One per process. `recover` is given a body's envelope and takes some 0.2 ms. Without a tracer
-    or budgets, these are left out."""
+    """One per process. `recover` is given a body's envelope and takes some 0.2 ms. What is not
+    given is left out."""
 
     def __init__(
         self,
@@ -59,12 +60,14 @@ class Watcher:
         is_mainnet: Callable[[], bool] = lambda: True,
         tracer: Tracer | None = None,
         budgets: AddressBudgets | None = None,
+        shared_nonces: SharedNonces | None = None,
     ) -> None:
         self.recover = recover
         self.is_mainnet = is_mainnet
         self.tracer = tracer
         self.budgets = budgets
         self.nonces = Nonces()
+        self.shared_nonces = shared_nonces
 
     def begin(
         self, asked: Asked, principal: Principal, *, request_id: str, received: Moment
@@ -93,6 +96,9 @@ class Watch:
         self._warned: list[Warned] = []
         self._is_looked_at = False
         self._is_used = False
+        self._elsewhere: asyncio.Task[bool] | None = None
+        #: On our network; "" where nobody can be recovered.
+        self._signer = ""
         self._address = ""
 
     def signers(self) -> Signers:
@@ -101,26 +107,29 @@ class Watch:
             self._signers = self._watcher.recover(self._asked)
         return self._signers
 
-    @property
-    def signer(self) -> str:
-        """Who signed it on our network; "" where nobody can be recovered."""
-        found = self.signers()
-        return (found.mainnet if self._watcher.is_mainnet() else found.testnet) or ""
-
     def leaves(self) -> None:
         """It is about to be sent: look at the rest once it has left."""
         asyncio.get_running_loop().call_later(LOOK_AFTER_S, self._look)
 
     def ended(self, passed: Passed) -> None:
-        """What became of it."""
-        self._look()
-        if passed.outcome is Outcome.NOT_SENT:
+        """What became of it. A fault in here must not take the answer away: it was sent."""
+        try:
+            self._look()
+            self._ended(passed)
+        except Exception as error:
+            log.error("action_not_watched", error=type(error).__name__)
+
+    def _ended(self, passed: Passed) -> None:
+        watcher, answer = self._watcher, passed.answer
+        if self._is_of_another_process():
+            self._warned.append(nonces.reused(self._asked.nonce))
+        elif passed.outcome is Outcome.NOT_SENT:
             self._give_back()
         self._note(passed, "")
-        budgets, answer = self._watcher.budgets, passed.answer
-        if budgets is not None and self._address and answer is not None:
+        if watcher.budgets is not None and self._address and answer is not None:
             if b'"ok"' in answer.body[:40]:
-                budgets.used(self._address, self._asked.length, slug=self._principal.tenant_slug)
+                slug = self._principal.tenant_slug
+                watcher.budgets.used(self._address, self._asked.length, slug=slug)
 
     def refused(self, why: str) -> None:
         """Nothing was sent, and this is why."""
@@ -142,8 +151,9 @@ class Watch:
             return
         self._is_looked_at = True
         try:
-            asked, watcher = self._asked, self._watcher
-            signer = self.signer
+            asked, watcher, found = self._asked, self._watcher, self.signers()
+            signer = (found.mainnet if watcher.is_mainnet() else found.testnet) or ""
+            self._signer = signer
             if asked.kind != "noop":  # which is there to burn a nonce of before
                 expires_after = asked.envelope.get("expiresAfter")
                 self._warned += nonces.clock_of(
@@ -154,6 +164,8 @@ class Watch:
                         self._warned.append(warned)
                     else:
                         self._is_used = True
+                        if watcher.shared_nonces is not None:
+                            self._elsewhere = watcher.shared_nonces.use(signer, asked.nonce)
             follower = watcher.tracer.follower if watcher.tracer is not None else None
             user = follower.user_of(signer) if follower is not None else signer
             self._address = trace.user_of(asked, user)
@@ -162,10 +174,18 @@ class Watch:
         except Exception as error:
             log.error("action_not_looked_at", error=type(error).__name__)
 
+    def _is_of_another_process(self) -> bool:
+        elsewhere = self._elsewhere
+        return elsewhere is not None and elsewhere.done() and elsewhere.result()
+
     def _give_back(self) -> None:
-        if self._is_used:
+        """Nothing was sent: its nonce may be, unless it was another's already."""
+        if self._is_used and not self._is_of_another_process():
             self._is_used = False
-            self._watcher.nonces.give_back(self.signer, self._asked.nonce)
+            watcher, signer, nonce = self._watcher, self._signer, self._asked.nonce
+            watcher.nonces.give_back(signer, nonce)
+            if watcher.shared_nonces is not None:
+                watcher.shared_nonces.give_back(signer, nonce)
 
     def _note(self, passed: Passed | None, why: str) -> None:
         if (tracer := self._watcher.tracer) is None:
@@ -176,7 +196,7 @@ class Watch:
             request_id=self._request_id,
             received_ms=self._received.ms,
             received_ns=self._received.ns,
-            signer=self.signer if passed is not None else "",
+            signer=self._signer,
             passed=passed,
             refused=why,
             warnings=tuple(warned.code for warned in self._warned),

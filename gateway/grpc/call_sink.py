@@ -191,7 +191,8 @@ class CallSink:
     def _is_next(self) -> bool:
         """Whether there is a message to leave: of what was taken, or of what waits."""
         while self._message is None:
-            if self.is_closing or not (self._burst or len(self._outbox)):
+            is_over = self.is_closing or self._write is None
+            if is_over or not (self._burst or len(self._outbox)):
                 return False
             self._taken = self._take()
             self._written = self._writing.write(self._taken)

@@ -65,8 +65,9 @@ def milliseconds(age_ms: int | None) -> str:
 def bars(days: Iterable[Day], *, label: str) -> SafeString:
     """Ninety days as a picture; classes and not styles, which the page's policy forbids."""
     shapes = []
+    nothing = _("not measured")
     for n, day in enumerate(days):
-        text = f"{day.start:%Y-%m-%d}: {percent(day.share) if day.looks else _('not measured')}"
+        text = f"{day.start:%Y-%m-%d}: {percent(day.share) if day.looks else nothing}"
         shapes.append(
             f'<rect class="{_level(day)}" x="{n * _STEP}" width="{_BAR}" height="{_HEIGHT}" rx="1">'
             f"<title>{escape(text)}</title></rect>"

@@ -25,7 +25,7 @@ GAPS_OF_PAGE = 200
 async def page(request: HttpRequest) -> HttpResponse:
     """`/status/`. What the serving process itself sees is asked in its loop, the rest in a
     thread."""
-    return await sync_to_async(_page)(request, status.edge_problem())
+    return await sync_to_async(_page)(request, status.edge_problem(), status.edge_state())
 
 
 @require_safe
@@ -39,7 +39,7 @@ async def as_json(request: HttpRequest) -> JsonResponse:
     return answer
 
 
-def _page(request: HttpRequest, edge_problem: str | None) -> HttpResponse:
+def _page(request: HttpRequest, edge_problem: str | None, edge_state: str) -> HttpResponse:
     found = status.current()
     is_late = found.is_late
     context: dict[str, Any] = {
@@ -47,6 +47,7 @@ def _page(request: HttpRequest, edge_problem: str | None) -> HttpResponse:
         "state": found.state,
         "headline": shown.STATES[found.state],
         "edge_problem": edge_problem,
+        "is_edge_fresh": edge_state == status.OPERATIONAL,
         "feeds": [shown.row(each, is_late=is_late) for each in found.feeds],
         "upstreams": [shown.row(each, is_late=is_late) for each in found.upstreams],
         "days": selectors.DAYS,

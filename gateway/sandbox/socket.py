@@ -58,12 +58,10 @@ class SandboxSocket(PlainSocket):
         )
         await http_door.charge(admission, call.principal, HANDSHAKE_WEIGHT)
         self._count(call.principal)
-        self._session = aiohttp.ClientSession()
+        self._session = session_of_one_host()
         try:
             async with asyncio.timeout(CONNECT_S):
-                self._twin = await self._session.ws_connect(
-                    url, max_msg_size=MAX_FRAME_BYTES, autoping=True
-                )
+                self._twin = await self._session.ws_connect(url, max_msg_size=MAX_FRAME_BYTES)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             text = f"The sandbox does not answer ({type(error).__name__}). Try again."
             raise HttpError(502, "sandbox_unavailable", text) from error
@@ -143,6 +141,18 @@ class SandboxSocket(PlainSocket):
 
 #: What is being closed; nobody else holds it.
 _closing: set[asyncio.Future[None]] = set()
+
+
+def session_of_one_host() -> aiohttp.ClientSession:
+    """One that goes where it is told and nowhere else: a handshake that is sent on to another host,
+    the exchange's say, fails, which aiohttp would follow."""
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(_redirected)
+    return aiohttp.ClientSession(trace_configs=[tracing])
+
+
+async def _redirected(*_: object) -> None:
+    raise aiohttp.ClientError("the sandbox sends elsewhere")
 
 
 def _check(frame: Any) -> None:

@@ -15,13 +15,15 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget
 
 from tenants import services
+from tenants.admin.looking import LookingAdmin
 from tenants.models import APIKey, Plan, PlanSubscription, Tenant
 from tenants.people import admin as people
+from tenants.people.closing import reopen_tenant
 
 
 class GraceForm(forms.Form):
@@ -93,7 +95,7 @@ class PlanSubscriptionInline(TabularInline):
 
 
 @admin.register(Tenant)
-class TenantAdmin(ModelAdmin):
+class TenantAdmin(LookingAdmin):
     """Customers: their plan, their keys, and whether they are suspended."""
 
     form = TenantForm
@@ -111,12 +113,14 @@ class TenantAdmin(ModelAdmin):
         "suspension_reason",
         "suspend_at",
         "suspend_reason",
+        "closed_at",
+        "requires_second_factor",
         "plan_now",
         "usage",
     )
     show_full_result_count = False
     inlines = (APIKeyInline, PlanSubscriptionInline)
-    actions = ("suspend", "suspend_later", "resume")
+    actions = ("suspend", "suspend_later", "resume", "reopen")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         # Of the tenants that are shown: counting in the query would count for all of them.
@@ -234,6 +238,22 @@ class TenantAdmin(ModelAdmin):
 
     @admin.action(description="Resume, or call off", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        resumed = 0
         for tenant in queryset:
-            services.resume_tenant(tenant)
-        self.message_user(request, f"{len(queryset)} resumed.")
+            try:
+                services.resume_tenant(tenant)
+            except ValidationError as error:
+                self.message_user(request, error.messages[0], level=messages.ERROR)
+            else:
+                resumed += 1
+        self.message_user(request, f"{resumed} resumed.")
+
+    @admin.action(description="Reopen what its owner closed", permissions=["change"])
+    def reopen(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        for tenant in queryset:
+            try:
+                reopen_tenant(tenant)
+            except ValidationError as error:
+                self.message_user(request, error.messages[0], level=messages.ERROR)
+            else:
+                self.message_user(request, f"{tenant} is open again, without a plan and keys.")

@@ -24,6 +24,7 @@ from tenants.models.admission import (
     validate_origins,
     validate_scopes,
 )
+from tenants.models.looking import CustomerView, TenantLogEntry
 from tenants.models.notices import (
     Delivery,
     DeliveryAttempt,
@@ -51,6 +52,7 @@ __all__ = [
     "APIKeyQuerySet",
     "Allowance",
     "BillingProfile",
+    "CustomerView",
     "DashboardToken",
     "Delivery",
     "DeliveryAttempt",
@@ -68,6 +70,7 @@ __all__ = [
     "QuotaWarning",
     "QuotaWarningQuerySet",
     "Tenant",
+    "TenantLogEntry",
     "TenantQuerySet",
     "TenantScoped",
     "TermsAcceptance",

@@ -72,6 +72,10 @@ class Tenant(models.Model):
     )
     support_email = models.EmailField("support e-mail", blank=True)
     support_phone = models.CharField(max_length=40, blank=True)
+    requires_second_factor = models.BooleanField(
+        default=False, editable=False, help_text="Of who opens its pages."
+    )
+    closed_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = TenantQuerySet.as_manager()
     _opened_kind = ""
@@ -91,6 +95,10 @@ class Tenant(models.Model):
                 condition=Q(suspend_at__isnull=True, suspend_reason="")
                 | (Q(suspend_at__isnull=False, suspended_at__isnull=True) & ~Q(suspend_reason="")),
                 name="tenant_suspension_announced_with_reason",
+            ),
+            models.CheckConstraint(
+                condition=Q(closed_at__isnull=True) | Q(suspended_at__isnull=False),
+                name="tenant_closed_is_suspended",
             ),
         ]
 

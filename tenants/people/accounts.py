@@ -17,6 +17,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from tenants.models import Invitation
 from tenants.people.signup import open_account
@@ -57,13 +59,13 @@ class SignupForm(forms.Form):
 
     company = forms.CharField(
         max_length=120,
-        error_messages={"required": "Name your company, or yourself."},
-        label="Company",
-        help_text="Or your name; it is what invoices say until you fill in a billing profile.",
-        widget=forms.TextInput(attrs={"autocomplete": "organization", "placeholder": "Company"}),
+        error_messages={"required": _("Name your company, or yourself.")},
+        label=_("Company"),
+        help_text=_("Or your name; it is what invoices say until you fill in a billing profile."),
+        widget=forms.TextInput(attrs={"autocomplete": "organization", "placeholder": _("Company")}),
     )
     terms = forms.BooleanField(
-        error_messages={"required": "Without the terms there is no account."}
+        error_messages={"required": _("Without the terms there is no account.")}
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -72,7 +74,7 @@ class SignupForm(forms.Form):
             del self.fields["company"], self.fields["terms"]
             return
         version, url = settings.RELAY_TERMS_VERSION, settings.RELAY_TERMS_URL
-        label = f"I accept the terms (version {version})"
+        label = gettext("I accept the terms (version %(version)s)") % {"version": version}
         if url:
             label = format_html('{}: <a href="{}">{}</a>', label, url, url)
         self.fields["terms"].label = label

@@ -1,14 +1,32 @@
-"""Second factors of people, as operators may touch them: taken away, never read."""
+"""Second factors of people: whether a log-in used one, and how operators take them away."""
 
 from __future__ import annotations
 
+from allauth.account.authentication import get_authentication_records
 from allauth.mfa.models import Authenticator
+from allauth.mfa.utils import is_mfa_enabled
 from auditlog.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.http import HttpRequest
 
 MAX_REASON_CHARS = 200
+#: What proves somebody; recovery codes alone are no factor.
+FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
+
+
+def has_factor(user: User) -> bool:
+    """Whether somebody has set one up."""
+    return bool(is_mfa_enabled(user, FACTORS))
+
+
+def used_factor(request: HttpRequest) -> bool:
+    """Whether this log-in proved a factor that still exists: one that is reset ends what it
+    opened."""
+    records = get_authentication_records(request, request.user)
+    used = [record.get("id") for record in records if record.get("method") == "mfa"]
+    return bool(used) and Authenticator.objects.filter(user=request.user, pk__in=used).exists()
 
 
 @transaction.atomic

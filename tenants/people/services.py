@@ -18,9 +18,11 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.utils import timezone
 
+from tenants.dashboard_tokens import end_membership
 from tenants.models import BillingProfile, Invitation, Membership, Tenant, TermsAcceptance
 from tenants.people import tokens
 from tenants.people.actors import Actor, allowed, lock
+from tenants.people.factors import has_factor
 from tenants.people.roles import May, Role, may
 
 #: How long an invitation can be accepted.
@@ -221,6 +223,7 @@ def remove_member(membership: Membership, *, by: Actor) -> None:
         allowed(by, locked.tenant, may_manage_role=locked.role)
     check_removal(locked)
     _withdraw_all_of(locked)
+    end_membership(locked)
     locked.delete()
 
 
@@ -242,6 +245,24 @@ def transfer_ownership(owner: Membership, *, to: Membership, by: Actor) -> Membe
     giver.save(update_fields=["role"])
     owner.role, to.role = giver.role, taker.role
     return taker
+
+
+@transaction.atomic
+def require_second_factor(tenant: Tenant, *, is_on: bool, by: Actor) -> Tenant:
+    """Let nobody open the tenant's pages without a second factor, or everybody again. Raises
+    ValidationError for an owner who has none: it would be locked out first."""
+    locked = lock(tenant)
+    actor = allowed(by, locked, act=May.MANAGE_OWNERS)
+    if is_on and isinstance(actor, Membership) and not has_factor(actor.user):
+        raise ValidationError("Set up a second factor of your own first.", code="no_factor")
+    locked.requires_second_factor = is_on
+    locked.save(update_fields=["requires_second_factor"])
+    if is_on:
+        from tenants.dashboard_tokens import end_all_of  # which knows people
+
+        end_all_of(locked)  # pages that are open take another, once they have proved it
+    tenant.requires_second_factor = is_on
+    return locked
 
 
 @transaction.atomic

@@ -29,7 +29,7 @@ def test_what_a_plan_may_charge_is_told_by_key_family(cast: Cast) -> None:
     # Free on some plans only, and admission does not know on which: it counts.
     UsageRollup.objects.create(
         tenant=cast.acme, key=first, hour=HOUR, metric="messages", channel="bbo",
-        zero_rated="dashboard", units=3,
+        zero_rated="heartbeat", units=3,
     )  # fmt: skip
     found = read_used(cast.acme.pk, HOUR, HOUR + timedelta(hours=2))
     assert sorted(found) == [

@@ -59,6 +59,12 @@ class Site:
         """The same, of code that prints JSON last."""
         return json.loads(self.shell(code).splitlines()[-1])
 
+    def seeded(self, name: str) -> Any:
+        """What a function of `seeds.py` returns, run there."""
+        return self.json(
+            f"import json; from tests.dashboard import seeds; print(json.dumps(seeds.{name}()))"
+        )
+
     def signed_in(self, browser: Browser) -> Any:
         """The cookies of the demo's customer; signs in the first time only."""
         if "customer" not in self._states:
@@ -114,6 +120,10 @@ def no_serious_violations(page: Page) -> None:
     """axe-core finds nothing serious or critical in what `page` shows now."""
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(AXE.read_text("utf-8"))
+    # A theme that has just changed is in every computed colour only once it was drawn.
+    page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
     found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
     bad = [
         f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}"

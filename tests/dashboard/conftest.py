@@ -16,13 +16,21 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.conftest import skip
 from tests.dashboard.browser import CHROMIUM, DEADLINE_MS, DESKTOP, Site, Watched
+from tests.support.environment import VAR
+from tests.support.migrated import copy_migrated
 from tests.support.relay import RunningRelay
 
 
 @pytest.fixture(scope="session")
-def site(running_relay: RunningRelay) -> Site:
-    """The session's relay, with its demo customer."""
-    return Site(running_relay)
+def site() -> Iterator[Site]:
+    """A relay of the dashboard's own, whose customers no other test meets, on a migrated
+    database."""
+    relay = RunningRelay(VAR / "dashboard-relay")
+    relay.var.mkdir(mode=0o700)
+    copy_migrated(relay.var / "relay.sqlite3")
+    relay.start()
+    yield Site(relay)
+    relay.stop()
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,19 @@ from billing.catalogue import services as catalogue
 from billing.metering.batch import Batch, UsageLine
 from billing.metering.ingest import ingest
 from gateway.operations import sampling
-from gateway.operations import services as operations
 from gateway.operations.freshness import Look
 from gateway.operations.models import Incident
+from gateway.operations.services import add_update, open_incident
 from relay_site.demo import CUSTOMER
 from streaming.nodes.models import GapRecord
 from tenants import guarding, services
 from tenants.models import APIKey, Membership, Plan, Tenant
 from tenants.people.services import make_first_owner
+from tests.dashboard.live_seed import live
+from tests.dashboard.metered import metered
+from tests.dashboard.money_seed import money
+
+__all__ = ["acme", "live", "metered", "money", "public"]
 
 SLUG = "acme-trading"
 DAYS = 14
@@ -40,6 +45,33 @@ def acme() -> dict[str, Any]:
     key = APIKey.objects.get(tenant=tenant, name="Market maker, Tokyo")
     member = Membership.objects.get(tenant=tenant)
     return {"slug": SLUG, "key_id": key.pk, "membership_id": member.pk}
+
+
+def public() -> dict[str, Any]:
+    """Ninety days of the status page with one bad one, an incident that ended, and a gap."""
+    now = timezone.now()
+    if not Incident.objects.exists():
+        for day in range(90, 0, -1):
+            for minute in (0, 1):
+                look = Look(is_fresh=not (day == 40 and minute), age_ms=420)
+                looks = {f"feed:{feed}": look for feed in ("books", "trades", "orders")}
+                sampling.record(looks, now - timedelta(days=day, minutes=minute))
+        incident = open_incident(title="Books were late", text="We look into it.")
+        add_update(incident, state="resolved", text="A node was slow; another took over.")
+        GapRecord.objects.create(
+            topic="trades BTC",
+            kind="trades",
+            coin="BTC",
+            source="node",
+            from_height=1_000_000,
+            from_index=0,
+            to_height=1_000_012,
+            to_index=0,
+            reason="No node has the block",
+            detected_at=now,
+        )
+    sampling.sample(now)
+    return {}
 
 
 def _keys(tenant: Tenant) -> None:
@@ -81,34 +113,3 @@ def _use(key: APIKey, daily: int) -> None:
             lines=lines,
         )
         assert ingest(batch)
-
-
-def public() -> dict[str, Any]:
-    """Ninety days of the status page with a bad minute, an incident and a gap."""
-    now = timezone.now()
-    for day in range(90, 0, -1):
-        for minute in (0, 1):
-            is_fresh = not (day == 40 and minute)
-            looks = {f"feed:{feed}": Look(is_fresh, 420) for feed in ("books", "trades", "orders")}
-            sampling.record(looks, now - timedelta(days=day, minutes=minute))
-    sampling.sample(now)
-    if not Incident.objects.exists():
-        incident = operations.open_incident(
-            title="Books were late", text="We look into it.", impact="minor"
-        )
-        operations.add_update(
-            incident, state="resolved", text="A node was slow; another took over."
-        )
-    GapRecord.objects.get_or_create(
-        topic="trades BTC",
-        kind="trades",
-        coin="BTC",
-        source="node",
-        edge="",
-        from_height=1_000_000,
-        from_index=0,
-        to_height=1_000_012,
-        to_index=0,
-        defaults={"reason": "No node has the block", "detected_at": now},
-    )
-    return {}

@@ -60,3 +60,10 @@ def test_the_language_is_switched_and_kept(page: Page) -> None:
     expect(page.locator("html")).to_have_attribute("lang", "zh-hant")
     page.reload()
     expect(page.locator("html")).to_have_attribute("lang", "zh-hant")
+
+
+def test_a_customer_may_be_called_like_a_door(open_page: Callable[..., Page]) -> None:
+    """`/app/info/` is its page, and not `/<key>/info`."""
+    page = open_page(signed_in=False)
+    page.goto("/app/info/")
+    assert page.url.endswith("/accounts/login/?next=/app/info/")

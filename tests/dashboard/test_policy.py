@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.template.loader import render_to_string
 from django.test import Client
 
 from tests.tenants.cast import Cast
@@ -25,6 +26,7 @@ def test_customers_pages_run_nothing_that_is_not_ours(cast: Cast) -> None:
     assert "unsafe" not in str(policy)
 
 
+@pytest.mark.django_db
 def test_a_page_over_tls_names_its_sockets() -> None:
     policy = _policy(Client().get("/", secure=True))
     assert policy["connect-src"] == "'self' wss://testserver"
@@ -34,3 +36,9 @@ def test_a_page_over_tls_names_its_sockets() -> None:
 def test_only_the_admin_may_evaluate() -> None:
     assert "'unsafe-eval'" in _policy(Client().get("/admin/login/"))["script-src"]
     assert "'unsafe-eval'" not in _policy(Client().get("/accounts/login/"))["script-src"]
+
+
+def test_the_page_of_a_fault_needs_nothing() -> None:
+    """Neither a request nor the database, either of which may be what broke."""
+    text = render_to_string("500.html")
+    assert "Something broke on our side" in text

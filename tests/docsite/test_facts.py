@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from gateway.grpc.generated.hlrelay.v1 import relay_pb2
 from gateway.grpc.generated.hyperliquid import streaming_pb2
 from gateway.grpc.generated.hyperliquid_l1_gateway.v1 import gateway_pb2 as v1
 from gateway.grpc.generated.hyperliquid_l1_gateway.v2 import gateway_pb2 as v2
-from gateway.operations import sampling, selectors, status
+from gateway.operations import freshness, sampling, selectors, status
 from gateway.operations.models import Freshness
 from streaming.bus import demand, feeder, keys, lease, publisher
 from streaming.core import holes, hub, merge, outbox
@@ -98,3 +99,23 @@ DESIGN: list[tuple[str, str, Any, Any]] = [
 def test_the_design_says_what_the_code_has(name: str, phrase: str, value: Any, said: Any) -> None:
     assert phrase in page(f"design/{name}")
     assert value == said
+
+
+def test_the_page_of_the_status_names_every_field() -> None:
+    """Of the JSON as it is made, empty or not."""
+    from gateway.operations import shown
+
+    text = page("status")
+    at = datetime(2026, 11, 30, tzinfo=UTC)
+    day = selectors.Day(at, looks=2, fresh=1)
+    feed = selectors.History("feed:books", at, True, 1, 1, 1, 1.0, (day,))
+    gap = selectors.Gap("trades", "BTC", 1, 2, 0.07, "why", at, False)
+    made = shown.as_json(status.Status(at=at, measured_at=at, feeds=(feed,), gaps=(gap,)), None)
+    names = {*made, *made["feeds"][0], *made["feeds"][0]["days"][0], *made["gaps"][0]}
+    assert {name for name in names if f"`{name}`" not in text} == set()
+    for state in (status.OPERATIONAL, status.DEGRADED, status.DOWN, status.UNKNOWN):
+        assert f"`{state}`" in text
+    for name in freshness.FEEDS:
+        assert f"| {name} |" in text
+    assert f"{shown.GOOD:.2%}".replace("%", " %") in text
+    assert f"{shown.FAIR:.0%}".replace("%", " %") in text

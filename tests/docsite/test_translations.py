@@ -14,7 +14,7 @@ PAIRS = [
     (page.source, pages.translated(page.source))
     for page in pages.all_pages()
     if (ROOT / pages.translated(page.source)).exists()
-] + [("README.md", "README.zh-hant.md")]
+]
 #: Chinese punctuation may join what English sets apart; names in code are the same.
 NAME = re.compile(r"`([A-Z]+_[A-Z0-9_{},]+|/[\w/{}.-]+|[a-z]\w+[A-Z]\w+)`")
 
@@ -39,9 +39,26 @@ def test_a_translation_is_whole(english: str, chinese: str) -> None:
     assert re.search(r"[\u4e00-\u9fff]", translated)
 
 
+def test_the_readme_has_every_setting_and_command() -> None:
+    original = (ROOT / "README.md").read_text("utf-8")
+    translated = (ROOT / "README.zh-hant.md").read_text("utf-8")
+    missing = set(NAME.findall(original)) - set(NAME.findall(translated))
+    assert not missing, f"README.zh-hant.md lacks {sorted(missing)}: write a row for each"
+    assert shape(translated)["headings"] == shape(original)["headings"]
+    assert shape(translated)["rows"] >= shape(original)["rows"]  # type: ignore[operator]
+
+
 def test_the_design_is_there_in_both_languages() -> None:
     designs = [page for page in pages.all_pages() if page.slug.startswith("design/")]
     assert len(designs) == 3
     for page in designs:
         assert (ROOT / page.source).exists()
         assert (ROOT / pages.translated(page.source)).exists()
+
+
+def test_links_lead_somewhere_in_the_repository_too() -> None:
+    """Where no translation is, a page links to the English one."""
+    for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
+        for link in re.findall(r"\]\(([^)\s#]+)[^)\s]*\)", path.read_text("utf-8")):
+            if not link.startswith(("http", "/", "mailto:")):
+                assert (path.parent / link).exists(), f"{path.relative_to(ROOT)}: {link}"

@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiohttp import ClientError, web
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from gateway.sandbox.origin import problem_of
+from gateway.sandbox.origin import Sandbox, problem_of
+from gateway.sandbox.socket import session_of_one_host
 from tests.clients.simulator import running_simulator
+from tests.gateway.exchange.faulty import faulty_exchange
 from tests.gateway.exchange.test_rails import CANCEL
 from tests.support.edge import DEADLINE_S, Edge
 from tests.support.environment import VAR
@@ -274,3 +277,31 @@ def test_what_is_no_simulator_s_address(spec: str) -> None:
 def test_what_is_one() -> None:
     for spec in ("", "simulator:", "http://127.0.0.1:3001", "https://sim.example.org/"):
         assert problem_of(spec) is None
+
+
+async def test_a_sandbox_that_sends_elsewhere_is_not_followed() -> None:
+    """Neither its HTTP nor its WebSocket."""
+    async with faulty_exchange() as real:
+        asked: list[str] = []
+
+        async def elsewhere(request: web.Request) -> web.Response:
+            asked.append(request.path)
+            raise web.HTTPTemporaryRedirect(real.url)
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", elsewhere)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        sandbox = Sandbox(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        passed = await sandbox.exchange(CANCEL)
+        assert passed.answer is not None
+        assert passed.answer.status == 307
+        assert (await sandbox.info({"type": "meta"})).status == 307
+        async with session_of_one_host() as session:
+            with pytest.raises(ClientError):
+                await session.ws_connect(sandbox.ws_url)
+        assert asked == ["/exchange", "/info", "/ws"]
+        assert real.begun == 0
+        await sandbox.close()
+        await runner.cleanup()

@@ -87,6 +87,8 @@ def test_when_jobs_stand_still_it_says_so_and_claims_nothing(client: Client) -> 
 def test_what_the_serving_process_sees_is_told(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(status, "_edge_says", lambda: None)
+    assert "has fresh data: streams go on" in client.get("/status/").content.decode()
     monkeypatch.setattr(status, "_edge_says", lambda: "the bus is not connected")
     assert "the bus is not connected" in client.get("/status/").content.decode()
     assert json.loads(client.get("/status.json").content)["edge"] == "the bus is not connected"

@@ -10,8 +10,9 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
 from gateway.account import keys
+from gateway.account.breakdown import breakdown
 from gateway.account.errors import AccountError, BadCursor, NotFound
-from gateway.account.usage import last_days, usage_chart
+from gateway.account.usage import last_days
 from gateway.dashboard.access import PageRequest, page
 from gateway.dashboard.addresses import addresses
 from gateway.dashboard.charts import sparkline
@@ -37,7 +38,7 @@ def listing(request: PageRequest) -> HttpResponse:
         found = keys.key_page(request.tenant, is_active=not ended, cursor=cursor, limit=PER_PAGE)
     except BadCursor:
         return redirect("dashboard:keys", slug=request.tenant.slug)
-    used = usage_chart(request.tenant, last_days(DAYS), by="key") if found.rows else None
+    used = breakdown(request.tenant, last_days(DAYS), by="key") if found.rows else None
     by_key = {line.name: line for line in used.series} if used else {}
     for shown in found.rows:
         line = by_key.get(str(shown.key.pk))

@@ -7,6 +7,8 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from gateway.dashboard import figures
+
 register = template.Library()
 
 
@@ -24,3 +26,12 @@ def icon(name: str, label: str = "", css: str = "") -> SafeString:
     return format_html(
         '<svg class="icon {}" aria-hidden="true"><use href="{}"></use></svg>', css, href
     )
+
+
+register.filter("whole", figures.whole)
+register.filter("money", figures.money)
+register.filter("size", figures.size)
+register.filter("rate", figures.rate)
+register.filter("quantity", figures.quantity)
+register.filter("short", figures.short)
+register.filter("minus", figures.minus)

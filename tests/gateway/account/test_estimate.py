@@ -19,6 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from billing.catalogue import services
 from gateway.account.errors import BadValue, Unavailable
 from gateway.account.estimate import Asked, estimate
+from streaming.bus.log import Command
 from streaming.bus.rates import RateBook
 from streaming.core.catalogue import Catalogue
 from streaming.core.topic import Kind, Topic
@@ -56,13 +57,17 @@ def count(bus: redis.Redis, minutes: int, *said: tuple[Topic, int, int], workers
     for worker in range(workers):
         now_s = [NOW.timestamp() - 60 * minutes]
         book = RateBook(worker=f"w{worker}", clock=lambda now_s=now_s: now_s[0])
+        commands: list[Command] = []
         for _ in range(minutes):
             now_s[0] += 60
             for topic, messages, size in said:
                 for _ in range(messages):
                     book.add(topic.name, size)
-            for command in book.flush([topic.name for topic, _, _ in said]):
-                bus.execute_command(*command)
+            commands += book.flush([topic.name for topic, _, _ in said])
+        with bus.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            pipe.execute()
 
 
 def test_it_is_what_was_counted(bus: redis.Redis, acme: Tenant) -> None:

@@ -72,7 +72,7 @@ def stage(cast: Cast, settings: Any, redis_url: str) -> Iterator[dict[str, str]]
         "uid:deliveries": str(delivery.uid),
         "request_id": "req-of-acme",
         "number": "INV-2026-0001",
-        "format_": "csv",
+        "file_format": "csv",
         "name": "invoices",
         "month": "2026-11",
         "connection_id": row.id,

@@ -138,6 +138,14 @@ def test_a_revoked_key_opens_nothing(ada: Api) -> None:
     assert refused(ada("GET", "account")) == (401, "invalid_key")
 
 
+def test_a_key_is_good_where_its_list_says(cast: Cast) -> None:
+    elsewhere = api_of(cast.acme, "account", allowed_networks=["203.0.113.0/24"])
+    assert refused(elsewhere("GET", "account")) == (403, "address_not_allowed")
+    page = api_of(cast.acme, "account", allowed_origins=["https://desk.example"])
+    assert refused(page("GET", "account")) == (403, "origin_not_allowed")
+    assert page("GET", "account", headers={"origin": "https://desk.example"}).status == 200
+
+
 def test_the_kill_switch(ada: Api, cast: Cast) -> None:
     bot = api_of(cast.acme, "exchange").key
     assert ada("POST", f"keys/{bot.pk}/kill").json["is_killed"] is True
@@ -147,6 +155,18 @@ def test_the_kill_switch(ada: Api, cast: Cast) -> None:
     assert rails.json["max_order_usd"] == "10.50"
     assert ada("POST", f"keys/{bot.pk}/revive").json["is_killed"] is False
     assert ada.get(f"keys/{bot.pk}")["rails"]["coins"] == ["BTC"]
+
+
+def test_all_keys_at_once(ada: Api, cast: Cast) -> None:
+    bots = [api_of(cast.acme, "exchange").key for _ in range(2)]
+    stranger = api_of(cast.other, "exchange").key
+    assert ada("POST", "keys/kill").json == {"families": 3}  # itself among them
+    assert ExchangeRails.objects.filter(key__in=bots, is_killed=True).count() == 2
+    assert not ExchangeRails.objects.filter(key=stranger).exists()
+    assert refused(ada("POST", "keys/revive")) == (403, "not_allowed")
+    other = api_of(cast.acme, "account")
+    assert other("POST", "keys/revive").json == {"families": 3}
+    assert not ExchangeRails.objects.filter(is_killed=True).exists()
 
 
 def test_a_key_stops_itself_and_no_more(ada: Api) -> None:

@@ -21,7 +21,8 @@ from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.metering.batch import UsageLine
 from billing.metering.ingest import ingest
 from billing.models import Invoice, UsageBatch
-from gateway.account.usage import Dimension, UsageQuery, usage_chart
+from gateway.account.breakdown import Dimension, breakdown
+from gateway.account.usage import UsageQuery
 from gateway.requests.models import RequestRecord
 from tenants.models import Delivery, Notice, Tenant
 from tenants.notices import services as notices
@@ -115,7 +116,7 @@ def test_lines_of_a_chart_add_up(
     cast: Cast, usage: Counter[tuple[str, str]], by: Dimension
 ) -> None:
     query = UsageQuery(start=DAY - timedelta(days=2), end=DAY + timedelta(days=1))
-    chart = usage_chart(cast.acme, query, metric="messages", by=by)
+    chart = breakdown(cast.acme, query, metric="messages", by=by)
     total = usage["messages", ""] + usage["messages", "replay"]
     assert sum(line.total for line in chart.series) == total
     assert sum(line.values[2] for line in chart.series) == total

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, cast
 
 import orjson
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.exchange import nonces
-from gateway.exchange.asked import read
+from gateway.exchange.asked import Asked, read
 from gateway.exchange.nonces import Nonces
+from gateway.exchange.shared_nonces import SharedNonces
+from gateway.exchange.tracing import Tracer
 from gateway.exchange.watch import LOOK_AFTER_S, Moment, Signers, Watcher
 from streaming.simulator.trading.nonces import Nonces as Exchanges
-from tests.gateway.exchange.faulty import REPLY
+from tests.gateway.exchange.faulty import REPLY, Fault
 from tests.gateway.exchange.test_rails import CANCEL, SIGNER
 from tests.gateway.exchange.test_service import OTHER, TRADER, desk
 
@@ -71,3 +74,43 @@ async def test_what_was_not_sent_for_want_of_budget_is_no_nonce_used() -> None:
         await asyncio.sleep(3 * LOOK_AFTER_S)  # it waits for its turn, and is looked at
         watch.refused("the budget of the address is spent")
         assert b"nonce_reused" not in b"".join(value for _, value in watch.headers())
+
+
+async def test_a_fault_in_what_is_looked_at_takes_no_answer_away() -> None:
+    def recover(_: Asked) -> Signers:
+        raise RuntimeError("a library's")
+
+    class Broken:
+        follower = None
+
+        def note(self, *_: Any, **__: Any) -> None:
+            raise RuntimeError("ours")
+
+    async with desk(watcher=Watcher(recover, tracer=cast(Tracer, Broken()))) as at:
+        assert (await at.send(CANCEL))[0] == 200
+        assert len(at.upstream.bodies) == 1
+
+
+async def test_a_nonce_that_another_process_sent_is_named_and_nobody_waits_for_it(
+    redis_url: str,
+) -> None:
+    now = int(time.time() * 1e3)
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(f"relay:nonces:{SIGNER}")
+    sent = CANCEL.replace(b'"nonce":1', b'"nonce":%d' % now)
+    told = []
+    for url in (redis_url, redis_url, "redis://127.0.0.1:1/0"):
+        shared = SharedNonces(url)
+        process = Watcher(lambda _: Signers(SIGNER, OTHER), shared_nonces=shared)
+        async with desk(watcher=process) as at:
+            at.upstream.fault = Fault.STALL
+            going = asyncio.create_task(at.exchange.serve(sent, TRADER))
+            await at.upstream.is_reached.wait()
+            while not process.nonces._kept:  # noqa: ASYNC110 - it has no event for it
+                await asyncio.sleep(0.001)
+            await asyncio.gather(*shared._tasks)
+            at.upstream.may_answer.set()
+            _, headers = await going
+        told.append([value[:12] for name, value in headers if name == b"x-relay-warning"])
+        await shared.aclose()
+    assert told == [[], [b"nonce_reused"], []]

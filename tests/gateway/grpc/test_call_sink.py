@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import grpc
 import pytest
 
 from gateway.grpc.call_sink import MAX_NEXT_BYTES, CallSink
 from gateway.grpc.envelopes import Written
+from gateway.grpc.statuses import CallEnds
 from streaming.core.batch import Batch
 from streaming.core.counted import counted_of
 from streaming.core.outbox import Frame
@@ -127,6 +129,55 @@ def test_a_call_that_breaks_ends_the_writer_and_the_customer_may_wait_for_nothin
         with pytest.raises(ConnectionResetError, match="gone"):
             await writer
         assert (transport.taken, tallies.messages) == ([b"0001"], 0)
+
+    asyncio.run(run())
+
+
+def test_nothing_leaves_behind_what_ends_the_call() -> None:
+    class Ending(Joined):
+        def write(self, items: Sequence[Item]) -> Written:
+            return Written((), [], CallEnds(grpc.StatusCode.DATA_LOSS, "a hole"))
+
+    async def run() -> None:
+        transport = Transport()
+        account = KeyAccount(Tallies(), 1)  # type: ignore[arg-type]
+        sink = CallSink(Ending(), account=account, on_overflow=lambda: None, max_lag_s=5.0)
+        writer = asyncio.ensure_future(sink.run(transport.write))
+        await asyncio.sleep(0)
+        sink.send(book(1))
+        sink.send(book(2))
+        with pytest.raises(CallEnds, match="a hole"):
+            await writer
+        assert transport.taken == []
+
+    asyncio.run(run())
+
+
+def test_a_message_that_is_still_made_is_waited_for_and_holds_its_place() -> None:
+    async def run() -> None:
+        making: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        class Late(Joined):
+            def write(self, items: Sequence[Item]) -> Written:
+                written = super().write(items)
+                if written.messages == (b"0001",):
+                    return written._replace(messages=(making,))
+                return written
+
+        transport = Transport()
+        account = KeyAccount(Tallies(), 1)  # type: ignore[arg-type]
+        sink = CallSink(Late(), account=account, on_overflow=lambda: None, max_lag_s=5.0)
+        writer = asyncio.ensure_future(sink.run(transport.write))
+        await asyncio.sleep(0)
+        sink.send(book(1))
+        sink.send(book(2))
+        # It is not the customer who is slow.
+        assert (transport.taken, sink.is_ready, sink.stalled_since_s) == ([], False, None)
+        making.set_result(b"made")
+        await asyncio.sleep(0.01)
+        await transport.let_go()
+        assert transport.taken == [b"made", b"0002"]
+        writer.cancel()
 
     asyncio.run(run())
 

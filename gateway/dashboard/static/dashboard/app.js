@@ -29,6 +29,11 @@
     say(status === 403 ? texts().expired : texts().failed.replace("{status}", status), "error");
   });
 
+  // A part that renews itself rests while nobody sees it.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (document.hidden && event.detail.elt.matches("[data-quiet]")) event.preventDefault();
+  });
+
   // --- copying ---
   async function copy(button) {
     const { copy, copyFrom } = button.dataset;
