@@ -164,7 +164,8 @@ def narrowed(plan: Limits) -> Limits:
         max_coins=None,
         max_users=MAX_USERS,
         rate=None,
-        products=None,
+        # What a plan has not, a page of it has not either: the sandbox above all.
+        products=None if plan.products is None else plan.products | SCOPES,
         regions=None,
     )
 

@@ -172,16 +172,18 @@ class _Rates:
 
     @classmethod
     def read(cls, topics: Collection[Topic], *, now_s: float) -> _Rates:
-        plain = {topic: _plain(topic) for topic in topics}
-        counts = measured([*topics, *plain.values()], now_s=now_s)
-        unknown = {t.kind for t in topics if not counts[t].minutes and not counts[plain[t]].minutes}
+        # Whom others follow is nobody's business: of users the average is told, whoever it is.
+        plain = {topic: _plain(topic) for topic in topics if not topic.user}
+        counts = measured([*plain, *plain.values()], now_s=now_s)
+        known = {topic for topic, count in counts.items() if count.minutes}
+        unknown = {t.kind for t in topics if known.isdisjoint((t, plain.get(t)))}
         kinds = measured_kinds(unknown, now_s=now_s)
         found = {}
         for topic in topics:
-            if counts[topic].minutes:
+            if topic in known:
                 found[topic] = MEASURED, counts[topic]
-            elif counts[plain[topic]].minutes:
-                found[topic] = SIMILAR, counts[plain[topic]]
+            elif (other := plain.get(topic)) in known:
+                found[topic] = SIMILAR, counts[other]
             else:
                 of_kind = kinds[topic.kind]
                 found[topic] = (AVERAGE if of_kind.minutes else UNMEASURED), of_kind
@@ -328,7 +330,7 @@ def _assumptions(lines: Sequence[Line], rates: _Rates) -> Iterable[str]:
         yield f"Less than 24 hours were measured: {hours:g} of the least known topic."
     for basis, what in (
         (SIMILAR, "are taken to change as often as the plain form of the same coin"),
-        (AVERAGE, "were followed by nobody; the average of their channel is taken"),
+        (AVERAGE, "are users', or were followed by nobody; the average of their channel is taken"),
         (UNMEASURED, "and their whole channel were followed by nobody; they count as nothing"),
     ):
         if count := rates.counted[basis]:

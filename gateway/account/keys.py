@@ -19,25 +19,34 @@ from gateway.account.paging import DEFAULT_LIMIT, Page, page
 from tenants import guarding, services
 from tenants.admission.principal import DEFAULT_SCOPES, Principal, Scope
 from tenants.models import KEY_RIGHTS, APIKey, ExchangeRails, Tenant
+from tenants.people.roles import May, may
 from tenants.services import IssuedKey
 
 DEFAULT_OVERLAP = timedelta(hours=24)
 #: Rails that stop more when they are set.
 _STOPPING = frozenset({"is_killed", "is_cancel_only"})
+#: What lets a key trade, or lift the rails of another.
+_PAST_RAILS = frozenset({str(Scope.EXCHANGE), str(Scope.ACCOUNT)})
 NO_RAILS = ExchangeRails()
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who acts. `scopes` None may give all there are; `family_id` is of the acting key, 0 for a
-    person."""
+    """Who acts. `scopes` are what it may give; `family_id` is of the acting key, 0 for a person."""
 
-    scopes: frozenset[str] | None = None
+    scopes: frozenset[str]
     family_id: int = 0
 
 
-#: A member of the tenant whose role allows it.
-MEMBER = Holder()
+def member(role: str) -> Holder:
+    """A member of the tenant who may manage keys. No key shows or changes more of the account than
+    the role of who made it."""
+    scopes = {str(scope) for scope in Scope}
+    if not may(role, May.CHANGE_PLAN):
+        scopes.discard(Scope.ACCOUNT)
+    if not may(role, May.SEE_INVOICES):
+        scopes.discard(Scope.ACCOUNT_READ)
+    return Holder(frozenset(scopes))
 
 
 def holder_of(principal: Principal) -> Holder:
@@ -89,7 +98,7 @@ def issue(tenant: Tenant, *, by: Holder, name: str, **rights: Any) -> IssuedKey:
     """A new key; `rights` are `environment` and `KEY_RIGHTS`; by default with those of the usual
     scopes that who acts has. Raises NotAllowed for a scope that
     who acts has not, BadValue for what no key can have."""
-    held = [str(s) for s in DEFAULT_SCOPES if by.scopes is None or s in by.scopes]
+    held = [str(s) for s in DEFAULT_SCOPES if s in by.scopes]
     _refuse_scopes(by, rights.setdefault("scopes", held))
     try:
         return services.issue_key(tenant=tenant, name=name, **rights)
@@ -126,8 +135,9 @@ def rotate(
     """A successor with the same rights; the old one works for `overlap` more. A key may rotate
     itself. Raises NotFound, NotAllowed where it has more rights than who acts, and Conflict."""
     found = _find(tenant, key_id)
-    # Who gets the successor in hand has its scopes.
-    _refuse_scopes(by, found.scopes)
+    # Who gets the successor in hand has its scopes; one's own has one's own rails.
+    if by.family_id != found.family_id:
+        _refuse_scopes(by, found.scopes)
     try:
         return services.rotate_key(found, overlap=overlap)
     except ValidationError as error:
@@ -188,13 +198,24 @@ def _find(tenant: Tenant, key_id: int) -> APIKey:
 
 
 def _refuse_scopes(by: Holder, scopes: Iterable[str]) -> None:
-    if by.scopes is None:
-        return
     # Who may change an account may let others look at it.
     held = by.scopes | ({str(Scope.ACCOUNT_READ)} if Scope.ACCOUNT in by.scopes else set())
     known = {str(scope) for scope in Scope}
-    if more := [scope for scope in scopes if scope in known and scope not in held]:
-        raise NotAllowed(f"scopes: this key has no scope '{more[0]}', so it cannot give it.")
+    given = [scope for scope in scopes if scope in known]
+    if more := [scope for scope in given if scope not in held]:
+        who = "this key has no scope" if by.family_id else "your role does not reach to"
+        raise NotAllowed(f"scopes: {who} '{more[0]}', so it cannot give it.")
+    if (free := sorted(_PAST_RAILS.intersection(given))) and _is_held(by):
+        raise NotAllowed(
+            f"scopes: this key has guard rails, and one that it made with '{free[0]}' would be "
+            "past them: use another key, or the dashboard."
+        )
+
+
+def _is_held(by: Holder) -> bool:
+    """Whether any guard rail holds who acts."""
+    rails = _rails_of([by.family_id]).get(by.family_id, NO_RAILS)
+    return any(getattr(rails, name) != getattr(NO_RAILS, name) for name in guarding.FIELDS)
 
 
 def _rails_of(family_ids: Iterable[int]) -> Mapping[int, ExchangeRails]:

@@ -36,7 +36,7 @@ CHANNEL = "account"
 MAX_BODY_BYTES = 64 * 1024
 #: Of a key's rate; more for files, and for what reads many rows.
 WEIGHT, HEAVY_WEIGHT = 2, 20
-_HEAVY = ("/v1/exports/", "/v1/receipts/", "/v1/estimate")
+_HEAVY = ("/v1/exports/", "/v1/receipts/", "/v1/estimate", "/v1/traces")
 _HEAVY_ENDS = (".csv", "/csv", "/pdf", "/html", "/facets", "/preview", "/running")
 #: One tenant's requests at once, in one process: each holds a thread.
 MAX_AT_ONCE = 16

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 from django.core.cache import cache
+from django.db import transaction
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
@@ -58,7 +59,10 @@ def once(*, shown_once: str = "") -> Callable[[Callable[..., Response]], Callabl
                 headers = {"Idempotency-Replayed": "true"}
                 return Response(before["body"], status=before["status"], headers=headers)
             try:
-                response = method(view, request, *args, **kwargs)
+                with (
+                    transaction.atomic()
+                ):  # what cannot be told is not done, and may be asked again
+                    response = method(view, request, *args, **kwargs)
             except BaseException:
                 _forget(place)
                 raise

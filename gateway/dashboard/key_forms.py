@@ -19,6 +19,7 @@ SCOPES = {
     Scope.EVM: _("EVM JSON-RPC"),
     Scope.EXCHANGE: _("Trading: forward signed actions"),
     Scope.HISTORY: _("History"),
+    Scope.SANDBOX: _("Sandbox: trade where nothing is real"),
     Scope.ACCOUNT_READ: _("Account API: look"),
     Scope.ACCOUNT: _("Account API: look and change"),
 }

@@ -8,6 +8,7 @@ signed: no price, no size, no signature, no body.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ TEXT_CHARS = 160
 SENT, ACKED, BLOCK, FILL = STEPS = ("sent", "acked", "block", "fill")
 #: Histograms of them have buckets that grow by a tenth.
 _FIRST_MS, _GROWTH = 0.01, 1.1
+_ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{40}")
 
 #: How an action ended.
 ANSWERED, REFUSED, NOT_SENT, UNKNOWN = "answered", "refused", "not_sent", "unknown"
@@ -239,7 +241,7 @@ def user_of(asked: Asked, signer: str | None) -> str:
     if asked.kind == "multiSig":
         payload = asked.action.get("payload")
         named = payload.get("multiSigUser") if isinstance(payload, dict) else None
-    if isinstance(named, str) and len(named) == 42:
+    if isinstance(named, str) and _ADDRESS.fullmatch(named):
         return named.lower()
     return signer or ""
 

@@ -119,7 +119,9 @@ class Feeds:
 
     def unfollow(self, tenant_id: int, user: str) -> None:
         """Stop."""
-        session = self._sessions[tenant_id]
+        session = self._sessions.get(tenant_id)
+        if session is None:
+            return  # nothing of theirs could be subscribed to
         for kind in _KINDS:
             session.ask({"method": "unsubscribe", "id": _id(kind, user)}, now_s=self._now_s())
         if not session.subscriptions:

@@ -44,6 +44,7 @@ class Open:
     signer: str
     ends_ms: float
     is_asked: bool = False
+    followed: _User | None = None  # where it counts as open
     tids: set[int] = field(default_factory=set)
     keys: list[tuple[str, int | str]] = field(default_factory=list)
     news: list[News] = field(default_factory=list)  # the last of it
@@ -185,9 +186,9 @@ class Follower:
 
     def _enter(self, one: Open) -> None:
         trace = one.trace
-        followed = self._users.get((one.tenant_id, trace.user))
-        if followed is not None:
-            followed.open += 1
+        one.followed = self._users.get((one.tenant_id, trace.user))
+        if one.followed is not None:
+            one.followed.open += 1
         for key in [key for key in (trace.oid, trace.cloid) if key]:
             if (trace.user, key) not in one.keys:
                 self._list(one, (trace.user, key))
@@ -204,9 +205,9 @@ class Follower:
             if not self._open[key]:
                 del self._open[key]
         one.keys.clear()
-        followed = self._users.get((one.tenant_id, one.trace.user))
-        if followed is not None:
-            followed.open -= 1
+        if one.followed is not None:
+            one.followed.open -= 1
+            one.followed = None
 
     def sweep(self) -> None:
         """Let go of what is over, and ask once for what should have been seen. Call it each second

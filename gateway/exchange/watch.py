@@ -121,14 +121,10 @@ class Watch:
 
     def _ended(self, passed: Passed) -> None:
         watcher, answer = self._watcher, passed.answer
-        signer, nonce = self._signer, self._asked.nonce
-        elsewhere = self._elsewhere
-        if elsewhere is not None and elsewhere.done() and elsewhere.result():
-            self._warned.append(nonces.reused(nonce))
-        elif self._is_used and passed.outcome is Outcome.NOT_SENT:
-            watcher.nonces.give_back(signer, nonce)
-            if watcher.shared_nonces is not None:
-                watcher.shared_nonces.give_back(signer, nonce)
+        if self._is_of_another_process():
+            self._warned.append(nonces.reused(self._asked.nonce))
+        elif passed.outcome is Outcome.NOT_SENT:
+            self._give_back()
         self._note(passed, "")
         if watcher.budgets is not None and self._address and answer is not None:
             if b'"ok"' in answer.body[:40]:
@@ -138,6 +134,7 @@ class Watch:
     def refused(self, why: str) -> None:
         """Nothing was sent, and this is why."""
         self._is_looked_at = True
+        self._give_back()  # it may have been looked at while it waited for its turn
         self._note(None, why)
 
     def headers(self) -> Headers:
@@ -176,6 +173,19 @@ class Watch:
                 follower.expect(self._principal.tenant_id, self._address)
         except Exception as error:
             log.error("action_not_looked_at", error=type(error).__name__)
+
+    def _is_of_another_process(self) -> bool:
+        elsewhere = self._elsewhere
+        return elsewhere is not None and elsewhere.done() and elsewhere.result()
+
+    def _give_back(self) -> None:
+        """Nothing was sent: its nonce may be, unless it was another's already."""
+        if self._is_used and not self._is_of_another_process():
+            self._is_used = False
+            watcher, signer, nonce = self._watcher, self._signer, self._asked.nonce
+            watcher.nonces.give_back(signer, nonce)
+            if watcher.shared_nonces is not None:
+                watcher.shared_nonces.give_back(signer, nonce)
 
     def _note(self, passed: Passed | None, why: str) -> None:
         if (tracer := self._watcher.tracer) is None:

@@ -14,12 +14,14 @@ from gateway.http import call as http
 from gateway.http.edge import Note
 from gateway.http.errors import HttpError
 from gateway.http.socket import PlainSocket
+from gateway.http.weights import weight_of
 from gateway.sandbox import door as http_door
 from gateway.sandbox.origin import Sandbox, check_read
 from streaming import runtime
 from streaming.core.dialects import official
 from streaming.ws.close_codes import CloseCode
 from tenants.admission.access import Caller
+from tenants.admission.errors import Denied
 from tenants.admission.principal import Principal, Scope
 
 log = structlog.get_logger(__name__)
@@ -43,7 +45,7 @@ class SandboxSocket(PlainSocket):
     def __init__(self, current: runtime.Runtime, sandbox: Sandbox, *, note: Note) -> None:
         super().__init__(current, note=note)
         self._sandbox = sandbox
-        self._unsent: asyncio.Queue[str] = asyncio.Queue(MAX_UNSENT)
+        self._unsent: asyncio.Queue[tuple[str, official.Request]] = asyncio.Queue(MAX_UNSENT)
         self._session: aiohttp.ClientSession | None = None
         self._twin: aiohttp.ClientWebSocketResponse | None = None
         self._counted: int | None = None
@@ -89,7 +91,7 @@ class SandboxSocket(PlainSocket):
             self.say(official.error("The frame is not JSON."))
         else:
             try:
-                self._unsent.put_nowait(text)
+                self._unsent.put_nowait((text, official.parse(text)))
             except asyncio.QueueFull:
                 self.end(CloseCode.POLICY, "too many messages")
 
@@ -97,9 +99,22 @@ class SandboxSocket(PlainSocket):
         assert self._twin is not None  # noqa: S101
         try:
             while True:
-                await self._twin.send_str(await self._unsent.get())
+                text, asked = await self._unsent.get()
+                if not isinstance(asked, official.Post) or await self._charged(asked):
+                    await self._twin.send_str(text)
         except (ConnectionError, aiohttp.ClientError):
             self.end(CloseCode.GOING_AWAY, "the sandbox is gone: connect again")
+
+    async def _charged(self, post: official.Post) -> bool:
+        """Spend for a post what it takes over HTTP; the customer hears of it where that is gone."""
+        weight = 1 if post.kind == "action" else weight_of(post.payload)
+        try:
+            await http_door.charge(self._runtime.admission, self.principal, weight)
+        except Denied as denied:
+            told = orjson.dumps(str(denied))
+            self.say(official.post_answer(post.post_id, "error", told))
+            return False
+        return True
 
     async def _bring(self) -> None:
         assert self._twin is not None  # noqa: S101

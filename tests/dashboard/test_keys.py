@@ -12,9 +12,11 @@ from django.test import Client
 from gateway.dashboard.once import new_ticket
 from tenants import dashboard_tokens, services
 from tenants.admission import keys
+from tenants.admission.principal import Scope
 from tenants.models import APIKey, ExchangeRails
+from tenants.people.roles import Role
 from tests.tenants.cast import Cast
-from tests.tenants.people import owner_of, signed_in
+from tests.tenants.people import make_member, owner_of, signed_in
 
 pytestmark = pytest.mark.django_db
 FORM = {"name": "Bot", "environment": "live", "scopes": ["ws", "info"]}
@@ -156,3 +158,29 @@ def test_the_token_is_json_and_of_this_page(ada: Client) -> None:
     assert 0 < told["expires_in"] <= dashboard_tokens.LIFE.total_seconds()
     assert keys.is_well_formed(told["token"])
     assert ada.get("/app/acme/token").status_code == 405
+
+
+@pytest.mark.parametrize("scope", ["account", "account_read"])
+def test_a_developer_makes_no_key_that_does_what_a_developer_may_not(
+    ada: Client, cast: Cast, scope: str
+) -> None:
+    dev = signed_in(make_member(cast.acme, "dev", Role.DEVELOPER).user)
+    refused = _new(dev, scopes=["ws", scope])
+    assert refused.status_code == 422
+    assert "your role" in refused.content.decode()
+    manager = services.issue_key(tenant=cast.acme, name="Manager", scopes=[scope]).key
+    rotated = dev.post(
+        f"/app/acme/keys/{manager.pk}/rotate", {"overlap": 3600, "once": new_ticket()}
+    )
+    assert rotated.status_code == 302
+    assert [key for key in APIKey.objects.all() if scope in key.scopes] == [manager]
+    _raw(_new(dev, scopes=["ws", "exchange"]))
+    _raw(_new(ada, scopes=["ws", scope]))
+
+
+def test_every_scope_can_be_given_and_none_is_lost_by_an_edit(ada: Client) -> None:
+    every = [str(scope) for scope in Scope]
+    made = APIKey.objects.get(digest=keys.digest(_raw(_new(ada, scopes=every))))
+    shown = ada.get(f"/app/acme/keys/{made.pk}/").content.decode()
+    chosen = re.findall(r'name="scopes" value="(\w+)"[^>]*checked', shown)
+    assert set(chosen) == set(every)

@@ -225,6 +225,25 @@ def test_a_key_that_is_revoked_is_out_of_the_sandbox_too(
             ws.recv(DEADLINE_S)
 
 
+def test_reads_over_its_socket_spend_what_they_do_over_http(
+    at: tuple[Edge, RealExchange, str],
+) -> None:
+    edge, _, _ = at
+    payload = {"type": "userRole", "user": "0x" + "ab" * 20}  # of weight 60
+    count, told = 40, []
+    with connect(f"ws://127.0.0.1:{edge.port}/sandbox/{edge.api_key}/ws", compression=None) as ws:
+        for n in range(count):
+            request = {"type": "info", "payload": payload}
+            ws.send(json.dumps({"method": "post", "id": n, "request": request}))
+        while len(told) < count:
+            told.append(json.loads(ws.recv(DEADLINE_S))["data"])
+        refused = [one for one in told if one["response"]["type"] == "error"]
+        assert len(refused) >= count // 4
+        assert refused[0]["response"]["payload"].startswith("Too many requests")
+        ws.send('{"method":"ping"}')  # it costs the request, not the connection
+        assert "pong" in str(ws.recv(DEADLINE_S))
+
+
 def test_without_an_address_there_is_none(redis_url: str) -> None:
     edge = Edge(VAR / "no-sandbox-edge", redis_url=redis_url.removesuffix("/0") + "/5")
     edge.start()

@@ -181,6 +181,10 @@ def test_a_plan_bounds_it_and_it_bounds_a_plan() -> None:
     small = narrowed(large)
     assert small.max_connections == MAX_CONNECTIONS
     assert (small.channels, small.retention_hours) == (large.channels, 1)
+    assert small.products is None
+    evm_alone = narrowed(Limits(1, 1, products=frozenset({"evm"}))).products
+    # Its own two doors, and no sandbox where the plan has none.
+    assert evm_alone == {"evm", "ws", "info"}
 
 
 def test_it_is_counted_under_a_key_that_opens_nothing(cast: Cast) -> None:

@@ -23,7 +23,9 @@ def rails(request: PageRequest, key_id: int) -> HttpResponse:
     form = RailsForm(request.POST)
     if form.is_valid():
         try:
-            keys.set_rails(request.tenant, key_id, by=keys.MEMBER, **form.cleaned_data)
+            keys.set_rails(
+                request.tenant, key_id, by=keys.member(request.membership.role), **form.cleaned_data
+            )
         except AccountError as error:
             add_error(form, error)
         else:
@@ -38,7 +40,7 @@ def kill(request: PageRequest, key_id: int) -> HttpResponse:
     pass again. By name and not by turns, so that twice is once."""
     shown = find(request, key_id)
     is_on = request.POST.get("on") == "1"
-    keys.set_rails(request.tenant, key_id, by=keys.MEMBER, is_killed=is_on)
+    keys.set_rails(request.tenant, key_id, by=keys.member(request.membership.role), is_killed=is_on)
     said = (
         _("Trading with %(name)s is stopped: nothing more is sent to the exchange.")
         if is_on

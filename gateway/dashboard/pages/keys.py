@@ -66,7 +66,12 @@ def new(request: PageRequest) -> HttpResponse:
         rights = form.rights
         try:
             # Tried before the ticket is used up: a mistake may be mended and sent again.
-            issued = _once(request, lambda: keys.issue(request.tenant, by=keys.MEMBER, **rights))
+            issued = _once(
+                request,
+                lambda: keys.issue(
+                    request.tenant, by=keys.member(request.membership.role), **rights
+                ),
+            )
         except AccountError as error:
             add_error(form, error)
         else:
@@ -93,7 +98,9 @@ def edit(request: PageRequest, key_id: int) -> HttpResponse:
             form.add_error(None, services.CHANGED)
         else:
             try:
-                keys.update(request.tenant, key_id, by=keys.MEMBER, **rights)
+                keys.update(
+                    request.tenant, key_id, by=keys.member(request.membership.role), **rights
+                )
             except AccountError as error:
                 add_error(form, error)
             else:
@@ -112,7 +119,9 @@ def rotate(request: PageRequest, key_id: int) -> HttpResponse:
         try:
             issued = _once(
                 request,
-                lambda: keys.rotate(request.tenant, key_id, by=keys.MEMBER, overlap=overlap),
+                lambda: keys.rotate(
+                    request.tenant, key_id, by=keys.member(request.membership.role), overlap=overlap
+                ),
             )
         except AccountError as error:
             messages.error(request, str(error))

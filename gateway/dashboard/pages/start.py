@@ -31,7 +31,7 @@ def start(request: PageRequest) -> HttpResponse:
         )
         return redirect("dashboard:keys", slug=request.tenant.slug)
     try:
-        issued = keys.issue(request.tenant, by=keys.MEMBER, name=FIRST_KEY)
+        issued = keys.issue(request.tenant, by=keys.member(request.membership.role), name=FIRST_KEY)
     except AccountError as error:
         messages.error(request, str(error))
         return redirect("dashboard:start", slug=request.tenant.slug)

@@ -106,6 +106,23 @@ def test_it_says_how_much_was_measured(bus: redis.Redis, acme: Tenant) -> None:
     assert "Less than 24 hours were measured: 1.5 of the least known topic." in found.assumptions
 
 
+def test_whom_others_follow_is_not_told(bus: redis.Redis, acme: Tenant) -> None:
+    followed, other = ("0x" + digit * 40 for digit in "ab")
+    count(bus, 90, (Topic(Kind.USER_FILLS, user=followed), 7, 250))
+    told = [
+        estimate(
+            acme,
+            [Asked(subscription={"type": "userFills", "user": user})],
+            now=NOW,
+            catalogue=COINS,
+        )
+        for user in (followed, other)
+    ]
+    assert told[0] == told[1]
+    assert told[0].lines[0].basis == "average"
+    assert told[0].messages_per_month == 7 * 60 * 730
+
+
 def test_a_whole_day_is_one(bus: redis.Redis, acme: Tenant) -> None:
     count(bus, 24 * 60, (BTC, 1, 10), workers=1)
     btc = Asked(subscription={"type": "trades", "coin": "BTC"})
@@ -128,7 +145,9 @@ def test_what_nobody_followed_is_an_average_and_else_nothing(
     assert [line.basis for line in found.lines] == ["average", "measured", "unmeasured"]
     assert found.lines[0].messages_per_month == 4 * 60 * 730
     assert found.lines[2].messages_per_month == 0
-    assert "1 of the topics were followed by nobody; the average" in "\n".join(found.assumptions)
+    assert "1 of the topics are users', or were followed by nobody; the average" in "\n".join(
+        found.assumptions
+    )
     assert "they count as nothing" in "\n".join(found.assumptions)
 
 

@@ -168,8 +168,9 @@ async def test_one_tenant_holds_so_many_threads() -> None:
     assert (await world.ask())[0] == 200
 
 
-def test_files_weigh_more() -> None:
-    heavy = ("usage.csv", "exports/usage", "receipts/2026-11", "invoices/1/pdf", "plan/preview")
+def test_files_and_scans_weigh_more() -> None:
+    heavy = ["usage.csv", "exports/usage", "receipts/2026-11", "invoices/1/pdf", "plan/preview"]
+    heavy += ["traces", "traces/latency"]  # 20,000 are looked at for those of one coin
     assert {weight_of(f"/v1/{path}") for path in heavy} == {HEAVY_WEIGHT}
     light = ("usage", "keys/1", "receipts", "plan", "plan/allowances", "invoices/1")
     assert {weight_of(f"/v1/{path}") for path in light} == {WEIGHT}

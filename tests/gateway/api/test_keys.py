@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from auditlog.models import LogEntry
 from django.core.cache.backends.redis import RedisCache
+from django.db import OperationalError
 from django.utils import timezone
 
 from gateway.account import keys
 from gateway.api import once
+from tenants import guarding
 from tenants.models import APIKey, ExchangeRails
 from tests.gateway.api.client import Answer, Api, api_of
 from tests.tenants.cast import Cast
@@ -59,6 +61,22 @@ def test_what_was_refused_can_be_asked_again(ada: Api) -> None:
     good = ada("POST", "keys", {"name": "bot"}, headers=header)
     # Another request under the same name, but of the first nothing was done.
     assert (bad.status, good.status) == (400, 201)
+
+
+def test_what_was_made_and_could_not_be_told_is_undone(ada: Api, monkeypatch: Any) -> None:
+    header = {"Idempotency-Key": f"lost-{ada.raw_key[-6:]}"}
+    show = keys.key
+
+    def lost(tenant: Any, key_id: int) -> Any:
+        monkeypatch.setattr(keys, "key", show)
+        raise OperationalError("the server has gone away")
+
+    monkeypatch.setattr(keys, "key", lost)
+    first = ada("POST", "keys", {"name": "bot"}, headers=header)
+    again = ada("POST", "keys", {"name": "bot"}, headers=header)
+    assert (first.status, again.status) == (503, 201)
+    assert again.json["key"] is not None
+    assert APIKey.objects.filter(name="bot").count() == 1
 
 
 def test_an_idempotency_key_is_of_its_tenant(ada: Api, cast: Cast) -> None:
@@ -158,6 +176,21 @@ def test_a_key_stops_itself_and_no_more(ada: Api) -> None:
     assert refused(ada("POST", f"{mine}/revive")) == (403, "not_allowed")
     assert refused(ada("PATCH", f"{mine}/rails", {"coins": []})) == (403, "not_allowed")
     assert ExchangeRails.objects.get(key=ada.key).is_killed
+
+
+def test_a_key_makes_none_that_is_past_its_guard_rails(cast: Cast) -> None:
+    ada = api_of(cast.acme, "account", "exchange", "ws")
+    bot, plain = api_of(cast.acme, "exchange").key, api_of(cast.acme, "ws").key
+    guarding.set_rails(ada.key, max_order_usd="10")
+    for scope in ("exchange", "account"):
+        made = ada("POST", "keys", {"name": "free", "scopes": ["ws", scope]})
+        assert refused(made) == (403, "not_allowed")
+        changed = ada("PATCH", f"keys/{plain.pk}", {"scopes": [scope]})
+        assert refused(changed) == (403, "not_allowed")
+    assert refused(ada("POST", f"keys/{bot.pk}/rotate", {})) == (403, "not_allowed")
+    assert ada("POST", "keys", {"name": "reader", "scopes": ["ws"]}).status == 201
+    # Its successor has the same rails.
+    assert ada("POST", f"keys/{ada.key.pk}/rotate", {"overlap_s": 60}).status == 201
 
 
 def test_the_audit_log_names_the_key(ada: Api) -> None:

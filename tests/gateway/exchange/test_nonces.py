@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.exchange import nonces
-from gateway.exchange.asked import Asked
+from gateway.exchange.asked import Asked, read
 from gateway.exchange.nonces import Nonces
 from gateway.exchange.shared_nonces import SharedNonces
 from gateway.exchange.tracing import Tracer
-from gateway.exchange.watch import Signers, Watcher
+from gateway.exchange.watch import LOOK_AFTER_S, Moment, Signers, Watcher
 from streaming.simulator.trading.nonces import Nonces as Exchanges
 from tests.gateway.exchange.faulty import REPLY, Fault
 from tests.gateway.exchange.test_rails import CANCEL, SIGNER
@@ -63,6 +63,17 @@ async def test_a_nonce_sent_twice_is_passed_on_and_named() -> None:
         assert first == []
         assert second[0].startswith(b"nonce_reused; nonce %d was sent before" % now)
         assert third[0].startswith(b"clock_skew; nonce is 60.0 s behind")
+
+
+async def test_what_was_not_sent_for_want_of_budget_is_no_nonce_used() -> None:
+    watcher = Watcher(lambda _: Signers(SIGNER, OTHER))
+    sent = read(CANCEL)
+    for _ in range(2):
+        watch = watcher.begin(sent, TRADER, request_id="r", received=Moment.now())
+        watch.leaves()
+        await asyncio.sleep(3 * LOOK_AFTER_S)  # it waits for its turn, and is looked at
+        watch.refused("the budget of the address is spent")
+        assert b"nonce_reused" not in b"".join(value for _, value in watch.headers())
 
 
 async def test_a_fault_in_what_is_looked_at_takes_no_answer_away() -> None:

@@ -59,6 +59,15 @@ def test_cancels_and_modifications_name_what_they_are_of() -> None:
     assert row == Row(0, 4, 9, CLOID, "resting")
 
 
+@pytest.mark.parametrize(
+    ("named", "user"),
+    [("0x" + "AB" * 20, "0x" + "ab" * 20), ("0x" + "z" * 40, "me"), ("x: y\r\n" * 6, "me")],
+)
+def test_a_vault_is_an_address_or_nobody(named: str, user: str) -> None:
+    sent = body({"type": "order", "orders": [order()]}, vaultAddress=named)
+    assert trace.user_of(asked.read(sent), "me") == user
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=5),

@@ -179,3 +179,31 @@ async def test_nothing_is_followed_on_the_public_feed_and_not_without_bound() ->
     assert states.count(trace.WAITS) == trace_follow.MAX_USERS
     assert states[-1] == trace.UNFOLLOWED
     await at.follower.aclose()
+
+
+async def test_who_is_no_user_at_all_takes_nothing_from_the_others() -> None:
+    at = Watchtower()
+    for invented in ("0x" + "z" * 40, "0x" + "y" * 40):
+        at.follower.expect(3, invented)
+    at.now_ms += trace_follow.LINGER_MS
+    at.follower.sweep()
+    one = at.placed(oid=5)
+    at.update(5, "open", 1_000_010)
+    assert one.block_ms == 1_000_010
+    await at.follower.aclose()
+
+
+async def test_an_order_that_waited_without_a_place_frees_nobody_s() -> None:
+    at = Watchtower()
+    for n in range(trace_follow.MAX_USERS):
+        at.follower.expect(3, f"0x{n:040x}")
+    one = at.placed(oid=5, outcome=trace.UNKNOWN)  # no room: its user is not followed
+    at.now_ms += trace_follow.LINGER_MS
+    at.follower.sweep()
+    at.follower.expect(3, USER)
+    assert at.hub.feeds[UPDATES].is_followed
+    at.now_ms += trace_follow.RESTS_MS
+    at.follower.sweep()
+    assert one.state == trace.NEVER
+    assert not at.hub.feeds[UPDATES].is_followed
+    await at.follower.aclose()
