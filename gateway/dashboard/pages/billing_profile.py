@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from billing.models import ProviderCustomer
 from billing.payments import customers
@@ -41,7 +41,7 @@ class ProfileForm(forms.ModelForm):
         fields = CUSTOMER_FIELDS
         labels = {
             "legal_name": gettext_lazy("Legal name"),
-            "address_line1": gettext_lazy("Address"),
+            "address_line1": pgettext_lazy("postal", "Address"),
             "address_line2": gettext_lazy("Address, second line"),
             "postal_code": gettext_lazy("Postal code"),
             "city": gettext_lazy("City"),
