@@ -3,6 +3,7 @@
 #   make run      start the relay here and stay in the foreground
 #   make test     the whole suite          make check   formatting, lint, types, layers, migrations
 #   make assets   rebuild what the pages load (needs npm; the result is committed)
+#   make messages what there is to translate (needs gettext; the result is committed)
 #   make screenshots [ARGS=overview]     every page of the dashboard, to var/screenshots
 #   make bench    print and keep numbers   make demo    watch live books from a running relay
 #   make chaos RUNS=3 [FAULT=kill9-worker] [SEED=7]     strike a whole relay, and judge what customers got
@@ -18,10 +19,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install tools run test check bench chaos soak demo lock proto assets screenshots clean
+.PHONY: help install tools run test check bench chaos soak demo lock proto assets messages screenshots clean
 
 help:
-	@sed -n '3,11s/^# \{0,1\}//p' Makefile
+	@sed -n '3,12s/^# \{0,1\}//p' Makefile
 
 # A stamp per lock's content: an unchanged lock costs no pip run, and a second `make run` starts at once.
 install: LOCKS := $(LOCK)
@@ -124,6 +125,11 @@ proto: tools
 
 screenshots: tools
 	@$(BIN)/python -m tests.dashboard.screenshots $(ARGS)
+
+# What is new has an empty msgstr afterwards; translate it, and run this again for the .mo.
+messages: tools
+	@$(BIN)/python manage.py dashboard_messages
+	@$(BIN)/python manage.py compilemessages -l zh_Hant -i .venv -i gateway
 
 # The pages' style sheet, icons and what others wrote, from pinned packages; with its checksums.
 assets:

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from billing.models import ProviderCustomer
 from billing.payments import customers
@@ -31,8 +31,8 @@ class ProfileForm(forms.ModelForm):
     country = forms.CharField(
         required=False,
         max_length=2,
-        label=lazy("Country"),
-        help_text=lazy("Two letters, as in ISO 3166: DE, TW, US."),
+        label=gettext_lazy("Country"),
+        help_text=gettext_lazy("Two letters, as in ISO 3166: DE, TW, US."),
         widget=forms.TextInput({"autocomplete": "country"}),
     )
 
@@ -40,18 +40,18 @@ class ProfileForm(forms.ModelForm):
         model = BillingProfile
         fields = CUSTOMER_FIELDS
         labels = {
-            "legal_name": lazy("Legal name"),
-            "address_line1": lazy("Address"),
-            "address_line2": lazy("Address, second line"),
-            "postal_code": lazy("Postal code"),
-            "city": lazy("City"),
-            "region": lazy("State or region"),
-            "tax_id": lazy("Tax id"),
-            "invoice_email": lazy("Invoice e-mail"),
+            "legal_name": gettext_lazy("Legal name"),
+            "address_line1": pgettext_lazy("postal", "Address"),
+            "address_line2": gettext_lazy("Address, second line"),
+            "postal_code": gettext_lazy("Postal code"),
+            "city": gettext_lazy("City"),
+            "region": gettext_lazy("State or region"),
+            "tax_id": gettext_lazy("Tax id"),
+            "invoice_email": gettext_lazy("Invoice e-mail"),
         }
         help_texts = {
-            "tax_id": lazy("VAT, GST or other number, as invoices show it."),
-            "invoice_email": lazy("Where invoices go. Empty: to the owners."),
+            "tax_id": gettext_lazy("VAT, GST or other number, as invoices show it."),
+            "invoice_email": gettext_lazy("Where invoices go. Empty: to the owners."),
         }
         widgets = {
             "legal_name": forms.TextInput({"autocomplete": "organization"}),

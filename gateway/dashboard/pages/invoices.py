@@ -11,7 +11,7 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import gettext_lazy
 
 from billing.exports.catalogue import EXPORTS, UnknownExport, export_for_tenant, file_name
 from billing.invoicing.sheet import sheet_of
@@ -26,14 +26,14 @@ from tenants.people.roles import May
 ROWS = 25
 #: Filters of the list: the state asked for, and its name.
 STATES = {
-    "": lazy("All"),
-    "open": lazy("Open"),
-    "overdue": lazy("Overdue"),
-    "partially_paid": lazy("Partially paid"),
-    "paid": lazy("Paid"),
-    "in_favour": lazy("In your favour"),
-    "voided": lazy("Void"),
-    "written_off": lazy("Written off"),
+    "": gettext_lazy("All"),
+    "open": gettext_lazy("Open"),
+    "overdue": gettext_lazy("Overdue"),
+    "partially_paid": gettext_lazy("Partially paid"),
+    "paid": gettext_lazy("Paid"),
+    "in_favour": gettext_lazy("In your favour"),
+    "voided": gettext_lazy("Void"),
+    "written_off": gettext_lazy("Written off"),
 }
 #: Months that the form of the exports offers, beside their years.
 MONTHS = 13

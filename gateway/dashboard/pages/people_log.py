@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import gettext_lazy
 
 from gateway.account import audit as account
 from gateway.account.errors import BadCursor, BadValue
@@ -19,23 +19,23 @@ from tenants.people.roles import May
 
 ROWS = 40
 KINDS = {
-    "tenant": lazy("Account"),
-    "membership": lazy("Member"),
-    "invitation": lazy("Invitation"),
-    "apikey": lazy("Key"),
-    "exchangerails": lazy("Guard rails"),
-    "plansubscription": lazy("Plan"),
-    "billingprofile": lazy("Billing profile"),
-    "webhookendpoint": lazy("Webhook"),
-    "quotaoverride": lazy("Limits"),
+    "tenant": gettext_lazy("Account"),
+    "membership": gettext_lazy("Member"),
+    "invitation": gettext_lazy("Invitation"),
+    "apikey": gettext_lazy("Key"),
+    "exchangerails": gettext_lazy("Guard rails"),
+    "plansubscription": gettext_lazy("Plan"),
+    "billingprofile": gettext_lazy("Billing profile"),
+    "webhookendpoint": gettext_lazy("Webhook"),
+    "quotaoverride": gettext_lazy("Limits"),
 }
 ACTS = {
-    "created": lazy("created"),
-    "changed": lazy("changed"),
-    "removed": lazy("removed"),
-    "looked at": lazy("looked at"),
+    "created": gettext_lazy("created"),
+    "changed": gettext_lazy("changed"),
+    "removed": gettext_lazy("removed"),
+    "looked at": gettext_lazy("looked at"),
 }
-NAMES = {account.SUPPORT: lazy("Support"), account.RELAY: lazy("The relay")}
+NAMES = {account.SUPPORT: gettext_lazy("Support"), account.RELAY: gettext_lazy("The relay")}
 
 
 @page(may=May.SEE_PEOPLE)

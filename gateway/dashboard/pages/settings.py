@@ -15,7 +15,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import gettext_lazy
 
 from gateway.account import money, plans
 from gateway.account.export import export, export_name
@@ -34,12 +34,12 @@ class TenantForm(forms.ModelForm):
         model = Tenant
         fields = ("name", "support_name", "support_email", "support_phone")
         labels = {
-            "name": lazy("Name"),
-            "support_name": lazy("Support contact"),
-            "support_email": lazy("Support e-mail"),
-            "support_phone": lazy("Support phone"),
+            "name": gettext_lazy("Name"),
+            "support_name": gettext_lazy("Support contact"),
+            "support_email": gettext_lazy("Support e-mail"),
+            "support_phone": gettext_lazy("Support phone"),
         }
-        help_texts = {"support_name": lazy("Whom our support asks for.")}
+        help_texts = {"support_name": gettext_lazy("Whom our support asks for.")}
 
 
 @page(may=May.EDIT_TENANT, methods=("GET", "HEAD", "POST"))

@@ -13,33 +13,36 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import gettext_lazy
 
 from gateway.account.profile import members
 from gateway.dashboard.access import PageRequest, page
+from gateway.dashboard.words import word
 from tenants.models import Invitation, Membership
 from tenants.people import factors, services
 from tenants.people.roles import ALLOWED, May, Role, may, may_manage
 
 #: What a role is for, beside its name.
 ROLES = {
-    Role.OWNER: lazy("everything, also owners and the end of the account"),
-    Role.ADMIN: lazy("everything but owners and the end of the account"),
-    Role.DEVELOPER: lazy("keys, connections and usage"),
-    Role.FINANCE: lazy("invoices, payments and the billing profile"),
-    Role.VIEWER: lazy("usage and the team"),
+    Role.OWNER: gettext_lazy("everything, also owners and the end of the account"),
+    Role.ADMIN: gettext_lazy("everything but owners and the end of the account"),
+    Role.DEVELOPER: gettext_lazy("keys, connections and usage"),
+    Role.FINANCE: gettext_lazy("invoices, payments and the billing profile"),
+    Role.VIEWER: gettext_lazy("usage and the team"),
 }
 
 
 class InviteForm(forms.Form):
     """Whom to ask in, and as what."""
 
-    email = forms.EmailField(label=lazy("E-mail"), widget=forms.EmailInput({"autocomplete": "off"}))
-    role = forms.ChoiceField(label=lazy("Role"))
+    email = forms.EmailField(
+        label=gettext_lazy("E-mail"), widget=forms.EmailInput({"autocomplete": "off"})
+    )
+    role = forms.ChoiceField(label=gettext_lazy("Role"))
 
     def __init__(self, *args: Any, by: str, **options: Any) -> None:
         super().__init__(*args, **options)
-        choices = [(str(one), str(one)) for one in _roles_of(by)]
+        choices = [(str(one), word(one)) for one in _roles_of(by)]
         self.fields["role"].choices = choices  # type: ignore[attr-defined]
         self.fields["role"].initial = str(Role.DEVELOPER)
 
@@ -132,7 +135,7 @@ def member(request: PageRequest, pk: int) -> HttpResponse:
     return _carry_out(
         request,
         lambda: services.change_role(row, role=role, by=request.membership),
-        _("%(who)s is %(role)s now.") % {"who": row.user.email, "role": role},
+        _("%(who)s is %(role)s now.") % {"who": row.user.email, "role": word(role)},
     )
 
 

@@ -7,7 +7,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from gateway.dashboard import figures
+from gateway.dashboard import figures, words
 
 register = template.Library()
 
@@ -35,3 +35,5 @@ register.filter("rate", figures.rate)
 register.filter("quantity", figures.quantity)
 register.filter("short", figures.short)
 register.filter("minus", figures.minus)
+register.filter("word", words.word)
+register.filter("words", words.words)

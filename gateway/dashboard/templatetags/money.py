@@ -8,7 +8,7 @@ from typing import Any
 
 from django import template
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import gettext_lazy
 
 from billing.invoicing import sheet
 from billing.rating.prices import Flat, Interval, Meter, Package, PerUnit
@@ -16,11 +16,11 @@ from billing.rating.prices import Flat, Interval, Meter, Package, PerUnit
 register = template.Library()
 
 _WORDS = {
-    "messages": lazy("messages"),
-    "bytes": lazy("bytes"),
-    "requests": lazy("requests"),
-    "coin_minutes": lazy("coin minutes"),
-    "archive_bytes": lazy("bytes of archives"),
+    "messages": gettext_lazy("messages"),
+    "bytes": gettext_lazy("bytes"),
+    "requests": gettext_lazy("requests"),
+    "coin_minutes": gettext_lazy("coin minutes"),
+    "archive_bytes": gettext_lazy("bytes of archives"),
 }
 
 
