@@ -43,18 +43,41 @@ site.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *site.
 #: What takes longest, which `-n` begins with: else one process has it all to itself at the end.
 LONGEST_FIRST = (
     "tests/journeys/test_r",
+    "tests/dashboard/test_console",
+    "tests/dashboard/test_frame",
+    "tests/dashboard/test_journeys",
+    "tests/dashboard/test_live",
+    "tests/dashboard/test_money_journeys",
+    "tests/dashboard/test_public_pages",
+    "tests/dashboard/test_screens",
+    "tests/dashboard/test_usage_pages",
     "tests/journeys/test_what_was_delivered",
     "tests/journeys/test_a_recorded_feed",
     "tests/clients/",
 )
 
 
+#: Files that share what takes long to start, and much to keep: a rig, a relay with a browser.
+TOGETHER = (
+    ("tests/journeys/test_r",),
+    tuple(
+        f"tests/dashboard/test_{name}.py"
+        for name in (
+            "console", "frame", "journeys", "live", "money_journeys", "public_pages", "screens",
+            "usage_pages",
+        )
+    ),
+)  # fmt: skip
+
+
 class Scheduling(LoadFileScheduling):
-    """By file, in the order of collection; the journeys that share one rig are as one file."""
+    """By file, in the order of collection; those that share something are as one file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        rig = LONGEST_FIRST[0]
-        return rig if nodeid.startswith(rig) else str(super()._split_scope(nodeid))
+        for names in TOGETHER:
+            if nodeid.startswith(names):
+                return names[0]
+        return str(super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:

@@ -8,6 +8,7 @@ of the test's own; it asks the relay (`site.shell`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,10 +22,21 @@ from tests.support.migrated import copy_migrated
 from tests.support.relay import RunningRelay
 
 
-@pytest.fixture(scope="session")
+#: Of a test with a browser: the first one starts a relay and fills it.
+TIMEOUT_S = 300
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give those with a browser their time."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("relay"):
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+
+
+@pytest.fixture(scope="package")
 def site() -> Iterator[Site]:
     """A relay of the dashboard's own, whose customers no other test meets, on a migrated
-    database."""
+    database; gone after the last of them, because also a quiet one takes a fifth of a core."""
     relay = RunningRelay(VAR / "dashboard-relay")
     relay.var.mkdir(mode=0o700)
     copy_migrated(relay.var / "relay.sqlite3")

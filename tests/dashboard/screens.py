@@ -76,6 +76,6 @@ SCREENS: tuple[Screen, ...] = (
     Screen("settings", "/app/{money}/settings"),
 )
 
-#: Functions of `seeds.py` that are run before the first picture, in this order, each in a process
+#: Functions of `seeds.py` that are run before the first picture, in this order, in a process
 #: of the relay's project. What they return are names that paths may use.
 SEEDS: list[str] = ["acme", "public", "live", "metered", "money"]

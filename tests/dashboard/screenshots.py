@@ -29,9 +29,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def seeded(site: Site) -> dict[str, Any]:
     """Run the seeds; the names that paths may use."""
-    names: dict[str, Any] = {}
-    for name in SEEDS:
-        names |= site.seeded(name)
+    names: dict[str, Any] = site.seeded(*SEEDS)
     return names
 
 
