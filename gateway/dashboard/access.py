@@ -47,17 +47,23 @@ class PageRequest(HttpRequest):
 View = Callable[..., HttpResponseBase]
 
 
-def page(may: May, *, methods: tuple[str, ...] = ("GET", "HEAD")) -> Callable[[View], View]:
+def page(
+    may: May, *, methods: tuple[str, ...] = ("GET", "HEAD"), when_closed: bool = False
+) -> Callable[[View], View]:
     """A view at `<slug>/…` that members who may `may` can open; called as `view(request, **rest)`,
     without the slug, with `request.tenant` and `request.membership`.
 
-    `view.may` and `view.methods` say what was asked for, so that tests need not be told twice.
+    In a closed account only what is `when_closed` is carried out: what is a person's own, takes
+    access away, or pays. `view.may` and `view.methods` say what was asked for, so that tests need
+    not be told twice.
     """
 
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, slug: str, **rest: Any) -> HttpResponseBase:
-            answer: HttpResponseBase | None = _refusal(request, slug, may, methods)
+            answer: HttpResponseBase | None = _refusal(
+                request, slug, may, methods, when_closed=when_closed
+            )
             if answer is None:
                 answer = view(request, **rest)
             add_never_cache_headers(answer)
@@ -87,7 +93,7 @@ def who_may(act: May) -> list[str]:
 
 
 def _refusal(
-    request: HttpRequest, slug: str, act: May, methods: tuple[str, ...]
+    request: HttpRequest, slug: str, act: May, methods: tuple[str, ...], *, when_closed: bool
 ) -> HttpResponse | None:
     if (answer := _looks_only(request, slug, act, methods)) is not None:
         return answer
@@ -108,7 +114,8 @@ def _refusal(
         return _forbidden(request, act)
     if request.method not in methods:
         return HttpResponseNotAllowed(methods)
-    if membership.tenant.closed_at is not None and request.method not in SAFE:
+    is_shut = membership.tenant.closed_at is not None and not when_closed
+    if is_shut and request.method not in SAFE:
         return refused(request, _("This account is closed: nothing in it changes any more."))
     return None
 

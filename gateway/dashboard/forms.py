@@ -23,6 +23,12 @@ class LinesField(forms.CharField):
         return "\n".join(value) if isinstance(value, list) else value
 
 
+def number(text: str) -> int:
+    """A whole number as a form sends it, such as an id; 0 for what is none, and for what is longer
+    than any of ours."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
 def add_error(form: forms.Form, error: AccountError) -> None:
     """Say what a use case refused, beside the field that it names (`field: why`) if it names one of
     the form's."""

@@ -23,6 +23,10 @@ GAPS_SHOWN = 50
 BLOCK_S = 0.07
 
 
+#: In the gap ledger: a time, and a row among those of that time.
+Place = tuple[datetime, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A hole as customers are told of it, whoever met it. `seconds` is None where places are not
@@ -95,18 +99,23 @@ def newest_updates(count: int = 50) -> list[IncidentUpdate]:
     return list(IncidentUpdate.objects.select_related("incident")[:count])
 
 
-def gaps(*, before: datetime | None = None, count: int = GAPS_SHOWN) -> list[Gap]:
-    """What customers missed, newest first, each hole once whoever met it. One query."""
-    rows = GapRecord.objects.order_by("-detected_at")
+def gaps(*, before: Place | None = None, count: int = GAPS_SHOWN) -> tuple[list[Gap], Place | None]:
+    """What customers missed, newest first, each hole once whoever met it; and where the older ones
+    begin, None where there are none. One query."""
+    rows = GapRecord.objects.order_by("-detected_at", "-pk")
     if before is not None:
-        rows = rows.filter(detected_at__lt=before)
+        at, pk = before
+        rows = rows.filter(Q(detected_at__lt=at) | Q(detected_at=at, pk__lt=pk))
     found: dict[tuple[str, str, int, int, str], Gap] = {}
-    for row in rows[:GAPS_READ]:
+    last: Place | None = None
+    for n, row in enumerate(rows[: GAPS_READ + 1]):
         gap = _gap(row)
-        found.setdefault((gap.feed, gap.coin, gap.from_height, gap.to_height, gap.reason), gap)
-        if len(found) >= count:
-            break
-    return list(found.values())
+        hole = (gap.feed, gap.coin, gap.from_height, gap.to_height, gap.reason)
+        if n == GAPS_READ or (len(found) >= count and hole not in found):
+            return list(found.values()), last
+        found.setdefault(hole, gap)
+        last = (row.detected_at, row.pk)
+    return list(found.values()), None
 
 
 def _gap(row: GapRecord) -> Gap:

@@ -92,7 +92,7 @@ def read(now: datetime) -> Status:
             upstreams=tuple(each for each in found if not each.subject.startswith(FEED)),
             incidents=tuple(selectors.incidents(now)),
             announcements=tuple(selectors.announcements(now)),
-            gaps=tuple(selectors.gaps()),
+            gaps=tuple(selectors.gaps()[0]),
         )
     except DatabaseError:
         return Status(at=now, measured_at=None, is_readable=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from asgiref.sync import sync_to_async
 from django.contrib.syndication.views import Feed
@@ -57,15 +58,20 @@ def _page(request: HttpRequest, edge_problem: str | None, edge_state: str) -> Ht
 
 @require_safe
 def gaps(request: HttpRequest) -> HttpResponse:
-    """`/status/gaps/`: the gap ledger, newest first; `?before=` goes back."""
+    """`/status/gaps/`: the gap ledger, newest first; `?before=` goes back, with `&row=` within what
+    was noticed at that very time."""
     before = _moment(request.GET.get("before", ""))
+    row = request.GET.get("row", "")
+    pk = int(row) if row.isascii() and row.isdigit() and len(row) < 19 else 0
     try:
-        rows = selectors.gaps(before=before, count=GAPS_OF_PAGE)
+        rows, place = selectors.gaps(
+            before=None if before is None else (before, pk), count=GAPS_OF_PAGE
+        )
     except DatabaseError:
         return render(request, "operations/gaps.html", {"is_readable": False}, status=503)
+    older = "" if place is None else urlencode({"before": place[0].isoformat(), "row": place[1]})
     if request.GET.get("format") == "json":
-        return JsonResponse({"gaps": [shown.gap_json(gap) for gap in rows]})
-    older = rows[-1].at.isoformat() if len(rows) == GAPS_OF_PAGE else ""
+        return JsonResponse({"gaps": [shown.gap_json(gap) for gap in rows], "older": older})
     return render(
         request, "operations/gaps.html", {"gaps": rows, "older": older, "is_readable": True}
     )

@@ -53,7 +53,8 @@ def close_tenant(tenant: Tenant, *, typed: str, by: Actor, now: datetime | None 
         invitation.save(update_fields=["withdrawn_at", "is_open"])
     end_all_of(locked)
     locked.closed_at = at
-    locked.suspended_at, locked.suspension_reason = locked.suspended_at or at, CLOSED
+    if locked.suspended_at is None:  # else it stays so, for what it was suspended for
+        locked.suspended_at, locked.suspension_reason = at, CLOSED
     locked.suspend_at, locked.suspend_reason = None, ""
     locked.save(
         update_fields=[
@@ -68,12 +69,13 @@ def close_tenant(tenant: Tenant, *, typed: str, by: Actor, now: datetime | None 
 @transaction.atomic
 def reopen_tenant(tenant: Tenant) -> Tenant:
     """Undo a closing, by an operator: the account may have a plan and keys again, and has none of
-    those that it had."""
+    those that it had. One that was suspended before it closed still is."""
     locked = lock(tenant)
     if locked.closed_at is None:
         raise ValidationError(f"{locked} is not closed.")
-    locked.closed_at = locked.suspended_at = None
-    locked.suspension_reason = ""
+    locked.closed_at = None
+    if locked.suspension_reason == CLOSED:
+        locked.suspended_at, locked.suspension_reason = None, ""
     locked.save(update_fields=["closed_at", "suspended_at", "suspension_reason"])
     services.announce_tenant(locked)
     return locked

@@ -21,7 +21,6 @@ from tests.support.environment import VAR
 from tests.support.migrated import copy_migrated
 from tests.support.relay import RunningRelay
 
-
 #: Of a test with a browser: the first one starts a relay and fills it.
 TIMEOUT_S = 300
 

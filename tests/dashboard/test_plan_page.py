@@ -14,10 +14,12 @@ from django.utils import timezone
 
 from billing.catalogue import services, wallet
 from billing.models import AddOnSubscription, PlannedChange, WalletEntry
+from gateway.dashboard.once import new_ticket
 from tenants.models import BillingProfile, Plan, Tenant
 from tenants.people.roles import Role
 from tenants.selectors import current_plan_subscription
 from tests.billing.catalogue.books import make_add_on, make_tenant, publish_book
+from tests.tenants.cast import Cast
 from tests.tenants.people import make_member, owner_of, signed_in
 
 #: Statements of the page, however many plans and invoices there are.
@@ -106,10 +108,15 @@ def test_a_planned_change_is_shown_and_called_off(ada: Tenant, client: Client) -
     assert b"Your plan ends on" in client.get(url("plan")).content
 
 
-def test_add_ons_are_put_on_and_off(ada: Tenant, client: Client) -> None:
+def test_add_ons_are_put_on_and_off(
+    ada: Tenant, client: Client, redis_url: str, settings: Any
+) -> None:
+    settings.REDIS_CACHE_URL = redis_url
     services.publish_add_on_version(make_add_on())
     assert b"More" in client.get(url("plan")).content
-    client.post(url("plan_add_on"), {"code": "more", "quantity": "2"})
+    form = {"code": "more", "quantity": "2", "once": new_ticket()}
+    for _ in range(2):  # the answer was lost on its way, and the form sent again
+        assert client.post(url("plan_add_on"), form).status_code == 302
     row = AddOnSubscription.objects.get()
     assert row.quantity == 2
     assert b"20.00 USD" in client.get(url("plan")).content
@@ -120,7 +127,14 @@ def test_add_ons_are_put_on_and_off(ada: Tenant, client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [{"code": "no-such"}, {"code": "more", "quantity": "0"}, {"end": "x"}, {"end": "999"}]
+    "data",
+    [
+        {"code": "no-such", "once": new_ticket()},
+        {"code": "more", "quantity": "0", "once": new_ticket()},
+        {"end": "x"},
+        {"end": "999"},
+        {"end": "9" * 5_000},
+    ],
 )
 def test_nonsense_about_add_ons_is_told(ada: Tenant, client: Client, data: dict[str, str]) -> None:
     services.publish_add_on_version(make_add_on())
@@ -148,3 +162,13 @@ def test_a_tenant_without_a_plan_is_told_so(book: dict[str, Plan]) -> None:
     assert owner.get(change).status_code == 200
     gone = reverse("dashboard:plan_change", kwargs={"slug": "bare", "code": "no-such"})
     assert owner.get(gone).status_code == 404
+
+
+@pytest.mark.django_db
+def test_a_plan_without_a_period_is_not_ended_at_once(cast: Cast) -> None:
+    """It was arranged by hand; the page shows no button, and an old page's changes nothing."""
+    client = signed_in(owner_of(cast.acme).user)
+    cancel = reverse("dashboard:plan_cancel", kwargs={"slug": "acme"})
+    answer = client.post(cancel, follow=True)
+    assert b'data-level="error"' in answer.content
+    assert current_plan_subscription(cast.acme) is not None

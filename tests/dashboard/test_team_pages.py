@@ -20,7 +20,9 @@ from django.urls import reverse
 from tenants import services as tenants
 from tenants import tasks
 from tenants.models import APIKey, Invitation, Membership, Tenant, TermsAcceptance
+from tenants.people import closing
 from tenants.people.roles import Role
+from tenants.people.signup import open_account
 from tests.dashboard.books import customer_with_a_past
 from tests.tenants.cast import Cast
 from tests.tenants.people import last_link, make_member, make_person, owner_of, signed_in
@@ -239,3 +241,31 @@ def test_an_account_is_closed_by_who_proves_it() -> None:
     assert refused.status_code == 403
     assert Tenant.objects.get(pk=ada.pk).name == "Ada"
     assert client.get(url("take_out", "ada")).status_code == 200
+
+
+def test_in_a_closed_account_access_is_still_taken_away(cast: Cast, owner: Membership) -> None:
+    """By everybody their own, by the owner others'; and what is owed can still be paid."""
+    client = signed_in(owner.user)
+    vera, yan = (make_member(cast.acme, name, Role.VIEWER) for name in ("vera", "yan"))
+    closing.close_tenant(cast.acme, typed="acme", by=owner)
+    hers, elsewhere = signed_in(vera.user), signed_in(vera.user)
+    for one in (hers, elsewhere):
+        one.get(url("sessions"))
+    assert hers.post(url("session_end"), {"others": "1"}).status_code == 302
+    assert elsewhere.get(url("sessions"))["Location"].startswith(reverse("account_login"))
+    assert hers.post(url("team_leave")).status_code == 302
+    assert client.post(url("team_member", pk=yan.pk), {"remove": "1"}).status_code == 302
+    assert list(Membership.objects.for_tenant(cast.acme)) == [owner]
+    assert client.post(url("payment_method")).status_code == 302
+    assert client.post(url("team"), {"email": "x@example.com", "role": "viewer"}).status_code == 403
+
+
+def test_ids_of_any_length_are_nobodys(client: Client) -> None:
+    assert client.post(url("team_transfer"), {"to": "9" * 5_000}).status_code == 404
+    assert client.post(url("session_end"), {"session": "9" * 5_000}).status_code == 404
+
+
+def test_a_customer_may_be_called_as_any_page() -> None:
+    user = make_person("eve")
+    slug = open_account(user=user, company="End view", from_address=None).tenant.slug
+    assert signed_in(user).get(url("overview", slug)).status_code == 200

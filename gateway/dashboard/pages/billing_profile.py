@@ -93,7 +93,7 @@ def profile(request: PageRequest) -> HttpResponse:
     )
 
 
-@page(may=May.PAY_INVOICES, methods=("POST",))
+@page(may=May.PAY_INVOICES, methods=("POST",), when_closed=True)
 def payment_method(request: PageRequest) -> HttpResponse:
     """Ask the provider for its page, and show the way there: a form may not redirect to another
     host. With `refresh` ask what was left there."""

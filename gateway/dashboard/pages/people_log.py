@@ -14,6 +14,7 @@ from gateway.account import audit as account
 from gateway.account.errors import BadCursor, BadValue
 from gateway.account.profile import members
 from gateway.dashboard.access import PageRequest, page
+from gateway.dashboard.forms import number
 from tenants.people import sessions as log
 from tenants.people.roles import May
 
@@ -47,16 +48,15 @@ def sessions(request: PageRequest) -> HttpResponse:
     )
 
 
-@page(may=May.SEE_PEOPLE, methods=("POST",))
+@page(may=May.SEE_PEOPLE, methods=("POST",), when_closed=True)
 def end_session(request: PageRequest) -> HttpResponse:
     """End one of the visitor's log-ins (`session`, its id), or all but this one (`others`)."""
     key = request.session.session_key or ""
     if "others" in request.POST:
-        number = log.end_others(request.user, key)
-        messages.success(request, _("%(n)s other log-ins ended.") % {"n": number})
+        ended = log.end_others(request.user, key)
+        messages.success(request, _("%(n)s other log-ins ended.") % {"n": ended})
         return redirect("dashboard:sessions", slug=request.tenant.slug)
-    pk = request.POST.get("session", "")
-    if not (pk.isascii() and pk.isdigit()) or not log.end_log_in(request.user, int(pk[:18])):
+    if not log.end_log_in(request.user, number(request.POST.get("session", ""))):
         raise Http404
     messages.success(request, _("That log-in has ended."))
     return redirect("dashboard:sessions", slug=request.tenant.slug)

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from billing.catalogue import confirming, services
@@ -20,6 +21,8 @@ from billing.rating.prices import PlanPrices
 from gateway.account import add_ons, money, plans
 from gateway.account.errors import AccountError
 from gateway.dashboard.access import PageRequest, page
+from gateway.dashboard.forms import number
+from gateway.dashboard.once import is_first, new_ticket
 from tenants.models import Plan
 from tenants.people.roles import May, may
 from tenants.people.selectors import billing_identity
@@ -44,6 +47,7 @@ def plan(request: PageRequest) -> HttpResponse:
         "allowances": plans.allowances(tenant),
         "running": plans.running(tenant) if sees_money else None,
         "held": held,
+        "ticket": new_ticket(),
         "add_ons": [one for one in sold if one.code not in codes],
         "monthly": [one for one in offers if one.unit != "year"],
         "yearly": [one for one in offers if one.unit == "year"],
@@ -138,10 +142,14 @@ def keep(request: PageRequest) -> HttpResponse:
 
 @page(may=May.CHANGE_PLAN, methods=("POST",))
 def cancel(request: PageRequest) -> HttpResponse:
-    """End the plan with its running period: it is paid until then, and works until then."""
+    """End the plan with its running period: it is paid until then, and works until then. One that
+    has no period was arranged by hand, and ends so: else it would end at once."""
     period = plans.current(request.tenant).period
+    if period is None:
+        messages.error(request, _("This plan was arranged with you: nothing is billed by itself."))
+        return redirect("dashboard:plan", slug=request.tenant.slug)
     try:
-        services.cancel(request.tenant, at=None if period is None else period.end)
+        services.cancel(request.tenant, at=period.end)
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
     else:
@@ -151,19 +159,17 @@ def cancel(request: PageRequest) -> HttpResponse:
 
 @page(may=May.CHANGE_PLAN, methods=("POST",))
 def add_on(request: PageRequest) -> HttpResponse:
-    """Add some of an add-on (`code`, `quantity`), or end one (`end`, its id)."""
+    """Add some of an add-on (`code`, `quantity`), or end one (`end`, its id). Each form adds once:
+    what is added is charged."""
     try:
         if ended := request.POST.get("end"):
-            row = add_ons.end(
-                request.tenant, int(ended) if ended.isascii() and ended.isdigit() else 0
-            )
+            row = add_ons.end(request.tenant, number(ended))
             text = _("%(name)s has ended.") % {"name": row.add_on}
         else:
-            number = request.POST.get("quantity", "1")
-            is_number = number.isascii() and number.isdigit() and len(number) < 6
-            row = add_ons.add(
-                request.tenant, request.POST.get("code", ""), int(number) if is_number else 0
-            )
+            code = request.POST.get("code", "")
+            if not is_first(request, f"add-on:{slugify(code)[:40]}"):
+                return redirect("dashboard:plan", slug=request.tenant.slug)  # where it is listed
+            row = add_ons.add(request.tenant, code, number(request.POST.get("quantity", "1")))
             text = _("%(name)s is added.") % {"name": row.add_on}
     except AccountError as error:
         messages.error(request, str(error))

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from gateway.account.profile import members
 from gateway.dashboard.access import PageRequest, page
+from gateway.dashboard.forms import number
 from gateway.dashboard.words import word
 from tenants.models import Invitation, Membership
 from tenants.people import factors, services
@@ -121,7 +122,7 @@ def invitation(request: PageRequest, pk: int) -> HttpResponse:
     return _carry_out(request, lambda: act(row, by=request.membership), done % {"email": row.email})
 
 
-@page(may=May.MANAGE_PEOPLE, methods=("POST",))
+@page(may=May.MANAGE_PEOPLE, methods=("POST",), when_closed=True)
 def member(request: PageRequest, pk: int) -> HttpResponse:
     """Give a member another role (`role`), or (`remove`) end the membership."""
     row = _member(request, pk)
@@ -139,7 +140,7 @@ def member(request: PageRequest, pk: int) -> HttpResponse:
     )
 
 
-@page(may=May.SEE_PEOPLE, methods=("POST",))
+@page(may=May.SEE_PEOPLE, methods=("POST",), when_closed=True)
 def leave(request: PageRequest) -> HttpResponse:
     """End one's own membership."""
     try:
@@ -154,8 +155,7 @@ def leave(request: PageRequest) -> HttpResponse:
 @page(may=May.MANAGE_OWNERS, methods=("POST",))
 def transfer(request: PageRequest) -> HttpResponse:
     """Hand on one's own ownership to another member, and be an admin."""
-    to = request.POST.get("to", "")
-    row = _member(request, int(to) if to.isascii() and to.isdigit() else 0)
+    row = _member(request, number(request.POST.get("to", "")))
     return _carry_out(
         request,
         lambda: services.transfer_ownership(request.membership, to=row, by=request.membership),

@@ -18,6 +18,7 @@ from gateway.account import webhooks
 from gateway.account.errors import AccountError, BadCursor, BadValue, NotFound
 from gateway.account.paging import Page
 from gateway.dashboard.access import PageRequest, page
+from gateway.dashboard.once import is_first, new_ticket
 from gateway.dashboard.webhook_forms import KIND_NAMES, STATES, EndpointForm, RotateForm
 from gateway.dashboard.webhook_snippets import SNIPPETS
 from tenants.models import Delivery, WebhookEndpoint
@@ -38,6 +39,9 @@ def add(request: PageRequest) -> HttpResponse:
     """Another endpoint; the answer shows its secret, this once."""
     form = EndpointForm(request.POST)
     if form.is_valid():
+        # The answer is a page, and a page is loaded again: that adds no second endpoint.
+        if not is_first(request, "webhook"):
+            return redirect("dashboard:webhooks", slug=request.tenant.slug)
         try:
             shown = webhooks.add(request.tenant, **form.cleaned_data)
         except BadValue as error:
@@ -89,6 +93,9 @@ def rotate(request: PageRequest, uid: UUID) -> HttpResponse:
     found, form = _found(request, uid), RotateForm(request.POST)
     if not form.is_valid():
         return _endpoint(request, found, rotation=form, status=422)
+    # Again, the secret that its receiver still has would end at once.
+    if not is_first(request, "webhook-secret"):
+        return _to(request, uid)
     return _secret(request, webhooks.rotate_secret(request.tenant, uid, overlap=form.overlap))
 
 
@@ -173,6 +180,7 @@ def _list(request: PageRequest, form: EndpointForm, *, status: int = 200) -> Htt
     context = {
         "endpoints": found,
         "form": form,
+        "ticket": new_ticket(),
         "limit": MAX_ENDPOINTS,
         "is_full": sum(one.is_enabled for one in found) >= MAX_ENDPOINTS,
         "may_manage": may(request.membership.role, May.MANAGE_KEYS),
@@ -192,6 +200,7 @@ def _endpoint(
         "endpoint": found,
         "form": form or EndpointForm(initial={"url": found.url, "kinds": found.kinds}),
         "rotation": rotation or RotateForm(),
+        "ticket": new_ticket(),
         "is_paused_by_owner": found.disabled_reason == webhooks.BY_OWNER,
         "may_manage": may(request.membership.role, May.MANAGE_KEYS),
         "snippets": SNIPPETS,

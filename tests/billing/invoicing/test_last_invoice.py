@@ -165,3 +165,14 @@ def test_it_is_not_resumed_by_mistake(owner: Membership, book: dict[str, Plan]) 
     )
     assert ends[0] == Decimal("15.52")
     assert list(reconcile_invoices()) == []
+
+
+def test_opened_again_it_is_suspended_as_it_was(owner: Membership) -> None:
+    tenants.suspend_tenant(owner.tenant, reason="The invoice is not paid.", now=BEGAN)
+    close(owner)
+    reopened = reopen_tenant(owner.tenant)
+    assert reopened.suspended_at == BEGAN
+    assert reopened.suspension_reason == "The invoice is not paid."
+    tenants.resume_tenant(reopened)
+    close(owner)
+    assert reopen_tenant(owner.tenant).suspended_at is None
