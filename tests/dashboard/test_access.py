@@ -296,6 +296,17 @@ def test_an_old_form_is_refused_kindly(cast: Cast) -> None:
     assert b"The form has expired" in answer.content
 
 
+def test_an_old_form_leads_back_to_its_page_and_nowhere_else(cast: Cast) -> None:
+    """Where it was sent to, there is nothing to open."""
+    client = signed_in(owner_of(cast.acme).user, enforce_csrf_checks=True)
+    leave = reverse("dashboard:team_leave", kwargs={"slug": "acme"})
+    team = "http://testserver/app/acme/team"
+    for came_from, back in ((team, team), ("https://evil.example/x", "/app/"), ("", "/app/")):
+        answer = client.post(leave, headers={"Referer": came_from})
+        assert f'href="{back}"' in answer.content.decode(), came_from
+        assert f'href="{leave}"' not in answer.content.decode()
+
+
 def test_the_refusal_names_the_roles_that_may() -> None:
     assert who_may(May.MANAGE_KEYS) == ["owner", "admin", "developer"]
     assert who_may(May.DELETE_TENANT) == ["owner"]
