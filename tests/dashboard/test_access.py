@@ -261,6 +261,16 @@ def test_who_has_left_finds_nothing(cast: Cast) -> None:
     assert _ask(client, "overview", cast).status_code == 404
 
 
+def test_who_may_see_a_page_and_not_send_its_form_is_told_so(cast: Cast) -> None:
+    owner_of(cast.acme)
+    vera = signed_in(make_member(cast.acme, "vera", Role.VIEWER).user)
+    team = reverse("dashboard:team", kwargs={"slug": "acme"})
+    answer = vera.post(team, {"email": "new@example.com", "role": "viewer"})
+    assert answer.status_code == 403
+    assert b"Your role does not allow this" in answer.content
+    assert not Invitation.objects.exists()
+
+
 def test_an_unverified_address_comes_first(cast: Cast) -> None:
     user = make_person("new", verified=False)
     services.make_first_owner(tenant=cast.acme, user=user)
