@@ -18,6 +18,7 @@ from allauth.account.models import EmailAddress
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -65,7 +66,10 @@ def page(
                 request, slug, may, methods, when_closed=when_closed
             )
             if answer is None:
-                answer = view(request, **rest)
+                try:
+                    answer = view(request, **rest)
+                except PermissionDenied as error:  # by the role of now, or of a part of the page
+                    answer = refused(request, str(error) or _("Your role does not allow this"))
             add_never_cache_headers(answer)
             return answer
 

@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def site() -> Iterator[Site]:
     """A relay of the dashboard's own, whose customers no other test meets, on a migrated
     database; gone after the last of them, because also a quiet one takes a fifth of a core."""
-    relay = RunningRelay(VAR / "dashboard-relay")
+    relay = RunningRelay(VAR / "dashboard-relay", RELAY_WEBHOOKS_PRIVATE="1")
     relay.var.mkdir(mode=0o700)
     copy_migrated(relay.var / "relay.sqlite3")
     relay.start()

@@ -261,6 +261,16 @@ def test_who_has_left_finds_nothing(cast: Cast) -> None:
     assert _ask(client, "overview", cast).status_code == 404
 
 
+def test_who_may_see_a_page_and_not_send_its_form_is_told_so(cast: Cast) -> None:
+    owner_of(cast.acme)
+    vera = signed_in(make_member(cast.acme, "vera", Role.VIEWER).user)
+    team = reverse("dashboard:team", kwargs={"slug": "acme"})
+    answer = vera.post(team, {"email": "new@example.com", "role": "viewer"})
+    assert answer.status_code == 403
+    assert b"Your role does not allow this" in answer.content
+    assert not Invitation.objects.exists()
+
+
 def test_an_unverified_address_comes_first(cast: Cast) -> None:
     user = make_person("new", verified=False)
     services.make_first_owner(tenant=cast.acme, user=user)
@@ -294,6 +304,17 @@ def test_an_old_form_is_refused_kindly(cast: Cast) -> None:
     answer = client.post(reverse("set_language"), {"language": "en"})
     assert answer.status_code == 403
     assert b"The form has expired" in answer.content
+
+
+def test_an_old_form_leads_back_to_its_page_and_nowhere_else(cast: Cast) -> None:
+    """Where it was sent to, there is nothing to open."""
+    client = signed_in(owner_of(cast.acme).user, enforce_csrf_checks=True)
+    leave = reverse("dashboard:team_leave", kwargs={"slug": "acme"})
+    team = "http://testserver/app/acme/team"
+    for came_from, back in ((team, team), ("https://evil.example/x", "/app/"), ("", "/app/")):
+        answer = client.post(leave, headers={"Referer": came_from})
+        assert f'href="{back}"' in answer.content.decode(), came_from
+        assert f'href="{leave}"' not in answer.content.decode()
 
 
 def test_the_refusal_names_the_roles_that_may() -> None:
