@@ -43,8 +43,10 @@ FEEDS = (
 
 def metered(*, days: int = 9) -> dict[str, Any]:
     """Make it once; the names that paths use."""
-    tenant = Tenant.objects.filter(slug=SLUG).first() or _make(days)
-    _count_rates()
+    tenant = Tenant.objects.filter(slug=SLUG).first()
+    if tenant is None:
+        tenant = _make(days)
+        _count_rates()
     endpoint = WebhookEndpoint.objects.filter(tenant=tenant).earliest("pk")
     delivery = Delivery.objects.filter(tenant=tenant, endpoint=endpoint).earliest("pk")
     return {"metered": SLUG, "webhook": str(endpoint.uid), "delivery": str(delivery.uid)}

@@ -40,6 +40,12 @@ from tests.tenants.test_plans import INLINES
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_kept(settings: Any) -> None:
+    """Else figures are those of whichever test looked seconds before."""
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+
+
 def use(cast: Cast, *, messages: int, payload_bytes: int = 0, seq: int = 1) -> None:
     """Usage of Acme in this hour."""
     key = services.issue_key(tenant=cast.acme, name="bot").key

@@ -34,7 +34,7 @@ async def posted(key: Principal) -> tuple[Any, int, list[Entry]]:
     counted: list[int] = []
     control = AdmissionControl(Directory(load=lambda _: {}), Occupancy())
     meter = SimpleNamespace(
-        slot=lambda *_: 0,
+        slot=lambda *_, **__: 0,
         add_requests=lambda _, number: counted.append(number),
         add=lambda *_: None,
     )

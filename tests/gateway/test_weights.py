@@ -73,7 +73,9 @@ class Door:
         self.control = AdmissionControl(
             Directory(load=lambda _: {}), Occupancy(), monotonic=lambda: self.now_s
         )
-        nothing = SimpleNamespace(slot=lambda *_: 0, add_requests=lambda *_: 0, add=lambda *_: 0)
+        nothing = SimpleNamespace(
+            slot=lambda *_, **__: 0, add_requests=lambda *_: 0, add=lambda *_: 0
+        )
         runtime: Any = SimpleNamespace(admission=self.control, meter=nothing, workers={})
         origin: Any = _Origin(items, status)
         self.info = Info(runtime, Router(runtime, origin))
