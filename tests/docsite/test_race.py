@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -212,3 +213,15 @@ def test_the_page_shows_the_table_as_it_is_printed() -> None:
     names = [line[:14].strip() for line in printed[:7]]
     shown = text.split("```text\n")[1].splitlines()
     assert [line[:14].strip() for line in shown[:7]] == names
+
+
+def test_the_page_in_the_browser_is_held_to_these_results() -> None:
+    """`tests/dashboard/js/race.test.js` reads the same file."""
+    cases = json.loads((ROOT / "tests" / "dashboard" / "js" / "race.json").read_text("utf-8"))
+    assert len(cases) > 5
+    for case in cases:
+        race = Race()
+        for side, frame, at_ms in case["frames"]:
+            events = events_of(frame, channel=case["channel"], coin=case["coin"])
+            race.frame(side, events, at_ns=round(at_ms * 1e6))
+        assert asdict(race.result()) == case["result"]
