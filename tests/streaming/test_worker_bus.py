@@ -356,6 +356,7 @@ async def test_nodes_take_over_what_another_source_gives(
             assert not public.wanted
 
 
+@pytest.mark.alone  # sources are out and back within fractions of a second
 async def test_a_public_feed_stands_in_while_no_node_gives_anything(
     client: redis.asyncio.Redis, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
