@@ -220,6 +220,7 @@ async function info(body) {
 // --- coins ---
 
 let coins = [];
+let markets = {};
 const nameOf = (wanted) => coins.find((each) => each.coin === wanted)?.name ?? wanted;
 const picker = new Picker({
   dialog: document.getElementById("coins"),
@@ -229,22 +230,27 @@ const picker = new Picker({
   button: part("pick"),
   kinds: texts.kinds,
   chosen: look,
+  opened: loadDexes,
 });
 
 async function loadCoins() {
-  const [perps, spot, dexes] = await Promise.all([
-    info({ type: "metaAndAssetCtxs" }),
-    info({ type: "spotMetaAndAssetCtxs" }),
-    info({ type: "perpDexs" }),
-  ]);
-  const known = { perps, spot };
-  coins = coinsOf(known);
-  picker.know(coins);
-  const named = (dexes ?? []).filter(Boolean).slice(0, MAX_DEXES);
-  const more = await Promise.all(named.map(({ name }) => info({ type: "metaAndAssetCtxs", dex: name })));
-  coins = coinsOf({ ...known, dexes: more.filter(Boolean) });
+  const [perps, spot] = await Promise.all([info({ type: "metaAndAssetCtxs" }), info({ type: "spotMetaAndAssetCtxs" })]);
+  markets = { ...markets, perps, spot };
+  coins = coinsOf(markets);
   picker.know(coins);
   say("coin", nameOf(coin));
+}
+
+/** Of the other exchanges, once somebody looks for a coin: nine reads are 180 of the 400 that an account's pages may
+ * weigh at once, and a page that was loaded twice could not load its candles. */
+async function loadDexes() {
+  const told = await info({ type: "perpDexs" });
+  if (told === null) picker.opened = loadDexes; // again at the next look
+  const named = (told ?? []).filter(Boolean).slice(0, MAX_DEXES);
+  const dexes = await Promise.all(named.map(({ name }) => info({ type: "metaAndAssetCtxs", dex: name })));
+  markets = { ...markets, dexes: dexes.filter(Boolean) };
+  coins = coinsOf(markets);
+  picker.know(coins);
 }
 
 // --- drawing: once a frame of the screen, and only what changed ---

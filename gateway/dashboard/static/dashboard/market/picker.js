@@ -6,8 +6,8 @@ import { compact, price } from "./numbers.js";
 const SHOWN = 40;
 
 export class Picker {
-  constructor({ dialog, input, list, empty, button, kinds, chosen }) {
-    Object.assign(this, { dialog, input, list, empty, kinds, chosen });
+  constructor({ dialog, input, list, empty, button, kinds, chosen, opened }) {
+    Object.assign(this, { dialog, input, list, empty, kinds, chosen, opened });
     this.coins = [];
     this.found = [];
     this.at = 0;
@@ -31,6 +31,8 @@ export class Picker {
     this.dialog.showModal();
     this.input.focus();
     this.#find();
+    this.opened?.();
+    this.opened = null;
   }
 
   know(coins) {
