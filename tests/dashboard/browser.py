@@ -117,8 +117,7 @@ class Watched:
             self.elsewhere.append(request.url)
 
     def _console(self, message: Any) -> None:
-        # One account's pages share a rate, and tests open more of them a minute than people do.
-        if message.type == "error" and "status of 429" not in message.text:
+        if message.type == "error":
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
 
