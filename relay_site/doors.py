@@ -29,7 +29,7 @@ from gateway.exchange.shared_nonces import SharedNonces
 from gateway.exchange.trace_follow import Follower
 from gateway.exchange.trace_store import TraceStore
 from gateway.exchange.tracing import Tracer
-from gateway.exchange.watch import Signers, Watcher
+from gateway.exchange.watch import Watcher
 from gateway.http.edge import Edge, behind
 from gateway.http.info import Info, InfoDoor
 from gateway.http.origins import Origins
@@ -218,14 +218,14 @@ def _load_recovery() -> None:
     import streaming.signing.recovery  # noqa: F401
 
 
-def _recover(asked: Asked) -> Signers:
-    from streaming.signing.recovery import Unrecoverable, recover
+def _recover(asked: Asked, on_mainnet: bool) -> str | None:
+    from streaming.signing.recovery import Unrecoverable, recover_on
+    from streaming.signing.typed_data import Network
 
     try:
-        signer = recover(asked.envelope)
+        return recover_on(asked.envelope, Network.MAINNET if on_mainnet else Network.TESTNET)
     except Unrecoverable:
-        return Signers(None, None)
-    return Signers(signer.mainnet_address, signer.testnet_address)
+        return None
 
 
 def _open(of: runtime.Runtime) -> CustomerPosts:

@@ -20,7 +20,7 @@ from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
 from gateway.exchange.passage import DEADLINE_S, Outcome, Passed
 from gateway.exchange.traders import Traders
-from gateway.exchange.watch import Moment, Signers, Watch, Watcher
+from gateway.exchange.watch import Moment, Watch, Watcher
 from gateway.http.call import Call
 from gateway.http.errors import Headers, HttpError
 from gateway.upstreams.posts import Answer
@@ -196,7 +196,7 @@ class Exchange:
             return ZERO
         try:
             async with asyncio.timeout(max(0.0, ready_by_s - self._monotonic())):
-                signer = self._signer(watch.signers(), set_.signers) if set_.signers else ()
+                signer = self._signer(watch, set_.signers) if set_.signers else ()
                 if (set_.coins or set_.need_prices) and not asked.is_cancel:
                     await self._market.refresh(asked.assets(), with_prices=set_.need_prices)
                 amount = rails.check(
@@ -222,11 +222,10 @@ class Exchange:
         why = f"it was not ready to be sent within {READY_S:g} s"
         return answers.without_answer(Passed(Outcome.NOT_SENT, why=why))
 
-    def _signer(self, found: Signers, allowed: frozenset[str]) -> tuple[str, ...]:
-        ours, other = found.mainnet, found.testnet
-        if not self._is_mainnet():
-            ours, other = other, ours
-        if other in allowed and ours not in allowed and self._is_mainnet():
+    def _signer(self, watch: Watch, allowed: frozenset[str]) -> tuple[str, ...]:
+        is_mainnet = self._is_mainnet()
+        ours = watch.signer(on_mainnet=is_mainnet)
+        if is_mainnet and ours not in allowed and watch.signer(on_mainnet=False) in allowed:
             raise rails.Refused(f"The signer is not an allowed one.{answers.TESTNET_HINT}")
         return () if ours is None else (ours,)
 
@@ -320,9 +319,9 @@ class Exchange:
             key: at for key, at in self._explained_s.items() if now_s - at < EXPLAIN_EVERY_S
         } | {family_id: now_s}
         with suppress(Exception):  # the exchange's own answer is good enough
-            found = watch.signers()
+            other = watch.signer(on_mainnet=False)
             async with asyncio.timeout(EXPLAIN_S):
-                if found.testnet is not None and await self._exists(found.testnet, principal):
+                if other is not None and await self._exists(other, principal):
                     return answers.with_testnet_hint(answer)
         return answer
 

@@ -9,9 +9,9 @@ import orjson
 
 from gateway.exchange import address_budget, trace_selectors
 from gateway.exchange.address_budget import AddressBudgets
-from gateway.exchange.watch import Signers, Watcher
+from gateway.exchange.watch import Watcher
 from tests.gateway.exchange.test_rails import CANCEL, SIGNER
-from tests.gateway.exchange.test_service import OTHER, TRADER, desk
+from tests.gateway.exchange.test_service import OTHER, TRADER, desk, signed_by
 
 LIMITS = {"cumVlm": "357.45", "nRequestsUsed": 231, "nRequestsCap": 10_357, "nRequestsSurplus": 0}
 HEADER = b"x-relay-address-budget"
@@ -30,7 +30,7 @@ async def test_it_is_read_once_told_with_answers_and_kept_for_pages(
         return orjson.dumps(LIMITS)
 
     budgets = AddressBudgets(redis_url, ask=ask)
-    watcher = Watcher(lambda _: Signers(SIGNER, OTHER), budgets=budgets)
+    watcher = Watcher(signed_by(SIGNER, OTHER), budgets=budgets)
     async with desk(watcher=watcher) as at:
         first = await at.exchange.serve(CANCEL, TRADER)
         assert HEADER not in dict(first[1])  # nobody waits for it
@@ -58,7 +58,7 @@ async def test_what_the_exchange_refuses_is_not_asked_for() -> None:
         return b"{}"
 
     budgets = AddressBudgets("", ask=ask)
-    watcher = Watcher(lambda _: Signers(SIGNER, OTHER), budgets=budgets)
+    watcher = Watcher(signed_by(SIGNER, OTHER), budgets=budgets)
     async with desk(watcher=watcher) as at:
         at.upstream.reply = b'{"status":"err","response":"No."}'
         await at.exchange.serve(CANCEL, TRADER)

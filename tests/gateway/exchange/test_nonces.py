@@ -16,11 +16,11 @@ from gateway.exchange.asked import Asked, read
 from gateway.exchange.nonces import Nonces
 from gateway.exchange.shared_nonces import SharedNonces
 from gateway.exchange.tracing import Tracer
-from gateway.exchange.watch import LOOK_AFTER_S, Moment, Signers, Watcher
+from gateway.exchange.watch import LOOK_AFTER_S, Moment, Watcher
 from streaming.simulator.trading.nonces import Nonces as Exchanges
 from tests.gateway.exchange.faulty import REPLY, Fault
 from tests.gateway.exchange.test_rails import CANCEL, SIGNER
-from tests.gateway.exchange.test_service import OTHER, TRADER, desk
+from tests.gateway.exchange.test_service import OTHER, TRADER, desk, signed_by
 
 
 @given(st.lists(st.integers(1, 400), max_size=400))
@@ -51,7 +51,7 @@ async def test_a_nonce_sent_twice_is_passed_on_and_named() -> None:
         signature = {"r": "0x1", "s": "0x2", "v": 27}
         return orjson.dumps({"action": action, "nonce": nonce, "signature": signature})
 
-    async with desk(watcher=Watcher(lambda _: Signers(SIGNER, OTHER))) as at:
+    async with desk(watcher=Watcher(signed_by(SIGNER, OTHER))) as at:
         now = int(time.time() * 1e3)
         told = []
         for nonce in (now, now, now - 60_000):
@@ -66,7 +66,7 @@ async def test_a_nonce_sent_twice_is_passed_on_and_named() -> None:
 
 
 async def test_what_was_not_sent_for_want_of_budget_is_no_nonce_used() -> None:
-    watcher = Watcher(lambda _: Signers(SIGNER, OTHER))
+    watcher = Watcher(signed_by(SIGNER, OTHER))
     sent = read(CANCEL)
     for _ in range(2):
         watch = watcher.begin(sent, TRADER, request_id="r", received=Moment.now())
@@ -77,7 +77,7 @@ async def test_what_was_not_sent_for_want_of_budget_is_no_nonce_used() -> None:
 
 
 async def test_a_fault_in_what_is_looked_at_takes_no_answer_away() -> None:
-    def recover(_: Asked) -> Signers:
+    def recover(_: Asked, on_mainnet: bool) -> str:
         raise RuntimeError("a library's")
 
     class Broken:
@@ -101,7 +101,7 @@ async def test_a_nonce_that_another_process_sent_is_named_and_nobody_waits_for_i
     told = []
     for url in (redis_url, redis_url, "redis://127.0.0.1:1/0"):
         shared = SharedNonces(url)
-        process = Watcher(lambda _: Signers(SIGNER, OTHER), shared_nonces=shared)
+        process = Watcher(signed_by(SIGNER, OTHER), shared_nonces=shared)
         async with desk(watcher=process) as at:
             at.upstream.fault = Fault.STALL
             going = asyncio.create_task(at.exchange.serve(sent, TRADER))

@@ -17,7 +17,7 @@ from gateway.exchange.exposure import Exposure
 from gateway.exchange.market import Market
 from gateway.exchange.passage import Passage, Passed
 from gateway.exchange.service import MAX_UNDER_WAY, Exchange
-from gateway.exchange.watch import Signers, Watcher
+from gateway.exchange.watch import Recover, Watcher
 from gateway.http.errors import HttpError
 from tenants.admission.control import AdmissionControl
 from tenants.admission.directory import Directory
@@ -114,11 +114,16 @@ async def ask(payload: dict[str, Any]) -> bytes:
     return orjson.dumps(answers[payload["type"]])
 
 
+def signed_by(mainnet: str, testnet: str) -> Recover:
+    """Whatever is sent, it is theirs."""
+    return lambda _, on_mainnet: mainnet if on_mainnet else testnet
+
+
 @asynccontextmanager
 async def desk(
     *known: Principal,
     redis_url: str = "",
-    signers: Signers | None = None,
+    signers: tuple[str, str] = (SIGNER, OTHER),
     watcher: Watcher | None = None,
 ) -> AsyncIterator[Desk]:
     database = {one.digest: one for one in known or (TRADER,)}
@@ -139,7 +144,7 @@ async def desk(
             sender=sender,
             market=Market(ask),
             exposure=Exposure(redis_url, processes=lambda: 1),
-            watcher=watcher or Watcher(lambda _: signers or Signers(SIGNER, OTHER)),
+            watcher=watcher or Watcher(signed_by(*signers)),
             exists=exists,
         )
         yield Desk(upstream, exchange, meter, sender, database)
@@ -306,17 +311,17 @@ async def test_without_redis_a_process_counts_its_own() -> None:
 
 async def test_a_signature_for_testnet_is_explained() -> None:
     allowed = replace(TRADER, rails=Rails(signers=frozenset({SIGNER})))
-    async with desk(allowed, signers=Signers(OTHER, SIGNER)) as at:
+    async with desk(allowed, signers=(OTHER, SIGNER)) as at:
         _, told = await at.send(CANCEL)
         assert "MAINNET_API_URL" in told["response"]
         assert at.upstream.begun == 0
     refusal = b'{"status":"err","response":"User or API Wallet 0xdead does not exist."}'
-    async with desk(signers=Signers(OTHER, SIGNER)) as at:
+    async with desk(signers=(OTHER, SIGNER)) as at:
         at.upstream.reply = refusal
         _, told = await at.send(CANCEL)
         assert told["response"].startswith("User or API Wallet 0xdead does not exist. (The relay:")
         # Asked once a minute: invented signatures must not make reads of 60 times their weight.
         assert (await at.send(CANCEL))[1] == orjson.loads(refusal)
-    async with desk(signers=Signers(SIGNER, OTHER)) as at:  # whom nobody knows on either
+    async with desk(signers=(SIGNER, OTHER)) as at:  # whom nobody knows on either
         at.upstream.reply = refusal
         assert (await at.send(CANCEL))[1] == orjson.loads(refusal)
