@@ -243,12 +243,12 @@ class Exchange:
         ready_by_s: float,
     ) -> Answer:
         def check() -> None:
-            """Last before the first byte: what was true as it came may have waited meanwhile."""
+            """Last before the first byte leaves: what was true as it came may have waited."""
             if self._monotonic() > ready_by_s:
                 raise self._too_late()
             self._check_again(principal)
+            watch.leaves()
 
-        watch.leaves()
         try:
             passed = await self._sender.send(
                 self._urls(), asked.body, principal=principal, weight=asked.weight, check=check

@@ -25,8 +25,12 @@ from tenants.admission.principal import Principal
 
 log = structlog.get_logger(__name__)
 
-#: By then an action has left here; to find its signer takes some 0.2 ms of this loop.
-LOOK_AFTER_S = 0.001
+#: By then an action has left here, and its answer is seldom there: to find its signer takes 0.15 ms
+#: of this loop. After 1 ms it stood in the way of answers from nearby, before it had left in the way
+#: of the action itself: 2.6 ms were added, and 1.4 without any of it.
+LOOK_AFTER_S = 0.0004
+#: By then an answer has left for the customer; to note what became of it takes 0.13 ms.
+NOTE_AFTER_S = 0.001
 
 
 #: Who signed a body, if it was for mainnet (True) or for testnet; in lower case, None where nobody
@@ -122,7 +126,7 @@ class Watch:
             self._warned.append(nonces.reused(self._asked.nonce))
         elif passed.outcome is Outcome.NOT_SENT:
             self._give_back()
-        self._note(passed, "")
+        asyncio.get_running_loop().call_later(NOTE_AFTER_S, self._note, passed, "")
         if watcher.budgets is not None and self._address and answer is not None:
             if b'"ok"' in answer.body[:40]:
                 slug = self._principal.tenant_slug
