@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import redis.asyncio
 import structlog
@@ -61,8 +62,9 @@ class Lease:
                 is_told = True
             await asyncio.sleep(LOOK_S)
 
-    async def keep(self) -> None:
-        """Renew until cancelled. Raises LeaseLost when another took it after we fell silent.
+    async def keep(self, on_renewed: Callable[[], None] = lambda: None) -> None:
+        """Renew until cancelled, and say so each time. Raises LeaseLost when another took it after
+        we fell silent.
 
         Without Redis nobody can hold it, nor publish anything, so that alone loses nothing.
         """
@@ -72,6 +74,7 @@ class Lease:
             try:
                 if not await self._ask():
                     raise LeaseLost(self._key)
+                on_renewed()
             except (RedisError, OSError) as error:
                 stop_if_cancelled()
                 log.warning("lease_not_renewed", key=self._key, error=str(error))

@@ -64,9 +64,10 @@ class Publisher:
         heights: Callable[[], tuple[int, ...]] = tuple,
         log_writer: Log | None = None,
     ) -> None:
-        """`holders` gives the edges that lease a topic, `edges` all that live; `tip` the highest
-        block taken in and its own time (ns), (0, 0) without a node; `heights` the highest of each
-        kind of file.
+        """`on_connect` is called when everybody must be told the state again: on a new connection,
+        and when there is room after some was shed. `holders` gives the edges that lease a topic,
+        `edges` all that live; `tip` the highest block taken in and its own time (ns), (0, 0)
+        without a node; `heights` the highest of each kind of file.
         """
         self._url = url
         self._worker = worker
@@ -80,6 +81,7 @@ class Publisher:
         # (edge, topic) pairs that have not been given a first frame: their next update goes out as
         # the snapshot.
         self._unprimed: set[tuple[str, str]] = set()
+        self._is_shed = False
 
     async def run(self) -> None:
         """Keep the connection until cancelled."""
@@ -87,7 +89,7 @@ class Publisher:
         while True:
             try:
                 self._connection = await resp.connect(self._url, on_reply=self._on_reply)
-                retry_s = 0.05
+                retry_s, self._is_shed = 0.05, False
                 self._on_connect()
                 telling = asyncio.ensure_future(self._tell_tips())
                 try:
@@ -172,6 +174,7 @@ class Publisher:
         if connection is not None and connection.unsent_bytes <= MAX_UNSENT_BYTES:
             return True
         metrics.BUS_SHED.inc()
+        self._is_shed = connection is not None  # a new one tells everything again anyway
         return False
 
     def _message(self, edge: str, envelopes: list[Envelope]) -> Command:
@@ -188,6 +191,10 @@ class Publisher:
         """Give every edge that has heard nothing a sign of life."""
         while True:
             now_s = time.monotonic()
+            if self._is_shed and self._is_open():
+                # A hole in events shows by its places; the last state of a quiet topic would not.
+                self._is_shed = False
+                self._on_connect()
             edges = set(self._edges())
             for edge in edges:
                 if now_s - self._sent_at_s.get(edge, 0.0) >= QUIET_S:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
 
 from streaming.bus.lease import Lease, LeaseLost
+from streaming.core.envelope import Envelope
 from streaming.upstream import metrics
 from streaming.upstream.sources.base import Publish, Source
 
@@ -23,6 +26,9 @@ log = structlog.get_logger(__name__)
 
 RESTART_S = 1.0
 RELEASE_S = 0.5
+#: Envelopes that wait for the lease. A process that goes on after a stop reads what came meanwhile
+#: before Redis has answered: some 2,000 frames of the public feeds for each second that it stood.
+MAX_HELD = 20_000
 
 
 async def keep_source(source: Source, publish: Publish) -> None:
@@ -45,14 +51,20 @@ class OwnedSources:
         build: Callable[[], list[Source]],
         publisher: Callable[[Source], Publish],
         on_change: Callable[[list[Source]], None],
+        on_shed: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_change(lost)` is called after the lease was won (with nothing) and after it was lost
-        (with the sources that ended).
+        (with the sources that ended), `on_shed` when more came than could wait for its renewal:
+        states must be told again.
         """
         self.sources: list[Source] = []
         self._rebuild = asyncio.Event()
         self._lease = lease
         self._build, self._publisher, self._on_change = build, publisher, on_change
+        self._on_shed = on_shed
+        self._held: deque[tuple[Publish, list[Envelope]]] = deque()
+        self._held_count = 0
+        self._is_shed = False
 
     @property
     def is_owner(self) -> bool:
@@ -75,7 +87,7 @@ class OwnedSources:
         self._rebuild.set()
 
     async def _own(self) -> None:
-        keeping = asyncio.ensure_future(self._lease.keep())
+        keeping = asyncio.ensure_future(self._lease.keep(self._release_held))
         try:
             while not keeping.done():
                 await self._run_until_changed(keeping)
@@ -95,7 +107,9 @@ class OwnedSources:
         # Not a TaskGroup: one that ends by a child's failure leaves this task looking cancelled
         # (3.11), and our own loop would end with it.
         running = [
-            asyncio.ensure_future(keep_source(source, self._publisher(source)))
+            asyncio.ensure_future(
+                keep_source(source, partial(self._fenced, self._publisher(source)))
+            )
             for source in self.sources
         ]
         changed = asyncio.ensure_future(self._rebuild.wait())
@@ -107,5 +121,38 @@ class OwnedSources:
                 task.cancel()
             await asyncio.gather(changed, *running, return_exceptions=True)
             lost, self.sources = self.sources, []
+            self._forget_held()
             metrics.PUBLIC_OWNER.set(0)
             self._on_change(lost)
+
+    # --- the fence --------------------------------------------------------------------------------
+
+    def _fenced(self, publish: Publish, envelopes: Iterable[Envelope]) -> None:
+        """Publish while nobody else can hold the lease. What comes in doubt, because this process
+        or Redis stood still, waits until the lease is renewed, and is lost only with it: who takes
+        it over begins in an epoch of its own, and followers are told.
+        """
+        if self._lease.is_held and not self._held:
+            publish(envelopes)
+            return
+        own = list(envelopes)
+        if self._held_count + len(own) > MAX_HELD:
+            # Events show by their places that some are missing; a state shows nothing.
+            self._forget_held()
+            self._is_shed = True
+        self._held.append((publish, own))
+        self._held_count += len(own)
+
+    def _release_held(self) -> None:
+        while self._held:
+            publish, own = self._held.popleft()
+            publish(own)
+        self._held_count = 0
+        if self._is_shed:
+            self._is_shed = False
+            self._on_shed()
+
+    def _forget_held(self) -> None:
+        self._held.clear()
+        self._held_count = 0
+        self._is_shed = False

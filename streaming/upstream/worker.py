@@ -112,8 +112,9 @@ class Worker:
         self.owned = OwnedSources(
             Lease(self._redis, key=keys.PUBLIC_LEASE, holder=self.name),
             build=build_owned,
-            publisher=lambda source: partial(self._publish_owned, source),
+            publisher=lambda source: partial(self._publish, source),
             on_change=self._owned_changed,
+            on_shed=self._prime_all,
         )
 
     def owned_changed(self) -> None:
@@ -239,8 +240,8 @@ class Worker:
             source.want(parse_name(name), self.board.tenants(name))
 
     def _prime_all(self) -> None:
-        """After the bus was cut: whatever was published meanwhile is lost, so everybody gets the
-        state again."""
+        """After the bus was cut, or more was published than it could take: what is lost is not
+        known, so everybody gets the state again."""
         for edge, leases in self.board.edges.items():
             for name in leases:
                 self._want(edge, name)
@@ -257,11 +258,6 @@ class Worker:
     def _publish_nodes(self, envelopes: Iterable[Envelope]) -> None:
         if self.epoch:
             self._publish(self._nodes, envelopes)
-
-    def _publish_owned(self, source: Source, envelopes: Iterable[Envelope]) -> None:
-        # The fence: another worker may have taken over while this process stood still.
-        if self.owned.is_owner:
-            self._publish(source, envelopes)
 
     def _publish(self, source: Source | None, envelopes: Iterable[Envelope]) -> None:
         serving, may_refuse = self._serving, self._may_refuse(source)

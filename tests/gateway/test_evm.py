@@ -228,7 +228,7 @@ async def test_the_deadline_holds() -> None:
         a.fault = b.fault = c.fault = hang
         began_s = time.monotonic()
         answer = await r.ask("eth_getBalance", ADDRESS, "latest")
-        assert time.monotonic() - began_s < DEADLINE_S + 0.1
+        assert time.monotonic() - began_s < 1.5 * DEADLINE_S  # one of its own for each would be 2
         assert answer["error"]["code"] == -32002
         assert c.asked("eth_getBalance") == 0
 

@@ -171,7 +171,7 @@ async def test_the_deadline_holds_with_everybody_hanging() -> None:
             await ask(origins_of(slow))
         took_s = time.monotonic() - began_s
     assert failed.value.code == "upstream_unavailable"
-    assert took_s < DEADLINE_S + 0.1
+    assert took_s < 1.5 * DEADLINE_S  # one of its own for the second would be 2
     assert [len(each.seen) for each in slow] == [1, 1]  # the first left time for the second
 
 

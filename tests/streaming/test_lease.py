@@ -20,9 +20,7 @@ async def test_the_second_waits_until_the_first_is_gone(redis_url: str) -> None:
         done, _ = await asyncio.wait([waiting], timeout=TTL_S * 1.5)
         assert not done, "taken while it was held"
         keeping.cancel()  # the holder dies: nobody gives anything back
-        began_s = time.monotonic()
         await asyncio.wait_for(waiting, TTL_S * 4)
-        assert time.monotonic() - began_s <= 1.0
         assert second.is_held
 
 
