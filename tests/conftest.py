@@ -40,6 +40,14 @@ guards.lift_for_flushes()
 site.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *site.PASSWORD_HASHERS]
 
 
+#: Who ask for `running_relay`. It ends with the last of them: a quiet one takes a fifth of a core.
+OF_RELAY = (
+    "tests/clients/",
+    "tests/docsite/test_quickstart.py",
+    "tests/docsite/test_race.py",
+    "tests/docsite/test_snippets_parse.py",
+    "tests/gateway/grpc/test_whole_relay.py",
+)
 #: What takes longest, which `-n` begins with: else one process has it all to itself at the end.
 LONGEST_FIRST = (
     "tests/journeys/test_r",
@@ -53,13 +61,12 @@ LONGEST_FIRST = (
     "tests/dashboard/test_usage_pages",
     "tests/journeys/test_what_was_delivered",
     "tests/journeys/test_a_recorded_feed",
-    "tests/clients/",
+    *OF_RELAY,
 )
-
-
-#: Files that share what takes long to start, and much to keep: a rig, a relay with a browser.
+#: Files that share what takes long to start, and much to keep: a rig, a relay, one with a browser.
 TOGETHER = (
     ("tests/journeys/test_r",),
+    OF_RELAY,
     tuple(
         f"tests/dashboard/test_{name}.py"
         for name in (
@@ -86,6 +93,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     return Scheduling(config, log)
 
 
+def _is_of_relay(item: pytest.Item) -> bool:
+    return item.nodeid.startswith(OF_RELAY)
+
+
+def _end_relay(item: Any) -> None:
+    """Earlier than its scope, the session, ends; who asks for it later gets one started anew."""
+    for relay in item.session._fixturemanager.getfixturedefs("running_relay", item) or ():
+        relay.finish(item._request)
+
+
 def _rank(item: pytest.Item) -> int:
     ranks = (n for n, name in enumerate(LONGEST_FIRST) if item.nodeid.startswith(name))
     return next(ranks, len(LONGEST_FIRST))
@@ -109,10 +126,12 @@ def pytest_collection_modifyitems(
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """What a failed test's frames hold open is told of with that test, and not with whichever runs
-    when it is collected."""
+    when it is collected; the shared relay ends when the next test is not about it."""
     yield
+    if _is_of_relay(item) and not (nextitem is not None and _is_of_relay(nextitem)):
+        _end_relay(item)
     if getattr(sys, "last_traceback", None) is not None:  # of this test's call: each one clears it
         del sys.last_type, sys.last_value, sys.last_traceback
         gc.collect()
