@@ -7,10 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.account.adapter import get_adapter
 from allauth.account.models import EmailAddress
+from allauth.core.context import request_context
 from django.core import mail
 from django.core.cache import cache
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone, translation
 
 from tenants import services as tenants
@@ -240,3 +242,33 @@ def test_a_change_of_ones_account(cast: Cast, language: str) -> None:
     assert "198.51.100.7" in str(changed.body)
     assert_reads(code, language, shown={last_code(), "testserver"})
     assert new not in str(changed.body)
+
+
+CHANGES = {
+    "account/email/email_changed": {"from_email": "a@example.com", "to_email": "b@example.com"},
+    "account/email/email_confirm": {},
+    "account/email/email_deleted": {"deleted_email": "a@example.com"},
+    "account/email/password_changed": {},
+    "account/email/password_reset": {},
+    "account/email/password_set": {},
+    "mfa/email/recovery_codes_generated": {},
+    "mfa/email/totp_activated": {},
+    "mfa/email/totp_deactivated": {},
+    "mfa/email/webauthn_added": {},
+    "mfa/email/webauthn_removed": {},
+}
+
+
+@in_both_languages
+@pytest.mark.parametrize("prefix", CHANGES)
+def test_each_change_that_is_told(rf: RequestFactory, prefix: str, language: str) -> None:
+    """As allauth's flows ask for it, in a request whose language was found out before."""
+    ada = make_person("ada")
+    request = rf.post("/", HTTP_USER_AGENT="Firefox", REMOTE_ADDR="198.51.100.7")
+    with request_context(request), translation.override(language):
+        get_adapter().send_notification_mail(prefix, ada, dict(CHANGES[prefix]))
+    (message,) = mail.outbox
+    assert message.to == [ada.email]
+    assert_reads(message, language, shown={*CHANGES[prefix].values(), "Firefox", "testserver"})
+    for each in (*CHANGES[prefix].values(), "198.51.100.7", "Firefox"):
+        assert each in str(message.body)
