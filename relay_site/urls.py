@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
-from django.views.i18n import set_language
 
 from billing.payments import webhook
 from gateway import landing
@@ -30,7 +29,7 @@ urlpatterns = [
     path("", landing.page, name="landing"),
     path("app/", include("gateway.dashboard.urls")),
     path("race/", race, name="race"),
-    path("language/", set_language, name="set_language"),
+    path("language/", people.switch_language, name="set_language"),
     path("admin/cockpit/", include("gateway.backoffice.urls")),
     path("admin/", admin.site.urls),
     path("accounts/signup/", whole_signup, name="account_signup"),

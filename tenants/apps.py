@@ -21,12 +21,14 @@ class TenantsConfig(AppConfig):
 
             audit.register()
         from tenants.notices import recipients
+        from tenants.people import languages
         from tenants.people.recipients import recipients as members
 
-        recipients.plug(members)
+        recipients.plug(members, languages.of_address)
 
-        from django.contrib.auth.signals import user_logged_out
+        from django.contrib.auth.signals import user_logged_in, user_logged_out
 
+        user_logged_in.connect(languages.take_along, dispatch_uid="tenants.take_language_along")
         user_logged_out.connect(_end_dashboard, dispatch_uid="tenants.end_dashboard")
 
 

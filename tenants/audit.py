@@ -30,6 +30,7 @@ EXCLUDED = {
 }
 #: Models without entries, and why.
 UNAUDITED = {
+    "ChosenLanguage": "how somebody likes to read, which gives and takes no right",
     "TermsAcceptance": "append-only: each row is itself the entry, with who, when and from where",
     "QuotaWarning": "what the relay tells, written once",
     "Notice": "what the relay tells, written once",

@@ -1,5 +1,5 @@
-"""Invoices and credit notes by mail. A mail may go out twice when the relay dies in the moment
-after it, never not at all; two beats send one."""
+"""Invoices and credit notes by mail, in the language of who reads it. A mail may go out twice when
+the relay dies in the moment after it, never not at all; two beats send one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from billing.models import (
     InvoiceStanding,
 )
 from billing.rating.money import render_amount
+from tenants import letters
 from tenants.notices.services import notify
+from tenants.people.languages import of_address
 from tenants.people.selectors import billing_identity
 
 log = structlog.get_logger(__name__)
@@ -56,7 +58,7 @@ def send(
         state.sending_since = at
         state.save(update_fields=["sending_since"])
     try:
-        _mail_of(what, addresses).send()
+        _send_all(_messages(what, addresses))
     except OSError:
         type(state).objects.filter(pk=state.pk).update(sending_since=None)
         raise
@@ -159,45 +161,65 @@ def _try_to_send(what: Invoice | CreditNote, at: datetime) -> bool:
         return False
 
 
-def _message(invoice: Invoice, addresses: list[str]) -> EmailMessage:
-    seller = invoice.seller.get("name", "")
-    due = f", due on {invoice.due_at:%Y-%m-%d}" if invoice.payable > 0 else ""
-    message = EmailMessage(
-        subject=f"Invoice {invoice.number} from {seller}".replace("\n", " "),
-        body=f"{invoice.buyer.get('name', '')},\n\nattached is invoice {invoice.number} over "
-        f"{render_amount(invoice.payable)} {invoice.currency}{due}.\n\n{seller}\n",
-        to=addresses,
-        reply_to=[email] if (email := invoice.seller.get("email")) else None,
-    )
-    pdf = bytes(document(invoice, "pdf").body)
-    message.attach(f"{invoice.number}.pdf", pdf, "application/pdf")
-    return message
-
-
-def _mail_of(what: Invoice | CreditNote, addresses: list[str]) -> EmailMessage:
+def _messages(
+    what: Invoice | CreditNote, addresses: list[str], *, owed: Decimal | None = None
+) -> list[EmailMessage]:
+    """One mail to all who read the same language, with the documents, which are in English
+    whatever the mail is in. With what is still `owed` it is a reminder."""
+    attached: list[Invoice | CreditNote] = [what]
     if isinstance(what, Invoice):
-        return _message(what, addresses)
-    return _credit_message(what, addresses)
+        name, says = _of_invoice(what, owed)
+        invoice, seller = what, what.seller
+    else:
+        name, says = _of_credit(what)
+        invoice, seller = what.invoice, what.seller or what.invoice.seller
+        attached = _attached(what)
+    readers: dict[str, list[str]] = {}
+    for address in addresses:
+        readers.setdefault(of_address(address, invoice.tenant), []).append(address)
+    documents = [(f"{each.number}.pdf", bytes(document(each, "pdf").body)) for each in attached]
+    messages = []
+    for language, to in readers.items():
+        letter = letters.write(name, language=language, seller=seller.get("name", ""), **says)
+        message = EmailMessage(
+            subject=letter.subject,
+            body=letter.text,
+            to=to,
+            reply_to=[email] if (email := seller.get("email")) else None,
+        )
+        for file_name, pdf in documents:
+            message.attach(file_name, pdf, "application/pdf")
+        messages.append(message)
+    return messages
 
 
-def _credit_message(note: CreditNote, addresses: list[str]) -> EmailMessage:
-    invoice = note.invoice
-    seller = (note.seller or invoice.seller).get("name", "")
-    message = EmailMessage(
-        subject=f"Credit note {note.number} from {seller}".replace("\n", " "),
-        body=f"{(note.buyer or invoice.buyer).get('name', '')},\n\nattached is credit note "
-        f"{note.number} over {render_amount(note.total)} {invoice.currency}, for invoice "
-        f"{invoice.number}: {note.reason}\n\n{seller}\n",
-        to=addresses,
-        reply_to=[email] if (email := (note.seller or invoice.seller).get("email")) else None,
-    )
-    attached: list[Invoice | CreditNote] = [note]
-    if invoice.standing.sent_at is None:
-        attached.append(invoice)  # void before it was sent, or not yet: nobody would know it
-    for what in attached:
-        pdf = bytes(document(what, "pdf").body)
-        message.attach(f"{what.number}.pdf", pdf, "application/pdf")
-    return message
+def _of_invoice(invoice: Invoice, owed: Decimal | None) -> tuple[str, dict[str, object]]:
+    """The name of its letter, and what that says."""
+    is_due = invoice.due_at is not None and (owed is not None or invoice.payable > 0)
+    return "document.invoice" if owed is None else "document.reminder", {
+        "number": invoice.number,
+        "buyer": invoice.buyer.get("name", ""),
+        "amount": render_amount(invoice.payable if owed is None else owed),
+        "currency": invoice.currency,
+        "due_on": f"{invoice.due_at:%Y-%m-%d}" if is_due else "",
+    }
+
+
+def _of_credit(note: CreditNote) -> tuple[str, dict[str, object]]:
+    return "document.credit_note", {
+        "number": note.number,
+        "buyer": (note.buyer or note.invoice.buyer).get("name", ""),
+        "amount": render_amount(note.total),
+        "currency": note.invoice.currency,
+        "invoice": note.invoice.number,
+        "reason": note.reason,
+    }
+
+
+def _attached(note: CreditNote) -> list[Invoice | CreditNote]:
+    if note.invoice.standing.sent_at is not None:
+        return [note]
+    return [note, note.invoice]  # void before it was sent, or not yet: nobody would know it
 
 
 def remind_on_commit(invoice: Invoice, balance: Decimal) -> None:
@@ -208,16 +230,16 @@ def remind_on_commit(invoice: Invoice, balance: Decimal) -> None:
         if not addresses:
             log.warning("reminder_without_address", invoice=invoice.pk)
             return
-        message = _message(invoice, addresses)
-        message.subject = f"Reminder: invoice {invoice.number} is overdue"
-        message.body = (
-            f"{invoice.buyer.get('name', '')},\n\nof invoice {invoice.number}, due on "
-            f"{invoice.due_at:%Y-%m-%d}, {render_amount(balance)} {invoice.currency} is still "
-            f"open. It is attached once more.\n\n{invoice.seller.get('name', '')}\n"
-        )
         try:
-            message.send()
+            _send_all(_messages(invoice, addresses, owed=balance))
         except OSError as error:
             log.warning("reminder_not_sent", invoice=invoice.pk, why=type(error).__name__)
 
     transaction.on_commit(mail)
+
+
+def _send_all(messages: list[EmailMessage]) -> None:
+    """When the second of two is not taken, the first goes out again with the next attempt: rather
+    twice than never."""
+    for message in messages:
+        message.send()

@@ -34,6 +34,7 @@ from tenants.models.notices import (
 )
 from tenants.models.people import (
     BillingProfile,
+    ChosenLanguage,
     Invitation,
     InvitationQuerySet,
     Membership,
@@ -52,6 +53,7 @@ __all__ = [
     "APIKeyQuerySet",
     "Allowance",
     "BillingProfile",
+    "ChosenLanguage",
     "CustomerView",
     "DashboardToken",
     "Delivery",

@@ -1,4 +1,5 @@
-"""Who belongs to a tenant, who is asked to, what they agreed to, and whom an invoice names."""
+"""Who belongs to a tenant, who is asked to, what they agreed to, in which language they are written
+to, and whom an invoice names."""
 
 from __future__ import annotations
 
@@ -143,6 +144,26 @@ class Invitation(models.Model):
         if self.expires_at <= now:
             return "expired"
         return "sent" if self.sent_at else "waiting"
+
+
+class ChosenLanguage(models.Model):
+    """In which language somebody is written to; who has no row has chosen none."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        primary_key=True,
+        on_delete=models.CASCADE,
+        related_name="chosen_language",
+    )
+    language = models.CharField(max_length=10, help_text="A code of LANGUAGES.")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=~Q(language=""), name="chosen_language_is_one")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.language}"
 
 
 class TermsAcceptanceQuerySet(AppendOnlyQuerySet["TermsAcceptance"]):

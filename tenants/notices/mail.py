@@ -1,35 +1,25 @@
-"""Sends due mail: a plain text from the kind's template, and the same words as simple HTML."""
+"""Sends due mail: the letter of the notice's kind, in the language of who reads it."""
 
 from __future__ import annotations
 
 import smtplib
 import time
-from dataclasses import dataclass
 
 import structlog
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
-from django.template.loader import render_to_string
-from django.utils import timezone
+from django.utils import timezone, translation
 
+from tenants import letters
+from tenants.letters import Letter
 from tenants.models import Delivery, Notice
-from tenants.notices import sending, signature
+from tenants.notices import reasons, recipients, sending, signature
 from tenants.notices.sending import Claim, Outcome
 
 log = structlog.get_logger(__name__)
 
 #: One turn goes on so long: a worker has more to do than to wait for a slow mail server.
 TURN_S = 20.0
-_SUBJECT_CHARS = 150
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A notice as people read it."""
-
-    subject: str
-    text: str
-    html: str
 
 
 def send_due() -> int:
@@ -45,16 +35,14 @@ def send_due() -> int:
     return count
 
 
-def write(notice: Notice) -> Letter:
-    """The mail of a notice: the first line of `templates/mail/KIND.txt` is its subject."""
-    context = {"notice": notice, "tenant": notice.tenant, "data": notice.payload}
-    rendered = render_to_string(f"mail/{notice.kind}.txt", context)
-    first, _, rest = rendered.strip().partition("\n")
-    # One line, whatever the payload says: a header ends at a line's end.
-    subject = " ".join(first.split())[:_SUBJECT_CHARS]
-    text = rest.strip()
-    html = render_to_string("mail/notice.html", {"subject": subject, "text": text})
-    return Letter(subject, f"{text}\n", html)
+def write(notice: Notice, language: str) -> Letter:
+    """The mail of a notice. What the notice holds is the same in every language, but for a reason
+    that is the relay's own."""
+    with translation.override(language):
+        reason = reasons.translated(str(notice.payload.get("reason", "")))
+    return letters.write(
+        notice.kind, language=language, tenant=notice.tenant, data=notice.payload, reason=reason
+    )
 
 
 def _outcome(claimed: Claim) -> Outcome:
@@ -67,12 +55,13 @@ def _outcome(claimed: Claim) -> Outcome:
 
 def _send(claimed: Claim) -> Outcome:
     delivery = Delivery.objects.select_related("notice__tenant").get(pk=claimed.delivery_id)
-    letter = write(delivery.notice)
+    address = delivery.address or ""
+    letter = write(delivery.notice, recipients.language_of(address, delivery.notice.tenant))
     domain = settings.DEFAULT_FROM_EMAIL.rpartition("@")[2].rstrip(">") or "localhost"
     message = EmailMultiAlternatives(
         subject=letter.subject,
         body=letter.text,
-        to=[delivery.address or ""],
+        to=[address],
         # The same at each attempt, so that a mailbox can drop the second.
         headers={
             "Message-ID": f"<{delivery.uid}@{domain}>",

@@ -13,14 +13,17 @@ from cryptography.fernet import Fernet, MultiFernet
 from django import forms
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.mail import EmailMessage
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.module_loading import import_string
-from django.utils.translation import gettext
+from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 
+from tenants import letters
 from tenants.models import Invitation
+from tenants.people import languages
 from tenants.people.signup import open_account
 
 #: In a session: the digest of the link that was followed.
@@ -52,6 +55,29 @@ class AccountAdapter(DefaultAccountAdapter):
 
     get_signup_redirect_url = get_login_redirect_url
 
+    def render_mail(
+        self,
+        template_prefix: str,
+        email: str | list[str],
+        context: dict[str, Any],
+        headers: dict[str, str] | None = None,
+    ) -> EmailMessage:
+        """`account/email/NAME` is our letter `account/NAME`, in the language of the page: who reads
+        it sits before that."""
+        letter = letters.write(
+            f"account/{template_prefix.rpartition('/')[2]}",
+            language=get_language() or settings.LANGUAGE_CODE,
+            site=settings.RELAY_SITE_NAME,
+            **context,
+        )
+        return EmailMessage(
+            subject=self.format_email_subject(letter.subject),
+            body=letter.text,
+            from_email=self.get_from_email(),
+            to=[email] if isinstance(email, str) else email,
+            headers=headers,
+        )
+
 
 class SignupForm(forms.Form):
     """What a sign-up asks besides e-mail and password: the company, and the terms. Who was invited
@@ -80,7 +106,9 @@ class SignupForm(forms.Form):
         self.fields["terms"].label = label
 
     def signup(self, request: HttpRequest, user: User) -> None:
-        """Called by allauth once the user is saved, in the same transaction."""
+        """Called by allauth once the user is saved, in the same transaction. What they read this
+        page in is the language they are written to."""
+        languages.choose(user, get_language())
         if "company" in self.fields:
             open_account(
                 user=user,

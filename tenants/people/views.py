@@ -1,4 +1,5 @@
-"""The pages an invitation's mail leads to. Everything else about accounts is allauth's."""
+"""The pages an invitation's mail leads to, and the language switch. Everything else about accounts
+is allauth's."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
+from django.views.i18n import LANGUAGE_QUERY_PARAMETER, set_language
 
 from tenants.models import Invitation
-from tenants.people import services, tokens
+from tenants.people import languages, services, tokens
 from tenants.people.accounts import FOLLOWED, followed_invitation
 
 
@@ -48,3 +50,11 @@ def invitation(request: HttpRequest) -> HttpResponse:
             messages.success(request, f"You are {membership.role} of {membership.tenant} now.")
             return redirect("dashboard:overview", slug=membership.tenant.slug)
     return render(request, "people/invitation.html", {"invitation": found})
+
+
+def switch_language(request: HttpRequest) -> HttpResponse:
+    """Show pages in another language from now on, in this browser, and write mails in it to who is
+    signed in."""
+    if request.method == "POST" and isinstance(request.user, User):
+        languages.choose(request.user, request.POST.get(LANGUAGE_QUERY_PARAMETER))
+    return set_language(request)

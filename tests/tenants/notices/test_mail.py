@@ -57,7 +57,7 @@ def test_mail_is_sent_once_to_each(cast: Cast) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_reads_as_a_letter(cast: Cast, kind: str) -> None:
     tell(cast, kind)
-    letter = mail.write(Notice.objects.get())
+    letter = mail.write(Notice.objects.get(), "en")
     assert "Acme" in letter.subject + letter.text
     for text in (letter.subject, letter.text):
         assert not re.search(r"\{|\}|None|[^ ]  +[^ ]|\n\n\n", text), text
