@@ -248,6 +248,7 @@ def test_everything_is_taken_out_and_no_secret() -> None:
     names = archive.namelist()
     assert {"README.txt", "account.json", "people.csv", "keys.csv", "audit.csv"} <= set(names)
     assert len([name for name in names if name.endswith(".pdf")]) == 2
+    assert json.loads(archive.read("account.json"))["alerts"]["thresholds"] == [75, 80, 100, 150]
     every = b"".join(archive.read(name) for name in names)
     assert issued.key.prefix.encode() in every
     assert issued.raw.encode() not in every
