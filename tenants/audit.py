@@ -24,6 +24,7 @@ EXCLUDED = {
         "failing_since",
         "retry_at",
     ],
+    "AlertChoice": [],
     "QuotaOverride": ["updated_at"],
     "Allowance": ["updated_at"],
     "ExchangeRails": [],

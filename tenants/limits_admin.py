@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.decorators import display
 
-from tenants.admission.caps import THRESHOLDS
+from tenants.admission.principal import THRESHOLDS
 from tenants.long_lists import LongListAdmin, since
 from tenants.models import Allowance, QuotaOverride, QuotaWarning
 from tenants.notices.admin import ReadOnly

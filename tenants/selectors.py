@@ -13,12 +13,14 @@ from django.db.models import Q
 from django.utils import timezone
 
 from tenants import metrics
+from tenants.admission.caps import USED_UP
 from tenants.admission.continued import continued
 from tenants.admission.keys import WEB_DIGEST, Environment
 from tenants.admission.limiter import Rate
 from tenants.admission.principal import (
     DEFAULT_MAX_LAG_S,
     NO_LIMITS,
+    THRESHOLDS,
     Allowed,
     Limits,
     Network,
@@ -60,7 +62,8 @@ def principals_by_digest(
     for chunk in chunks(sorted(tokens)):
         found |= dashboard_tokens.principals(chunk, at, _limits_of)
     for chunk in chunks(sorted(set(digests) - tokens)):
-        keys = list(APIKey.objects.usable(at).filter(digest__in=chunk).select_related("tenant"))
+        rows = APIKey.objects.usable(at).filter(digest__in=chunk)
+        keys = list(rows.select_related("tenant__alert_choice"))
         tenant_ids = {key.tenant_id for key in keys}
         limits_of, allowances_of = _limits_of(tenant_ids), _allowances_of(tenant_ids, at)
         rails_of = _rails_of({key.family_id for key in keys})
@@ -92,9 +95,24 @@ def principals_by_digest(
                 daily_quota=key.daily_quota,
                 monthly_quota=key.monthly_quota,
                 allowances=allowances_of.get(key.tenant_id, ()),
+                thresholds=thresholds_of(key.tenant),
                 rails=rails_of.get(key.family_id),
             )
     return found
+
+
+def thresholds_of(tenant: Tenant) -> tuple[int, ...]:
+    """At which percentages a tenant is told, the least first; the usual ones where it chose none,
+    and where a hand in the database wrote what are none."""
+    choice = getattr(tenant, "alert_choice", None)
+    if choice is None:
+        return THRESHOLDS
+    given = choice.thresholds
+    if not isinstance(given, list) or not all(type(one) is int and one > 0 for one in given):
+        log.error("thresholds_unreadable", tenant=tenant.pk)
+        return THRESHOLDS
+    # What is used up is told in any case: connections end by it.
+    return tuple(sorted({*given, USED_UP}))
 
 
 def _lists_of(

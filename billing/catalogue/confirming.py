@@ -8,8 +8,10 @@ cent those that were shown; else nothing is changed, and the preview is to be ma
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.core import signing
 from django.core.exceptions import ValidationError
@@ -48,6 +50,16 @@ class MovedError(ValidationError):
         )
 
 
+class DoneError(ValidationError):
+    """What was shown has been confirmed already, by the same form sent again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            _("The plan was changed already, as it was shown. Nothing was changed again."),
+            code="done",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A preview, and what confirms exactly it."""
@@ -81,7 +93,8 @@ def confirm(
     tenant: Tenant, token: str, *, now: datetime | None = None
 ) -> PlanSubscription | PlannedChange:
     """Change the plan as it was shown. Raises MovedError where something moved, the preview is too
-    old or the token another's, ValidationError where the change cannot be made."""
+    old or the token another's, DoneError where this very change was made already, ValidationError
+    where it cannot be made."""
     began = in_utc(now or timezone.now())
     try:
         signed = signing.loads(token, salt=_SALT)
@@ -89,22 +102,29 @@ def confirm(
     except (signing.BadSignature, KeyError, ValueError, TypeError):
         raise MovedError from None
     locked = locked_tenant(tenant)
+    is_same = signed["state"] == state_of(locked)
+    if not is_same and signed["tenant"] == locked.pk and _is_done(locked, signed, shown, at):
+        raise DoneError
     plan = Plan.objects.filter(pk=signed["plan"], is_active=True).first()
     is_fresh = shown <= began <= shown + LIFE and full_hour(shown) == full_hour(began)
     due = PlannedChange.objects.filter(tenant=locked, is_pending=True, at__lte=began)
-    if (
-        signed["tenant"] != locked.pk
-        or plan is None
-        or not is_fresh
-        or signed["state"] != state_of(locked)
-        or due.exists()
-    ):
+    if signed["tenant"] != locked.pk or plan is None or not is_fresh or not is_same or due.exists():
         raise MovedError
     if signed["is_later"]:
         if at <= began:
             raise MovedError
         return change_plan(locked, plan=plan, version=signed["version"], at=at, now=began)
     return change_plan(locked, plan=plan, version=signed["version"], now=shown)
+
+
+def _is_done(tenant: Tenant, signed: Mapping[str, Any], shown: datetime, at: datetime) -> bool:
+    """Whether the tenant's plan, or its planned one, is what a confirmation of this has made: to
+    the instant, so that it is not another's that came to the same."""
+    change = {"plan": signed["plan"], "version": signed["version"]}
+    if not signed["is_later"]:
+        current = PlanSubscription.objects.for_tenant(tenant).current()
+        return current.filter(started_at=shown, **change).exists()
+    return PlannedChange.objects.filter(tenant=tenant, is_pending=True, at=at, **change).exists()
 
 
 def state_of(tenant: Tenant) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
 
 from auditlog.models import LogEntry
 from django.contrib.auth.models import User
 
+from gateway.account.audit_words import Names, names_of
 from gateway.account.errors import BadValue
 from gateway.account.paging import DEFAULT_LIMIT, Page, page
 from tenants.models import Membership, Tenant, TenantLogEntry
@@ -25,6 +26,7 @@ KINDS = (
     "billingprofile",
     "webhookendpoint",
     "quotaoverride",
+    "alertchoice",
 )
 #: Who is not named: people of the relay's company, and the relay itself.
 SUPPORT, RELAY = "support", "relay"
@@ -34,16 +36,12 @@ _ACTS = {
     LogEntry.Action.DELETE: "removed",
     LogEntry.Action.ACCESS: "looked at",
 }
-#: Of a value that is shown.
-_MAX_CHARS = 120
-#: Fields that say nothing to anybody.
-_SILENT = frozenset({"id", "tenant", "created_at", "updated_at"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """`who` is a member's address, `support` or `relay`; `from_address` is only told of members.
-    `changes` are a field, its value before and after."""
+    `changes` are a field by its readable name, its value before and after."""
 
     at: datetime
     who: str
@@ -64,7 +62,7 @@ def entries(
     limit: int = DEFAULT_LIMIT,
 ) -> Page[Entry]:
     """The newest first; of one `actor` (a member's user id, `support` or `relay`), of one `kind`.
-    Two statements. Raises BadValue and BadCursor."""
+    Four statements at most. Raises BadValue and BadCursor."""
     rows = TenantLogEntry.objects.filter(tenant=tenant)
     if kind:
         if kind not in KINDS:
@@ -95,7 +93,9 @@ def entries(
         limit=limit,
     )
     insiders = set(members.values_list("user_id", flat=True))
-    return Page([_entry(row.entry, insiders) for row in found.rows], found.next_cursor)
+    names = names_of([row.entry for row in found.rows], partial(_name, insiders))
+    shown = [_entry(row.entry, insiders, names) for row in found.rows]
+    return Page(shown, found.next_cursor)
 
 
 def every_entry(tenant: Tenant) -> Iterator[Entry]:
@@ -106,14 +106,23 @@ def every_entry(tenant: Tenant) -> Iterator[Entry]:
         "entry__actor", "entry__content_type"
     )
     while chunk := list(rows.filter(entry_id__gt=last).order_by("entry_id")[:500]):
-        yield from (_entry(row.entry, insiders) for row in chunk)
+        names = names_of([row.entry for row in chunk], partial(_name, insiders))
+        yield from (_entry(row.entry, insiders, names) for row in chunk)
         last = chunk[-1].entry_id
 
 
-def _entry(entry: LogEntry, insiders: set[int]) -> Entry:
+def _is_known(insiders: set[int], user: User) -> bool:
+    return user.pk in insiders or not user.is_staff
+
+
+def _name(insiders: set[int], user: User) -> str:
+    return (user.email or user.username) if _is_known(insiders, user) else SUPPORT
+
+
+def _entry(entry: LogEntry, insiders: set[int], names: Names) -> Entry:
     actor = entry.actor
-    is_known = actor is not None and (actor.pk in insiders or not actor.is_staff)
-    who = RELAY if actor is None else (actor.email or actor.username) if is_known else SUPPORT
+    is_known = actor is not None and _is_known(insiders, actor)
+    who = RELAY if actor is None else _name(insiders, actor)
     more = entry.additional_data if isinstance(entry.additional_data, dict) else {}
     return Entry(
         at=entry.timestamp,
@@ -123,20 +132,5 @@ def _entry(entry: LogEntry, insiders: set[int]) -> Entry:
         kind=entry.content_type.model,
         what=entry.object_repr,
         reason=str(more.get("reason", "")),
-        changes=tuple(_changes(entry)),
+        changes=tuple(names.changes(entry)),
     )
-
-
-def _changes(entry: LogEntry) -> Iterator[tuple[str, str, str]]:
-    changed: dict[str, Any] = entry.changes_dict or {}
-    for name, values in changed.items():
-        if name in _SILENT or not isinstance(values, list) or len(values) != 2:
-            continue
-        before, after = (_text(value) for value in values)
-        if before != after:
-            yield name.replace("_", " "), before, after
-
-
-def _text(value: object) -> str:
-    text = "" if value in (None, "None") else str(value)
-    return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}…"

@@ -18,6 +18,7 @@ from billing.invoicing.documents import document
 from billing.models import CreditNote, Invoice
 from gateway.account import audit
 from tenants.models import APIKey, Invitation, Membership, Tenant, TermsAcceptance
+from tenants.people.alerts import alerts_of
 from tenants.people.selectors import billing_identity
 
 File = tuple[str, Iterable[bytes]]
@@ -102,7 +103,7 @@ def _csv(columns: tuple[Column, ...], rows: Iterable[tuple[Any, ...]]) -> Iterat
 
 
 def _account(tenant: Tenant) -> dict[str, Any]:
-    identity = billing_identity(tenant)
+    identity, alerts = billing_identity(tenant), alerts_of(tenant)
     terms = TermsAcceptance.objects.for_tenant(tenant).select_related("user").order_by("pk")
     return {
         "name": tenant.name,
@@ -120,6 +121,12 @@ def _account(tenant: Tenant) -> dict[str, Any]:
             "country": identity.country,
             "tax_id": identity.tax_id,
             "invoice_emails": identity.invoice_emails,
+        },
+        "alerts": {
+            "thresholds": alerts.thresholds,
+            "mail_kinds": alerts.mail_kinds,
+            "mail_roles": alerts.mail_roles,
+            "mail_addresses": alerts.mail_addresses,
         },
         "terms": [
             {"version": row.version, "accepted_at": row.accepted_at, "by": row.user.email}

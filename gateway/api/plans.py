@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
@@ -15,6 +16,12 @@ from billing.rating.prices import PlanPrices
 from gateway.account import plans, spending
 from gateway.account.errors import NotFound
 from gateway.api.endpoint import Endpoint, Money, Strict
+from tenants.models import MAX_ALERT_ADDRESSES, MAX_THRESHOLD, MAX_THRESHOLDS, MIN_THRESHOLD
+from tenants.notices.kinds import MAILED_TO_MEMBERS
+from tenants.people.roles import Role
+
+#: What a choice says of being told.
+ALERTS = ("thresholds", "mail_kinds", "mail_roles", "mail_addresses")
 
 
 class Limits(serializers.Serializer[Any]):
@@ -211,7 +218,14 @@ class Spending(serializers.Serializer[Any]):
         help_text="Whether more than the included is admitted, and charged."
     )
     spend_cap = Money(allow_null=True, help_text="The most that may cost in a period.")
-    thresholds = serializers.ListField(child=serializers.IntegerField())
+    thresholds = serializers.ListField(
+        child=serializers.IntegerField(), help_text="Percent of an allowance used."
+    )
+    mail_kinds = serializers.ListField(
+        child=serializers.CharField(), help_text="What is mailed; webhooks choose for themselves."
+    )
+    mail_roles = serializers.ListField(child=serializers.CharField())
+    mail_addresses = serializers.ListField(child=serializers.CharField())
     mailed_to = serializers.ListField(child=serializers.CharField())
     warnings = Warned(many=True)
 
@@ -222,6 +236,26 @@ class SpendingForm(Strict):
     overage = serializers.BooleanField(required=False)
     spend_cap = Money(
         required=False, allow_null=True, min_value=0, max_value=int(MAX_SPEND_CAP), max_digits=12
+    )
+    thresholds = serializers.ListField(
+        child=serializers.IntegerField(min_value=MIN_THRESHOLD, max_value=MAX_THRESHOLD),
+        required=False,
+        max_length=MAX_THRESHOLDS,
+        help_text="Percent of an allowance used; 100 is told in any case.",
+    )
+    mail_kinds = serializers.ListField(
+        child=serializers.ChoiceField(MAILED_TO_MEMBERS), required=False
+    )
+    mail_roles = serializers.ListField(
+        child=serializers.ChoiceField([str(role) for role in Role]),
+        required=False,
+        help_text="Without roles and addresses: the members whose business it is.",
+    )
+    mail_addresses = serializers.ListField(
+        child=serializers.CharField(max_length=254),
+        required=False,
+        max_length=MAX_ALERT_ADDRESSES,
+        help_text="Of members.",
     )
 
 
@@ -236,10 +270,14 @@ class SpendingChoice(Endpoint):
 
     @extend_schema(operation_id="set_spending", request=SpendingForm, responses=Spending)
     def patch(self, request: Any) -> Response:
-        """Choose. Overage on counts from the beginning of this hour, off from the next."""
+        """Choose. Overage on counts from the beginning of this hour, off from the next; thresholds
+        are heard of within seconds."""
         chosen = self.body(SpendingForm, is_partial=True)
-        is_cap_given = "spend_cap" in chosen
-        spending.choose(self.tenant, **chosen, is_cap_given=is_cap_given)
+        told = {name: chosen.pop(name) for name in ALERTS if name in chosen}
+        with transaction.atomic():
+            spending.choose(self.tenant, **chosen, is_cap_given="spend_cap" in chosen)
+            if told:
+                spending.choose_alerts(self.tenant, **told)
         return Response(Spending(spending.spending(self.tenant)).data)
 
 

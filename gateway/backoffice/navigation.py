@@ -70,6 +70,7 @@ TASKS: dict[str, tuple[Item, ...]] = {
         Item("Gaps", "broken_image", "nodes.view_gaprecord"),
         Item("Egress addresses", "output", "exchange.view_egressaddress"),
         Item("Failed requests", "error", "requests.view_requestrecord"),
+        Item("Order traces", "route", "exchange.view_ordertrace"),
     ),
     "Status page": (
         Item("Incidents", "emergency_home", "operations.view_incident"),

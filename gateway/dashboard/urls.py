@@ -65,6 +65,7 @@ TENANT_PAGES = [
     path("estimator/part", estimator.part, name="estimator-part"),
     path("alerts", alerts.show, name="alerts"),
     path("alerts/save", alerts.save, name="alerts-save"),
+    path("alerts/told", alerts.choose, name="alerts-told"),
     path("webhooks", webhooks.show, name="webhooks"),
     path("webhooks/add", webhooks.add, name="webhook-add"),
     path("webhooks/<uuid:uid>", webhooks.endpoint, name="webhook"),

@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from tenants.notices.kinds import SUBSCRIBABLE
 
 KIND_NAMES: Mapping[str, str | Promise] = {
-    "quota.warning": _("An allowance is nearly used (75, 80 %)"),
-    "quota.reached": _("An allowance is used (100, 150 %)"),
+    "quota.warning": _("An allowance is nearly used"),
+    "quota.reached": _("An allowance is used up (100 % and more)"),
     "invoice.sent": _("An invoice is sent"),
     "invoice.overdue": _("An invoice is overdue"),
     "credit_note.sent": _("A credit note is sent"),

@@ -13,7 +13,10 @@ from django.http import HttpRequest
 from redis.exceptions import RedisError
 from unfold.admin import ModelAdmin
 
-from gateway.exchange import trace_selectors
+from gateway.exchange import (
+    trace_admin,  # noqa: F401 - registers its list
+    trace_selectors,
+)
 from gateway.exchange.models import EgressAddress
 from tenants import guarding
 from tenants.admin.key_forms import LinesField

@@ -46,3 +46,15 @@ class EgressAddress(models.Model):
 
     def __str__(self) -> str:
         return self.address
+
+
+class OrderTrace(models.Model):
+    """No table: gives the list of order traces its place and its permission in the admin."""
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        verbose_name = "order trace"
+
+    def __str__(self) -> str:
+        return "order traces"

@@ -102,6 +102,12 @@ def traces(
                 return Page(_shown(reader, found), before)
 
 
+def traced_tenants(*, limit: int) -> list[int]:
+    """The ids of tenants with traces of the last 24 h, whose newest is the newest first."""
+    with _reader() as reader:
+        return reader.tenants(since_ms=time.time() * 1e3 - KEPT_MS, count=limit)
+
+
 def latency(tenant: Tenant) -> dict[str, Step]:
     """Of the last 24 h, by step: `sent` since it was received, `acked` since it was sent, `block`
     since it was sent, `fill` since its block (of what was filled at once)."""

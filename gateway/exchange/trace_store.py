@@ -161,6 +161,11 @@ class TraceReader:
         data: list[Any] = self._redis.hmget(rows, found)
         return [traces.decode(one) for one in data if one is not None]
 
+    def tenants(self, *, since_ms: float, count: int) -> list[int]:
+        """Ids of tenants whose last trace came since then, the newest first."""
+        found: list[Any] = self._redis.zrevrangebyscore(TENANTS, "+inf", since_ms, 0, count)
+        return [int(one) for one in found]
+
     def living(self, processes: Sequence[str]) -> set[str]:
         """Those of the followers that are still there."""
         if not processes:

@@ -13,11 +13,11 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from tenants.admission.errors import QuotaExhausted
-from tenants.admission.principal import Allowed, Principal
+from tenants.admission.principal import THRESHOLDS, Allowed, Principal
 
 MICRO = 1_000_000
-#: In percent. 150 is reached by allowances that are only told.
-THRESHOLDS = (75, 80, 100, 150)
+#: The one that every choice of thresholds has: from there on more is refused, or charged.
+USED_UP = 100
 
 MESSAGES, BYTES, REQUESTS = "messages", "bytes", "requests"
 #: Counted by the minute, on one channel of its own.
@@ -41,6 +41,7 @@ class Cap(NamedTuple):
 
     `name` is of this one and no other cap and period. It counts `metrics` of `channels`, or, with
     none, of all but `others`; of all keys, or of one family. `weights` are millionths by channel.
+    It is told at `thresholds`, in percent.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Cap(NamedTuple):
     others: frozenset[str] = frozenset()
     weights: tuple[tuple[str, int], ...] = ()
     family_id: int = 0
+    thresholds: tuple[int, ...] = THRESHOLDS
 
     def covers(self, channel: str) -> bool:
         """Whether what is used on `channel` counts."""
@@ -113,7 +115,7 @@ def standing(cap: Cap, micros: int) -> Standing:
     used = micros // MICRO
     passed = [
         percent
-        for percent in THRESHOLDS
+        for percent in cap.thresholds
         if micros > 0 and 100 * micros >= percent * cap.units * MICRO
     ]
     return Standing(cap, used, max(passed, default=0))
@@ -128,17 +130,23 @@ def has_grown(units: int, told: int) -> bool:
 def caps_of(principal: Principal, now: datetime) -> tuple[Cap, ...]:
     """What counts for a key at a moment: its tenant's allowances, and its family's own quotas."""
     return (
-        *caps_of_allowances(principal.tenant_id, principal.allowances, now),
+        *caps_of_allowances(
+            principal.tenant_id, principal.allowances, now, thresholds=principal.thresholds
+        ),
         *_of_key(principal, now),
     )
 
 
 def caps_of_allowances(
-    tenant_id: int, allowances: Iterable[Allowed], now: datetime
+    tenant_id: int,
+    allowances: Iterable[Allowed],
+    now: datetime,
+    *,
+    thresholds: tuple[int, ...] = THRESHOLDS,
 ) -> tuple[Cap, ...]:
     """The part of it that all keys of a tenant share."""
     current = [row for row in allowances if row.starts_at <= now < row.ends_at]
-    return tuple(_of_allowance(tenant_id, row, current) for row in current)
+    return tuple(_of_allowance(tenant_id, row, current, thresholds) for row in current)
 
 
 def next_change(principal: Principal, now: datetime) -> datetime:
@@ -152,7 +160,9 @@ def weight_micros(text: str) -> int:
     return math.floor(Decimal(text) * MICRO)
 
 
-def _of_allowance(tenant_id: int, row: Allowed, current: Iterable[Allowed]) -> Cap:
+def _of_allowance(
+    tenant_id: int, row: Allowed, current: Iterable[Allowed], thresholds: tuple[int, ...]
+) -> Cap:
     named = (other.channels for other in current if other.metric == row.metric)
     others: frozenset[str] = frozenset() if row.channels else frozenset().union(*named)
     return Cap(
@@ -167,6 +177,7 @@ def _of_allowance(tenant_id: int, row: Allowed, current: Iterable[Allowed]) -> C
         channels=frozenset(row.channels),
         others=others,
         weights=tuple((channel, weight_micros(text)) for channel, text in row.weights),
+        thresholds=thresholds,
     )
 
 
@@ -191,6 +202,7 @@ def _of_key(principal: Principal, now: datetime) -> Iterator[Cap]:
                 is_hard=True,
                 metrics=(MESSAGES, REQUESTS),
                 family_id=family_id,
+                thresholds=principal.thresholds,
             )
 
 

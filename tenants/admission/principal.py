@@ -13,6 +13,9 @@ from tenants.admission.limiter import Rate
 from tenants.admission.rails import Rails
 
 DEFAULT_MAX_LAG_S = 5.0
+#: At so many percent of an allowance a tenant is told that chose no others. 150 is reached by
+#: allowances that are only told.
+THRESHOLDS = (75, 80, 100, 150)
 Network = IPv4Network | IPv6Network
 
 
@@ -118,6 +121,8 @@ class Principal:
     """Messages and requests a UTC day and month, of all keys of its rotations together."""
     allowances: tuple[Allowed, ...] = ()
     """The tenant's, those of now and of later."""
+    thresholds: tuple[int, ...] = THRESHOLDS
+    """At which percentages of allowances and quotas the tenant is told."""
     rails: Rails | None = None
     """What it may not do on the exchange."""
 

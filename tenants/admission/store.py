@@ -22,7 +22,7 @@ from redis.retry import Retry
 
 from tenants.admission.keys import Environment
 from tenants.admission.limiter import Rate
-from tenants.admission.principal import Allowed, Limits, Principal
+from tenants.admission.principal import THRESHOLDS, Allowed, Limits, Principal
 from tenants.admission.quotas import Held
 from tenants.admission.rails import Rails
 
@@ -118,6 +118,7 @@ def encode_entry(entry: Entry) -> bytes:
             "daily_quota": principal.daily_quota,
             "monthly_quota": principal.monthly_quota,
             "allowances": [list(allowed) for allowed in principal.allowances],
+            "thresholds": list(principal.thresholds),
             "rails": _rails_body(principal.rails) if principal.rails else None,
         }
     return b"%0*d" % (_STAMP_DIGITS, entry.read_at_ms) + orjson.dumps(body)
@@ -152,6 +153,8 @@ def decode_entry(data: bytes | str) -> Entry | None:
             daily_quota=body["daily_quota"],
             monthly_quota=body["monthly_quota"],
             allowances=tuple(_allowed(*row) for row in body["allowances"]),
+            # What says nothing of them is told at the usual ones, until it is written again.
+            thresholds=tuple(body.get("thresholds", THRESHOLDS)),
             rails=_rails(body["rails"]) if body["rails"] else None,
         )
     except (ValueError, KeyError, TypeError, InvalidOperation):

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0013_closing_and_looking"),
+        ("tenants", "0014_alert_choices"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

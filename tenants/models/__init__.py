@@ -24,6 +24,13 @@ from tenants.models.admission import (
     validate_origins,
     validate_scopes,
 )
+from tenants.models.alerts import (
+    MAX_ALERT_ADDRESSES,
+    MAX_THRESHOLD,
+    MAX_THRESHOLDS,
+    MIN_THRESHOLD,
+    AlertChoice,
+)
 from tenants.models.looking import CustomerView, TenantLogEntry
 from tenants.models.notices import (
     Delivery,
@@ -47,10 +54,15 @@ from tenants.models.tokens import DashboardToken
 
 __all__ = [
     "KEY_RIGHTS",
+    "MAX_ALERT_ADDRESSES",
     "MAX_LISTED",
     "MAX_PER_MINUTE",
+    "MAX_THRESHOLD",
+    "MAX_THRESHOLDS",
+    "MIN_THRESHOLD",
     "APIKey",
     "APIKeyQuerySet",
+    "AlertChoice",
     "Allowance",
     "BillingProfile",
     "ChosenLanguage",

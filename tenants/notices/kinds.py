@@ -32,6 +32,16 @@ KINDS: dict[str, tuple[str, ...]] = {
 #: What an endpoint can choose to get. A ping comes when somebody asks for it.
 SUBSCRIBABLE = tuple(kind for kind in KINDS if kind != PING)
 
+#: What is mailed to members: whose business it is, or whom their tenant chose. The rest is mailed
+#: to whom the billing profile names, or to nobody.
+MAILED_TO_MEMBERS = (
+    "quota.warning",
+    "quota.reached",
+    "key.rotated",
+    "gap.recorded",
+    WEBHOOK_DISABLED,
+)
+
 _DEDUPE = re.compile(rf"[!-~]{{1,{MAX_DEDUPE_CHARS}}}")
 _API_KEY = re.compile(SCANNER_PATTERN)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Q, QuerySet
 
 from tenants.models import (
@@ -126,6 +127,30 @@ def billing_identity(tenant: Tenant, contacts: BillingContacts | None = None) ->
 def addresses_who_may(tenant: Tenant | int, act: May) -> tuple[str, ...]:
     """The e-mail addresses of the active members who may do `act`, each once."""
     return _addresses(tenant, [role for role in Role if act in ALLOWED[role]])
+
+
+def owns(user: User | AnonymousUser, email: str) -> bool:
+    """Whether somebody has proved that the address is theirs."""
+    if not user.is_authenticated:
+        return False
+    return EmailAddress.objects.filter(user=user, verified=True, email__iexact=email).exists()
+
+
+def addresses_of(
+    tenant: Tenant | int, roles: Iterable[str], named: Iterable[str]
+) -> tuple[str, ...]:
+    """Those of the active members in these roles, and of those who are named by theirs (in lower
+    case); each once, without those of anybody else."""
+    wanted, held = set(named), set(roles)
+    rows = (
+        Membership.objects.for_tenant(tenant)
+        .filter(user__is_active=True)
+        .exclude(user__email="")
+        .order_by("pk")
+        .values_list("role", "user__email")
+    )
+    found = [email for role, email in rows if role in held or email.lower() in wanted]
+    return tuple(dict.fromkeys(found))
 
 
 def _addresses(tenant: Tenant | int, roles: list[Role]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@ is allauth's."""
 
 from __future__ import annotations
 
-from django.contrib import messages
+from django.contrib import auth, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django.views.i18n import LANGUAGE_QUERY_PARAMETER, set_language
 
 from tenants.models import Invitation
-from tenants.people import languages, services, tokens
+from tenants.people import languages, selectors, services, tokens
 from tenants.people.accounts import FOLLOWED, followed_invitation
 
 
@@ -33,10 +33,16 @@ def follow_link(request: HttpRequest, token: str) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def invitation(request: HttpRequest) -> HttpResponse:
-    """Show the invitation whose link was followed; accept it when the form is sent."""
+    """Show the invitation whose link was followed; accept it when the form is sent. Who is signed
+    in with another address is told whose it is, and may sign out (`sign_out`) and come back."""
     found = followed_invitation(request)
     if found is None or found.state(timezone.now()) == "expired":
         return render(request, "people/invitation.html", {"invitation": None}, status=404)
+    if request.method == "POST" and "sign_out" in request.POST:
+        digest = request.session[FOLLOWED]
+        auth.logout(request)  # with all of its session
+        request.session[FOLLOWED] = digest
+        return redirect("invitation")
     if request.method == "POST" and isinstance(request.user, User):
         try:
             membership = services.accept_invitation(
@@ -49,7 +55,8 @@ def invitation(request: HttpRequest) -> HttpResponse:
             del request.session[FOLLOWED]
             messages.success(request, f"You are {membership.role} of {membership.tenant} now.")
             return redirect("dashboard:overview", slug=membership.tenant.slug)
-    return render(request, "people/invitation.html", {"invitation": found})
+    context = {"invitation": found, "is_theirs": selectors.owns(request.user, found.email)}
+    return render(request, "people/invitation.html", context)
 
 
 def switch_language(request: HttpRequest) -> HttpResponse:

@@ -166,6 +166,7 @@ ROWS: dict[str, Row] = {
     "estimator-part": Row(viewer=True),
     "alerts": Row(viewer=True),
     "alerts-save": Row(viewer=False, method="post"),
+    "alerts-told": Row(viewer=False, method="post"),
     "webhooks": Row(viewer=False),
     "webhook-add": Row(viewer=False, method="post", data={"url": "https://example.com/hook"}),
     "webhook": Row(viewer=False, arguments=_webhook),

@@ -13,7 +13,7 @@ from django.test import Client
 from billing.catalogue import services
 from billing.catalogue.terms import timeline_of
 from gateway.account import meter
-from tenants.models import Tenant
+from tenants.models import AlertChoice, Tenant
 from tenants.people.roles import Role
 from tests.billing.catalogue.books import make_prices, make_tenant, note_usage, publish
 from tests.tenants.people import make_member, owner_of, signed_in
@@ -95,3 +95,43 @@ def test_who_may_not_change_it_sees_it(acme: Tenant) -> None:
     assert "<fieldset disabled" in page
     assert "These roles may change it: owner, admin." in page
     assert finance.post("/app/acme/alerts/save", {}).status_code == 403
+
+
+def test_who_is_told_is_chosen(acme: Tenant, ada: Client) -> None:
+    make_member(acme, "fin", Role.FINANCE)
+    data = {
+        "thresholds": "50 %, 90",
+        "mail_kinds": ["quota.reached", "gap.recorded"],
+        "mail_roles": ["admin"],
+        "mail_addresses": "Fin@example.com\n",
+    }
+    assert ada.post("/app/acme/alerts/told", data).status_code == 302
+    page = ada.get("/app/acme/alerts").content.decode()
+    assert 'value="50, 90, 100"' in page
+    assert "fin@example.com</textarea>" in page
+    assert '<li class="break-all">fin@example.com</li>' in page
+    data["mail_kinds"] = []
+    ada.post("/app/acme/alerts/told", data)
+    assert (
+        "Nobody: no mail of allowances is chosen." in ada.get("/app/acme/alerts").content.decode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"thresholds": "often"}, "“often” is no whole number from 1 to 1000."),
+        ({"thresholds": "12.5"}, "“12.5” is no whole number from 1 to 1000."),
+        ({"thresholds": "1001"}, "1001 % is not within 1 and 1000 %."),
+        ({"thresholds": "1 2 3 4 5 6 7 8"}, "9 percentages; at most 8 are told."),
+        ({"mail_roles": "king"}, "king is not one of the available choices."),
+        ({"mail_addresses": "cleo@example.com"}, "cleo@example.com is no member&#x27;s address"),
+    ],
+)
+def test_what_nobody_can_be_told_is_refused(
+    acme: Tenant, ada: Client, data: dict[str, str], says: str
+) -> None:
+    answer = ada.post("/app/acme/alerts/told", data)
+    assert answer.status_code == 422
+    assert says in answer.content.decode()
+    assert not AlertChoice.objects.exists()

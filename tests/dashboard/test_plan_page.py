@@ -15,7 +15,7 @@ from django.utils import timezone
 from billing.catalogue import services, wallet
 from billing.models import AddOnSubscription, PlannedChange, WalletEntry
 from gateway.dashboard.once import new_ticket
-from tenants.models import BillingProfile, Plan, Tenant
+from tenants.models import BillingProfile, Plan, PlanSubscription, Tenant
 from tenants.people.roles import Role
 from tenants.selectors import current_plan_subscription
 from tests.billing.catalogue.books import make_add_on, make_tenant, publish_book
@@ -85,6 +85,25 @@ def test_the_plan_is_changed_as_previewed(
     answer = client.post(url("plan_confirm", code="large"), data, follow=True)
     assert b"You are on Large now." in answer.content
     assert current_plan_subscription(ada).plan == book["large"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("when", ["now", "period_end"])
+def test_a_form_that_is_sent_twice_changes_the_plan_once(
+    ada: Tenant, client: Client, when: str
+) -> None:
+    page = client.get(f"{url('plan_change', code='large')}?when={when}").content.decode()
+    data = {"token": token_of(page), "when": when}
+    client.post(url("plan_confirm", code="large"), data, follow=True)
+    before = PlanSubscription.objects.count(), PlannedChange.objects.count()
+    again = client.post(url("plan_confirm", code="large"), data, follow=True)
+    assert again.redirect_chain[-1][0] == url("plan")
+    assert b"was changed already" in again.content
+    assert b"look at them again" not in again.content
+    assert (PlanSubscription.objects.count(), PlannedChange.objects.count()) == before
+    # What moved since is something else.
+    services.cancel(ada)
+    moved = client.post(url("plan_confirm", code="large"), data, follow=True)
+    assert b"look at them again" in moved.content
 
 
 def test_what_moved_is_previewed_again(ada: Tenant, client: Client, book: dict[str, Plan]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import time
 import zipfile
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.core import mail
 from django.db import connection
@@ -17,10 +20,15 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from gateway.account import audit, audit_words
+from gateway.dashboard import audit_words as translated
 from tenants import services as tenants
 from tenants import tasks
+from tenants.audit import EXCLUDED
 from tenants.models import APIKey, Invitation, Membership, Tenant, TermsAcceptance
 from tenants.people import closing
+from tenants.people import services as people
+from tenants.people.actors import Operator
 from tenants.people.roles import Role
 from tenants.people.signup import open_account
 from tests.dashboard.books import customer_with_a_past
@@ -184,6 +192,36 @@ def test_the_audit_is_the_tenants_own(cast: Cast, owner: Membership, client: Cli
     assert vera.get(url("audit")).status_code == 403
 
 
+def test_the_audit_says_what_changed_in_words(
+    cast: Cast, owner: Membership, client: Client
+) -> None:
+    """The model's own fields, by names and without the database's ways of writing values; nobody
+    of the relay's company by name."""
+    op = User.objects.create_user("op-kim", "kim@relay.example", is_staff=True)
+    key = tenants.issue_key(tenant=cast.acme, name="bot", scopes=["ws", "info"]).key
+    people.invite(tenant=cast.acme, email="x@example.com", role="viewer", by=Operator(op))
+    people.require_second_factor(cast.acme, is_on=True, by=Operator(op))
+    tenants.change_plan(cast.acme, plan=cast.large)
+    found = audit.entries(cast.acme).rows
+    fields = {name: after for row in reversed(found) for name, _, after in row.changes}
+    assert fields["second factor asked of everybody"] == "yes"
+    assert fields["scopes"] == "ws, info"
+    assert fields["plan"] == "Large"
+    assert fields["user"] == "ada@example.com"
+    assert fields["invited by"] == "support"
+    assert re.fullmatch(r"2\d{3}-\d\d-\d\d \d\d:\d\d UTC", fields["started at"])
+    every = json.dumps([row.changes for row in found])
+    for internal in ("tenants.", "None", "kim@", "True", "+00:00", '"id"', key.digest):
+        assert internal not in every, internal
+    for model in map(apps.get_model, (f"tenants.{kind}" for kind in audit.KINDS)):
+        hidden = {*audit_words._SILENT, *EXCLUDED[model.__name__]}
+        for one in model._meta.concrete_fields:
+            if one.name not in hidden:
+                name = audit_words.readable(one)
+                assert "_" not in name
+                assert name in translated._FIELDS, name
+
+
 def test_the_account_is_renamed_and_terms_accepted(
     cast: Cast, client: Client, settings: Any
 ) -> None:
@@ -210,6 +248,7 @@ def test_everything_is_taken_out_and_no_secret() -> None:
     names = archive.namelist()
     assert {"README.txt", "account.json", "people.csv", "keys.csv", "audit.csv"} <= set(names)
     assert len([name for name in names if name.endswith(".pdf")]) == 2
+    assert json.loads(archive.read("account.json"))["alerts"]["thresholds"] == [75, 80, 100, 150]
     every = b"".join(archive.read(name) for name in names)
     assert issued.key.prefix.encode() in every
     assert issued.raw.encode() not in every

@@ -140,16 +140,35 @@ def test_the_estimator_follows_what_is_chosen(page: Page) -> None:
 def test_a_spend_cap_is_set_and_lifted(page: Page) -> None:
     page.goto(f"{HOME}/alerts")
     page.get_by_label("Cap what that may cost").check()
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("Say how much.")).to_be_visible()
     page.watched.forgive("422")  # type: ignore[attr-defined]
     page.get_by_label("The most it may cost").fill("250.50")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("It holds from now on.")).to_be_visible()
     expect(page.get_by_label("The most it may cost")).to_have_value("250.50")
     page.get_by_label("Cap what that may cost").uncheck()
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_label("Cap what that may cost")).not_to_be_checked()
+
+
+def test_who_is_told_is_chosen(page: Page) -> None:
+    page.goto(f"{HOME}/alerts")
+    save = page.get_by_role("button", name="Save who is told")
+    page.get_by_label("Percentages").fill("90 often")
+    save.click()
+    expect(page.get_by_text("“often” is no whole number from 1 to 1000.")).to_be_visible()
+    page.watched.forgive("422")  # type: ignore[attr-defined]
+    expect(page.get_by_label("Percentages")).to_have_value("90 often")
+    page.get_by_label("Percentages").fill("50, 90 %")
+    page.get_by_label("Data is missing from a feed").uncheck()
+    page.get_by_label("finance").check()
+    save.click()
+    expect(page.get_by_text("It holds from now on.")).to_be_visible()
+    expect(page.get_by_label("Percentages")).to_have_value("50, 90, 100")
+    expect(page.locator("#thresholds li")).to_have_text(["50 %", "90 %", "100 %"])
+    expect(page.get_by_label("Data is missing from a feed")).not_to_be_checked()
+    no_serious_violations(page)
 
 
 def test_a_webhook_is_made_pinged_and_replayed(page: Page, receiver: Receiver) -> None:

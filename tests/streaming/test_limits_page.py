@@ -14,8 +14,7 @@ from streaming.ws.close_codes import CloseCode
 from streaming.ws.consumer import HANDSHAKE_WEIGHT
 from tenants.admission import errors
 from tenants.admission.allowances import SETTLE_EVERY_S
-from tenants.admission.caps import THRESHOLDS
-from tenants.admission.principal import DEFAULT_MAX_LAG_S
+from tenants.admission.principal import DEFAULT_MAX_LAG_S, THRESHOLDS
 from tenants.admission.wrong_keys import WRONG_BURST, WRONG_PER_MINUTE
 from tenants.models import MAX_LISTED
 from tenants.services import MAX_OVERLAP

@@ -465,6 +465,7 @@ async def test_revalidation_repairs_what_redis_believes(shared: House) -> None:
                 ),
                 max_size=3,
             ).map(tuple),
+            "thresholds": st.lists(st.integers(1, 1_000)).map(tuple),
         }
     ),
 )

@@ -4,6 +4,7 @@ alone."""
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -254,3 +255,27 @@ def test_through_the_browser(cast: Cast, invited: Invitation) -> None:
     unsigned.get(link)
     assert unsigned.get("/invitations/").status_code == 404
     assert Client().get("/invitations/").status_code == 404
+
+
+def test_whoever_is_signed_in_as_somebody_else_is_told_and_comes_back(
+    cast: Cast, invited: Invitation
+) -> None:
+    """The invitation outlives the signing out, and is open to whom it was sent to."""
+    dan, ben = make_person("dan"), make_person("ben")
+    browser = signed_in(dan)
+    page = browser.get(last_link(), follow=True).content.decode()
+    assert (
+        "You are signed in as dan@example.com, and this invitation is for ben@example.com" in page
+    )
+    assert ">Accept<" not in page
+    shown = browser.post("/invitations/", {"sign_out": "1"}, follow=True).content.decode()
+    assert "_auth_user_id" not in browser.session
+    assert "Sign in or sign up with that address to accept." in shown
+    assert not Membership.objects.filter(user=dan).exists()
+    browser.force_login(ben)
+    browser.get(last_link())
+    assert re.search(r">\s*Accept\s*<", browser.get("/invitations/").content.decode())
+    # Without a link there is nothing to come back to, and nobody is signed out.
+    other = signed_in(dan)
+    assert other.post("/invitations/", {"sign_out": "1"}).status_code == 404
+    assert "_auth_user_id" in other.session

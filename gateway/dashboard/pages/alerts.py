@@ -1,4 +1,5 @@
-"""What may be spent beyond the plan's fee, and who is told when limits come near."""
+"""What may be spent beyond the plan's fee, and who is told when limits come near: two forms of one
+page."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from gateway.account import meter, plans, spending
 from gateway.account.errors import BadValue
 from gateway.account.spending import Spending
 from gateway.dashboard.access import PageRequest, page, who_may
+from gateway.dashboard.alert_forms import AlertsForm
 from gateway.dashboard.figures import whole
+from gateway.dashboard.forms import add_error
 from gateway.dashboard.price_words import price
 from gateway.dashboard.tables import Column, Table
 from tenants.people.roles import May, may
@@ -67,8 +70,7 @@ class SpendingForm(forms.Form):
 @page(may=May.SEE_USAGE)
 def show(request: PageRequest) -> HttpResponse:
     """What was chosen, what it may cost, and what was told."""
-    found = spending.spending(request.tenant)
-    return _render(request, found, _form(found))
+    return _render(request, spending.spending(request.tenant))
 
 
 @page(may=May.CHANGE_PLAN, methods=("POST",))
@@ -88,7 +90,22 @@ def save(request: PageRequest) -> HttpResponse:
         else:
             messages.success(request, _("Saved. It holds from now on."))
             return redirect("dashboard:alerts", slug=request.tenant.slug)
-    return _render(request, spending.spending(request.tenant), form, status=422)
+    return _render(request, spending.spending(request.tenant), form=form)
+
+
+@page(may=May.CHANGE_PLAN, methods=("POST",))
+def choose(request: PageRequest) -> HttpResponse:
+    """Choose anew at which percentages the tenant is told, and what is mailed to whom."""
+    told = AlertsForm(request.POST)
+    if told.is_valid():
+        try:
+            spending.choose_alerts(request.tenant, **told.cleaned_data)
+        except BadValue as error:
+            add_error(told, error)
+        else:
+            messages.success(request, _("Saved. It holds from now on."))
+            return redirect("dashboard:alerts", slug=request.tenant.slug)
+    return _render(request, spending.spending(request.tenant), told=told)
 
 
 def _form(found: Spending) -> SpendingForm:
@@ -102,13 +119,19 @@ def _form(found: Spending) -> SpendingForm:
 
 
 def _render(
-    request: PageRequest, found: Spending, form: SpendingForm, *, status: int = 200
+    request: PageRequest,
+    found: Spending,
+    *,
+    form: SpendingForm | None = None,
+    told: AlertsForm | None = None,
 ) -> HttpResponse:
+    """The page, with the form that was not accepted, if one was not."""
     timeline = timeline_of(request.tenant)
     current = plans.current(request.tenant, timeline=timeline)
     context = {
         "spending": found,
-        "form": form,
+        "form": form or _form(found),
+        "told": told or AlertsForm.of(found),
         "prices": current.prices,
         "meters": _meters(current),
         "cost": meter.cost_of(request.tenant, timeline=timeline),
@@ -116,7 +139,7 @@ def _render(
         "may_change": may(request.membership.role, May.CHANGE_PLAN),
         "roles": who_may(May.CHANGE_PLAN),
     }
-    return render(request, "dashboard/alerts.html", context, status=status)
+    return render(request, "dashboard/alerts.html", context, status=422 if form or told else 200)
 
 
 def _meters(current: plans.Current) -> Table:

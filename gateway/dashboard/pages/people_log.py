@@ -14,6 +14,7 @@ from gateway.account import audit as account
 from gateway.account.errors import BadCursor, BadValue
 from gateway.account.profile import members
 from gateway.dashboard.access import PageRequest, page
+from gateway.dashboard.audit_words import field_word, value_word
 from gateway.dashboard.forms import number
 from tenants.people import sessions as log
 from tenants.people.roles import May
@@ -29,6 +30,7 @@ KINDS = {
     "billingprofile": gettext_lazy("Billing profile"),
     "webhookendpoint": gettext_lazy("Webhook"),
     "quotaoverride": gettext_lazy("Limits"),
+    "alertchoice": gettext_lazy("Alerts"),
 }
 ACTS = {
     "created": gettext_lazy("created"),
@@ -82,6 +84,10 @@ def audit(request: PageRequest) -> HttpResponse:
                 "who": NAMES.get(row.who, row.who),
                 "act": ACTS.get(row.act, row.act),
                 "kind": KINDS.get(row.kind, row.kind),
+                "changes": [
+                    (field_word(name), value_word(name, before), value_word(name, after))
+                    for name, before, after in row.changes
+                ],
             }
             for row in found.rows
         ],

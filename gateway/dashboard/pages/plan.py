@@ -108,7 +108,7 @@ def change(request: PageRequest, code: str) -> HttpResponse:
 @page(may=May.CHANGE_PLAN, methods=("POST",))
 def confirm(request: PageRequest, code: str) -> HttpResponse:
     """Change the plan as it was shown; where anything moved since, nothing changes, and the new
-    figures are shown."""
+    figures are shown. The same form sent twice changes it once, and says so."""
     slug = request.tenant.slug
     try:
         done = confirming.confirm(request.tenant, request.POST.get("token", ""))
@@ -118,6 +118,9 @@ def confirm(request: PageRequest, code: str) -> HttpResponse:
         if request.POST.get("when") == "period_end":
             again["Location"] += "?when=period_end"
         return again
+    except confirming.DoneError as error:
+        messages.info(request, error.messages[0])
+        return redirect("dashboard:plan", slug=slug)
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
         return redirect("dashboard:plan", slug=slug)

@@ -62,7 +62,7 @@ def test_what_moved_meanwhile_changes_nothing(ada: Tenant, book: dict[str, Plan]
         confirming.confirm(ada, shown.token, now=LATER)
     again = confirming.show(ada, book["large"], now=LATER)
     confirming.confirm(ada, again.token, now=LATER)
-    with pytest.raises(confirming.MovedError):  # sent twice
+    with pytest.raises(confirming.DoneError):  # sent twice
         confirming.confirm(ada, again.token, now=LATER)
     assert _plans(ada) == [book["small"].pk, book["large"].pk]
 
@@ -84,6 +84,20 @@ def test_a_full_hour_ends_a_preview(ada: Tenant, book: dict[str, Plan]) -> None:
     shown = confirming.show(ada, book["large"], now=at)
     with pytest.raises(confirming.MovedError):
         confirming.confirm(ada, shown.token, now=at + timedelta(minutes=3))
+
+
+def test_only_its_own_change_is_one_that_was_made_already(
+    ada: Tenant, book: dict[str, Plan]
+) -> None:
+    """Two previews of the same change a second apart: the other's is something that moved."""
+    first = confirming.show(ada, book["large"], now=AT)
+    second = confirming.show(ada, book["large"], now=AT + timedelta(seconds=1))
+    confirming.confirm(ada, second.token, now=LATER)
+    with pytest.raises(confirming.MovedError):
+        confirming.confirm(ada, first.token, now=LATER)
+    with pytest.raises(confirming.DoneError):  # also once it is too old to be confirmed
+        confirming.confirm(ada, second.token, now=LATER + HOUR)
+    assert _plans(ada) == [book["small"].pk, book["large"].pk]
 
 
 def test_anothers_token_and_nonsense_change_nothing(ada: Tenant, book: dict[str, Plan]) -> None:

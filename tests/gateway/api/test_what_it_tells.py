@@ -216,6 +216,28 @@ def test_spending(billed: tuple[Tenant, Api]) -> None:
     assert api("PATCH", "spending", {"spend_cap": "1.005"}).code == "bad_value"
 
 
+def test_who_is_told(billed: tuple[Tenant, Api]) -> None:
+    _, api = billed
+    assert api.get("spending")["thresholds"] == [75, 80, 100, 150]
+    given = {"thresholds": [90, 50], "mail_kinds": ["quota.reached"], "mail_roles": ["finance"]}
+    chosen = api("PATCH", "spending", given).json
+    assert chosen["thresholds"] == [50, 90, 100]
+    assert (chosen["mail_kinds"], chosen["mail_roles"]) == (["quota.reached"], ["finance"])
+    for wrong in (
+        {"thresholds": [0]},
+        {"thresholds": ["often"]},
+        {"thresholds": [1.5]},
+        {"thresholds": list(range(1, 10))},
+        {"mail_roles": ["king"]},
+        {"mail_kinds": ["invoice.sent"]},
+        {"mail_addresses": ["who@example.com"]},
+    ):
+        # Neither that nor what came with it.
+        assert api("PATCH", "spending", wrong | {"overage": True}).code == "bad_value", wrong
+    assert api.get("spending")["thresholds"] == [50, 90, 100]
+    assert api.get("spending")["overage"] is False
+
+
 def test_webhooks(ada: Api) -> None:
     made = ada("POST", "webhooks", {"url": "https://hooks.example.com/a", "kinds": ["key.rotated"]})
     assert made.status == 201
