@@ -20,6 +20,7 @@ from gateway.account.errors import BadValue, Conflict, NotAllowed, NotFound
 from gateway.account.paging import DEFAULT_LIMIT, Page, page
 from tenants import guarding, services
 from tenants.admission.principal import DEFAULT_SCOPES, Principal, Scope
+from tenants.key_cap import TOO_MANY
 from tenants.models import KEY_RIGHTS, APIKey, ExchangeRails, Tenant
 from tenants.people.roles import May, may
 from tenants.services import IssuedKey
@@ -102,7 +103,7 @@ def key(tenant: Tenant, key_id: int) -> ShownKey:
 def issue(tenant: Tenant, *, by: Holder, name: str, **rights: Any) -> IssuedKey:
     """A new key; `rights` are `environment` and `KEY_RIGHTS`; by default with those of the usual
     scopes that who acts has, and its limits. Raises NotAllowed for what who acts has not itself,
-    BadValue for what no key can have."""
+    BadValue for what no key can have, and Conflict where the tenant has as many as it may have."""
     held = [str(s) for s in DEFAULT_SCOPES if s in by.scopes]
     _refuse_scopes(by, rights.setdefault("scopes", held))
     if (own := _own(tenant, by)) is not None:
@@ -111,7 +112,7 @@ def issue(tenant: Tenant, *, by: Holder, name: str, **rights: Any) -> IssuedKey:
     try:
         return services.issue_key(tenant=tenant, name=name, **rights)
     except ValidationError as error:
-        raise bad_value(error) from None
+        raise _refused(error) from None
 
 
 def update(tenant: Tenant, key_id: int, *, by: Holder, **rights: Any) -> ShownKey:
@@ -138,9 +139,7 @@ def update(tenant: Tenant, key_id: int, *, by: Holder, **rights: Any) -> ShownKe
     try:
         services.update_key(found)
     except ValidationError as error:
-        if services.CHANGED in error.messages:
-            raise Conflict(services.CHANGED) from None
-        raise bad_value(error) from None
+        raise _refused(error) from None
     return key(tenant, key_id)
 
 
@@ -205,6 +204,12 @@ def bad_value(error: ValidationError) -> BadValue:
         name, messages = next(iter(error.message_dict.items()))
         return BadValue(messages[0] if name == "__all__" else f"{name}: {messages[0]}")
     return BadValue(error.messages[0])
+
+
+def _refused(error: ValidationError) -> BadValue | Conflict:
+    """How things stand, or a value that is none."""
+    is_state = services.CHANGED in error.messages or getattr(error, "code", "") == TOO_MANY
+    return Conflict(error.messages[0]) if is_state else bad_value(error)
 
 
 def _find(tenant: Tenant, key_id: int) -> APIKey:

@@ -209,6 +209,16 @@ def test_a_key_rotates_itself_and_so_does_its_successor(ada: Api) -> None:
     assert refused(ada("POST", f"keys/{ada.key.pk}/rotate", {})) == (409, "conflict")
 
 
+def test_a_tenant_has_so_many_keys_and_no_more(ada: Api, settings: Any) -> None:
+    settings.RELAY_MAX_KEYS = 2
+    made = ada("POST", "keys", {"name": "bot", "scopes": ["ws"]})
+    more = ada("POST", "keys", {"name": "more", "scopes": ["ws"]})
+    assert refused(more) == (409, "conflict")
+    assert "at most 2 keys" in more.json["error"]["message"]
+    assert ada("DELETE", f"keys/{made.json['about']['id']}").status == 204
+    assert ada("POST", "keys", {"name": "more", "scopes": ["ws"]}).status == 201
+
+
 def test_a_revoked_key_opens_nothing(ada: Api) -> None:
     assert ada("DELETE", f"keys/{ada.key.pk}").status == 204
     assert refused(ada("GET", "account")) == (401, "invalid_key")
