@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import re
 import secrets
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from hypothesis import given
@@ -167,3 +170,37 @@ def test_rotations_are_no_way_around(cast: Cast, settings: Any) -> None:
         services.rotate_key(key, overlap=timedelta(days=7))
     key.refresh_from_db()
     assert (key.rotated_at, key.expires_at) == (None, None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_last_place_is_taken_once(committed_cast: Cast, settings: Any) -> None:
+    """By four who ask at the same time, while another key is rotated and changed."""
+    settings.RELAY_MAX_KEYS = 3
+    acme = committed_cast.acme
+    first, second = (services.issue_key(tenant=acme, name=name).key for name in ("a", "b"))
+    gate, refused = threading.Barrier(6), []
+
+    def at_once(work: Callable[[], object]) -> None:
+        try:
+            gate.wait(10)
+            work()
+        except ValidationError as error:
+            refused.append(error.messages)
+        finally:
+            connection.close()
+
+    def issue() -> object:
+        return services.issue_key(tenant=acme, name="last")
+
+    jobs = [issue] * 4 + [
+        lambda: services.rotate_key(first, overlap=timedelta(hours=1)),
+        lambda: services.update_key(second),
+    ]
+    threads = [threading.Thread(target=at_once, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(refused) == 3
+    assert APIKey.objects.filter(name="last").count() == 1
+    assert APIKey.objects.for_tenant(acme).filter(rotated_at=None).count() == 3
