@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import orjson
+import structlog
 
 from gateway.exchange.service import Exchange
-from gateway.http.call import Call, Message
-from gateway.http.edge import OVER_SOCKET, Note, entry_of
+from gateway.http.call import Call
+from gateway.http.edge import Note, entry_of, over_socket
 from gateway.http.errors import HttpError
 from gateway.http.info import Info
 from streaming.ws import posts
 from tenants.admission.control import AdmissionControl
 from tenants.admission.errors import Denied
 from tenants.admission.principal import Principal, Scope
+
+log = structlog.get_logger(__name__)
 
 
 class CustomerPosts:
@@ -56,9 +58,8 @@ class CustomerPosts:
 
     @contextmanager
     def _recorded(self, door: str, principal: Principal) -> Iterator[Call]:
-        """A request over a socket, which has no id but the one of its record. Raises Refused."""
-        scope = {"method": OVER_SOCKET, "headers": []}
-        call = Call(os.urandom(16).hex(), door, scope, _nothing, principal=principal)
+        """Raises Refused."""
+        call = over_socket(door, principal)
         try:
             yield call
         except Unanswered as odd:
@@ -72,6 +73,11 @@ class CustomerPosts:
         except Denied as denied:
             self._note(entry_of(call, status=denied.http_status, code=denied.code))
             raise posts.Refused(str(denied)) from denied
+        except Exception as error:
+            log.exception("post_failed", request=call.id, door=door, kind=call.kind)
+            self._note(entry_of(call, status=500, code="internal"))
+            text = f"Internal error. Tell us the request id {call.id}."
+            raise posts.Refused(text) from error
 
 
 class Unanswered(Exception):
@@ -80,10 +86,6 @@ class Unanswered(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
-
-
-async def _nothing() -> Message:
-    raise RuntimeError("a post has no body of its own")
 
 
 def _is_json(body: bytes) -> bool:

@@ -94,6 +94,8 @@ RELAY_PUBLIC_EVM_REQUESTS = env.integer(
 )
 #: What traces of a day's orders may take of Redis; tenants share it evenly.
 RELAY_TRACE_MIB = env.integer("RELAY_TRACE_MIB", default=128, least=1, most=65_536)
+#: API keys that work at one time, of a tenant; those beside their successors aside.
+RELAY_MAX_KEYS = env.integer("RELAY_MAX_KEYS", default=100, least=1, most=100_000)
 #: Makes stored key digests useless to one who has only the database. Changing it voids every key.
 RELAY_KEY_PEPPER = env.text("RELAY_KEY_PEPPER")
 #: Whether tenants' webhooks may go to private addresses and over plain http: for relays whose

@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import slugify
 
-from tenants import kinds, selectors
+from tenants import key_cap, kinds, selectors
 from tenants.admission import changes, keys
 from tenants.admission.principal import DEFAULT_SCOPES
 from tenants.models import (
@@ -74,7 +74,8 @@ def issue_key(
     """A new key of `tenant`; `rights` are more of `KEY_RIGHTS`. Its raw form is in the answer and
     nowhere else.
 
-    Raises ValidationError for what no key can have, by field.
+    Raises ValidationError for what no key can have, by field, and where the tenant has as many keys
+    as it may have.
     """
     if unknown := rights.keys() - set(KEY_RIGHTS):
         raise TypeError(f"not rights of a key: {', '.join(sorted(unknown))}")
@@ -90,6 +91,9 @@ def issue_key(
         **rights,
     )
     key.full_clean()
+    key_cap.lock(tenant.pk)
+    is_successor = first_key is not None
+    key_cap.refuse_one_more(tenant.pk, now=timezone.now(), is_successor=is_successor)
     key.save()
     key._opened_as = key.rights_now()
     changes.announce_on_commit([key.digest])
@@ -121,6 +125,7 @@ def rotate_key(key: APIKey, *, overlap: timedelta, now: datetime | None = None) 
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
         raise ValidationError("The overlap must be within 0 seconds and 7 days.")
     at = now or timezone.now()
+    key_cap.lock(key.tenant_id)
     locked = APIKey.objects.select_for_update().select_related("tenant").get(pk=key.pk)
     if (why := _why_not_rotated(locked, at)) is not None:
         raise ValidationError(f"{locked.prefix}… {why}.")
@@ -170,18 +175,29 @@ def update_key(key: APIKey) -> APIKey:
     """Save a key's `KEY_RIGHTS`. Raises ValidationError, also when they are not any more what `key`
     was read with: saving an older copy would undo what somebody else restricted meanwhile.
 
-    A rotated key keeps its end: whoever opened its page before the rotation must not undo it.
+    A rotated key keeps its end: whoever opened its page before the rotation must not undo it. One
+    that had expired counts again as one that works.
     """
+    key_cap.lock(key.tenant_id)
     locked = APIKey.objects.select_for_update().get(pk=key.pk)
     if key.opened_as and is_changed_since(key.opened_as, locked):
         raise ValidationError(CHANGED)
     if locked.rotated_at is not None:
         key.rotated_at, key.expires_at = locked.rotated_at, locked.expires_at
     key.full_clean()
+    if locked.revoked_at is None and locked.rotated_at is None:
+        _refuse_revival(locked, key.expires_at)
     key.save(update_fields=KEY_RIGHTS)
     key._opened_as = key.rights_now()
     changes.announce_on_commit([key.digest])
     return key
+
+
+def _refuse_revival(locked: APIKey, expires_at: datetime | None) -> None:
+    now = timezone.now()
+    is_over = locked.expires_at is not None and locked.expires_at <= now
+    if is_over and (expires_at is None or expires_at > now):
+        key_cap.refuse_one_more(locked.tenant_id, now=now)
 
 
 def is_changed_since(opened_as: str, key: APIKey) -> bool:

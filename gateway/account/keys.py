@@ -1,7 +1,8 @@
 """A tenant's API keys: seen, made, changed, rotated, revoked, and their guard rails.
 
-Whoever acts is a `Holder`: a key over the API, which can hand out no right it has not and cannot
-make itself more than it is; or a member of the tenant, whose role the caller has asked for.
+Whoever acts is a `Holder`: a key over the API, which can hand out nothing it has not (`handing.py`)
+and cannot make itself more than it is; or a member of the tenant, whose role the caller has asked
+for.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from gateway.account import handing
 from gateway.account.errors import BadValue, Conflict, NotAllowed, NotFound
 from gateway.account.paging import DEFAULT_LIMIT, Page, page
 from tenants import guarding, services
 from tenants.admission.principal import DEFAULT_SCOPES, Principal, Scope
+from tenants.key_cap import TOO_MANY
 from tenants.models import KEY_RIGHTS, APIKey, ExchangeRails, Tenant
 from tenants.people.roles import May, may
 from tenants.services import IssuedKey
@@ -32,10 +35,12 @@ NO_RAILS = ExchangeRails()
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who acts. `scopes` are what it may give; `family_id` is of the acting key, 0 for a person."""
+    """Who acts. `scopes` are what it may give; `key_id` and `family_id` are of the acting key, 0
+    for a person, whom no key's limits hold."""
 
     scopes: frozenset[str]
     family_id: int = 0
+    key_id: int = 0
 
 
 def member(role: str) -> Holder:
@@ -51,7 +56,8 @@ def member(role: str) -> Holder:
 
 def holder_of(principal: Principal) -> Holder:
     """The key that acts."""
-    return Holder(principal.scopes, principal.family_id or principal.key_id)
+    family_id = principal.family_id or principal.key_id
+    return Holder(principal.scopes, family_id, principal.key_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +102,17 @@ def key(tenant: Tenant, key_id: int) -> ShownKey:
 
 def issue(tenant: Tenant, *, by: Holder, name: str, **rights: Any) -> IssuedKey:
     """A new key; `rights` are `environment` and `KEY_RIGHTS`; by default with those of the usual
-    scopes that who acts has. Raises NotAllowed for a scope that
-    who acts has not, BadValue for what no key can have."""
+    scopes that who acts has, and its limits. Raises NotAllowed for what who acts has not itself,
+    BadValue for what no key can have, and Conflict where the tenant has as many as it may have."""
     held = [str(s) for s in DEFAULT_SCOPES if s in by.scopes]
     _refuse_scopes(by, rights.setdefault("scopes", held))
+    if (own := _own(tenant, by)) is not None:
+        rights = handing.with_own(own, rights)
+        _refuse_wider(own, rights)
     try:
         return services.issue_key(tenant=tenant, name=name, **rights)
     except ValidationError as error:
-        raise bad_value(error) from None
+        raise _refused(error) from None
 
 
 def update(tenant: Tenant, key_id: int, *, by: Holder, **rights: Any) -> ShownKey:
@@ -116,16 +125,21 @@ def update(tenant: Tenant, key_id: int, *, by: Holder, **rights: Any) -> ShownKe
         raise BadValue(f"{min(unknown)}: it cannot be changed.")
     if found.revoked_at is not None:
         raise Conflict(f"{found.prefix}… is revoked: issue a new key.")
+    more: list[str] = []
     if "scopes" in rights and isinstance(rights["scopes"], list):
-        _refuse_scopes(by, [scope for scope in rights["scopes"] if scope not in found.scopes])
+        more = [scope for scope in rights["scopes"] if scope not in found.scopes]
+        _refuse_scopes(by, more)
+    if (own := _own(tenant, by)) is not None:
+        if more:  # what it gets opens as far as all of it does
+            _refuse_wider(own, handing.rights_of(found) | rights)
+        else:
+            _refuse_wider(own, rights, found)
     for name, value in rights.items():
         setattr(found, name, value)
     try:
         services.update_key(found)
     except ValidationError as error:
-        if services.CHANGED in error.messages:
-            raise Conflict(services.CHANGED) from None
-        raise bad_value(error) from None
+        raise _refused(error) from None
     return key(tenant, key_id)
 
 
@@ -138,6 +152,8 @@ def rotate(
     # Who gets the successor in hand has its scopes; one's own has one's own rails.
     if by.family_id != found.family_id:
         _refuse_scopes(by, found.scopes)
+        if (own := _own(tenant, by)) is not None:
+            _refuse_wider(own, handing.rights_of(found))
     try:
         return services.rotate_key(found, overlap=overlap)
     except ValidationError as error:
@@ -190,6 +206,12 @@ def bad_value(error: ValidationError) -> BadValue:
     return BadValue(error.messages[0])
 
 
+def _refused(error: ValidationError) -> BadValue | Conflict:
+    """How things stand, or a value that is none."""
+    is_state = services.CHANGED in error.messages or getattr(error, "code", "") == TOO_MANY
+    return Conflict(error.messages[0]) if is_state else bad_value(error)
+
+
 def _find(tenant: Tenant, key_id: int) -> APIKey:
     found = APIKey.objects.for_tenant(tenant).of_customers().filter(pk=key_id).first()
     if found is None:
@@ -210,6 +232,16 @@ def _refuse_scopes(by: Holder, scopes: Iterable[str]) -> None:
             f"scopes: this key has guard rails, and one that it made with '{free[0]}' would be "
             "past them: use another key, or the dashboard."
         )
+
+
+def _own(tenant: Tenant, by: Holder) -> APIKey | None:
+    """The acting key as it is now; None for a person."""
+    return _find(tenant, by.key_id) if by.key_id else None
+
+
+def _refuse_wider(own: APIKey, given: Mapping[str, Any], was: APIKey | None = None) -> None:
+    if (line := handing.wider(own, given, was)) is not None:
+        raise NotAllowed(line)
 
 
 def _is_held(by: Holder) -> bool:

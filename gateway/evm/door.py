@@ -34,8 +34,7 @@ class EvmDoor:
         )
         body = await call.body(max_bytes=MAX_BODY_BYTES)
         with self._concurrency.of(call.principal):
-            outcome = await service.serve(body, call.principal)
-        call.kind, call.upstream_s = outcome.methods, outcome.took_s
+            outcome = await service.serve(body, call.principal, call=call)
         told: Headers = [(b"x-relay-height", b"%d" % service.nodes.head)]
         for name, value in ((b"x-relay-source", outcome.source), (b"x-relay-cache", outcome.cache)):
             if value:

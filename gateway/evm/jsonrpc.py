@@ -27,6 +27,8 @@ class RpcError(Exception):
     def __init__(self, code: int, message: str, **data: Any) -> None:
         super().__init__(message)
         self.code, self.message, self.data = code, message, data
+        #: How long nodes were asked for it, None where none was.
+        self.took_s: float | None = None
 
     @property
     def body(self) -> bytes:

@@ -129,7 +129,8 @@ class Nodes:
     ) -> Told:
         """POST `body`, about block `number`, to the best node that has it; where that does not
         answer, once more to another. Raises RpcError."""
-        deadline_s = time.monotonic() + DEADLINE_S
+        began_s = time.monotonic()
+        deadline_s = began_s + DEADLINE_S
         nodes = self._well(number)
         told: Told | None = None
         wait_s = 0.0
@@ -151,10 +152,13 @@ class Nodes:
             return told
         if wait_s:
             text = "What this relay may ask the exchange's own node in a minute is spent."
-            raise RpcError(LIMIT, text, retryAfter=round(wait_s, 1))
-        if tried:
-            raise RpcError(UNAVAILABLE, f"No EVM node answered within {DEADLINE_S:.0f} s.")
-        raise self._nobody()
+            error = RpcError(LIMIT, text, retryAfter=round(wait_s, 1))
+        elif tried:
+            error = RpcError(UNAVAILABLE, f"No EVM node answered within {DEADLINE_S:.0f} s.")
+        else:
+            error = self._nobody()
+        error.took_s = time.monotonic() - began_s if tried else None
+        raise error
 
     async def send(self, body: bytes, *, tenant: str, weight: float) -> Told:
         """POST `body` once, whatever comes of it. Raises RpcError, which says whether it was
@@ -167,9 +171,9 @@ class Nodes:
                 answer = await node.endpoint.post(body, deadline_s=DEADLINE_S)
                 told = _told(answer.body, node.source, time.monotonic() - began_s)
             except Failed as failed:
-                raise _unknown(was_sent=failed.was_sent) from failed
+                raise _unknown(failed.was_sent, time.monotonic() - began_s) from failed
             if told is None or (answer.status != 200 and not told.error):
-                raise _unknown(was_sent=True)
+                raise _unknown(True, time.monotonic() - began_s)
             return told
         raise self._nobody()
 
@@ -290,15 +294,18 @@ def _is_behind(told: Told) -> bool:
     return b"-32005" in lowered or any(words in lowered for words in _MISSING)
 
 
-def _unknown(*, was_sent: bool) -> RpcError:
-    if not was_sent:
-        text = "The transaction was not sent: the node could not be reached. Send it again."
-        return RpcError(UNAVAILABLE, text, reason="not_sent", sent=False)
-    text = (
-        "The transaction was sent, and no answer came: it may be in a block or not. Look for its "
-        "hash or your nonce before you send another."
-    )
-    return RpcError(UNAVAILABLE, text, reason="outcome_unknown", sent=True)
+def _unknown(was_sent: bool, took_s: float) -> RpcError:
+    reason = "not_sent"
+    text = "The transaction was not sent: the node could not be reached. Send it again."
+    if was_sent:
+        reason = "outcome_unknown"
+        text = (
+            "The transaction was sent, and no answer came: it may be in a block or not. Look for "
+            "its hash or your nonce before you send another."
+        )
+    error = RpcError(UNAVAILABLE, text, reason=reason, sent=was_sent)
+    error.took_s = took_s
+    return error
 
 
 def _endpoint_kind(spec: UpstreamSpec) -> bool:

@@ -26,6 +26,7 @@ from gateway.evm.jsonrpc import (
 from gateway.evm.methods import Keep, Method, Permission, label_of, method_of
 from gateway.evm.metrics import CALLS
 from gateway.evm.nodes import Nodes, Told
+from gateway.http import call as http
 from gateway.http import served
 from gateway.http.cache import Cache
 from gateway.http.flights import Flights
@@ -73,7 +74,6 @@ class Outcome:
     """What a whole body got."""
 
     body: bytes
-    methods: str
     code: str = ""
     source: str = ""
     cache: str = ""
@@ -91,26 +91,32 @@ class Evm:
         self._cache: Cache[Answered] = Cache(max_bytes=MAX_CACHE_BYTES)
         self._flights: Flights[Answered] = Flights()
 
-    async def serve(self, body: bytes, principal: Principal) -> Outcome:
-        """Answer the calls in a body, in their order, each with its own error. Raises a Denied when
-        nothing of it may be asked."""
+    async def serve(
+        self, body: bytes, principal: Principal, *, call: http.Call | None = None
+    ) -> Outcome:
+        """Answer the calls in a body, in their order, each with its own error. `call` is told of
+        what is found out. Raises a Denied when nothing of it may be asked."""
         self._runtime.admission.check_quota(principal, REQUESTS, BYTES, channel=CHANNEL)
         try:
             calls, is_batch = jsonrpc.parse(body)
         except RpcError as error:
             await self.charge(principal, 1)
-            return Outcome(jsonrpc.failure(NULL, error.body), "", code=_code(error))
-        outcome = Outcome(b"", label_of(calls[0].method) if not is_batch else "batch")
-        if any(call.method == SENDS for call in calls):
+            return Outcome(jsonrpc.failure(NULL, error.body), code=code_of(error))
+        outcome = Outcome(b"")
+        if call is not None:
+            call.kind = label_of(calls[0].method) if not is_batch else "batch"
+        if any(one.method == SENDS for one in calls):
             # One after the other: what comes after it may be about it.
-            answers = [await self._answer(call, principal, outcome) for call in calls]
+            answers = [await self._answer(one, principal, outcome) for one in calls]
         else:
-            each = (self._answer(call, principal, outcome) for call in calls)
+            each = (self._answer(one, principal, outcome) for one in calls)
             answers = list(await asyncio.gather(*each))
         if not is_batch and outcome.denied is not None:
             raise outcome.denied
         outcome.body = b"[" + b",".join(answers) + b"]" if is_batch else answers[0]
-        self.count(principal, sum(call.error is None for call in calls), len(outcome.body))
+        self.count(principal, sum(one.error is None for one in calls), len(outcome.body))
+        if call is not None and outcome.took_s is not None:
+            call.asked_upstream(outcome.took_s)
         return outcome
 
     async def charge(self, principal: Principal, weight: int) -> Headers:
@@ -140,6 +146,8 @@ class Evm:
             outcome.denied = denied
         except RpcError as error:
             call.error = error
+            if error.took_s is not None:
+                outcome.took_s = max(error.took_s, outcome.took_s or 0.0)
         except NodeError as error:
             # It answered: that is a use, and its own words pass.
             outcome.code = outcome.code or "upstream_error"
@@ -147,8 +155,8 @@ class Evm:
             outcome.source, outcome.took_s = error.told.source.value, error.told.took_s
             return jsonrpc.failure(call.id, error.told.error)
         if call.error is not None:
-            outcome.code = outcome.code or _code(call.error)
-            CALLS.labels(label, _code(call.error)).inc()
+            outcome.code = outcome.code or code_of(call.error)
+            CALLS.labels(label, code_of(call.error)).inc()
             return jsonrpc.failure(call.id, call.error.body)
         CALLS.labels(label, answered.cache).inc()
         outcome.source = outcome.source or answered.source
@@ -265,6 +273,6 @@ _CODES = {
 }
 
 
-def _code(error: RpcError) -> str:
+def code_of(error: RpcError) -> str:
     """As records name it."""
     return str(error.data.get("reason") or _CODES.get(error.code, "rpc_error"))

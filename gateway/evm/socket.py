@@ -14,9 +14,10 @@ from gateway.evm import jsonrpc
 from gateway.evm.blocks import LogFilter
 from gateway.evm.heads import Follower, Heads
 from gateway.evm.jsonrpc import BAD_PARAMS, LIMIT, Call, RpcError
-from gateway.evm.service import CHANNEL, Evm, permitted
+from gateway.evm.methods import label_of
+from gateway.evm.service import CHANNEL, Evm, code_of, permitted
 from gateway.http import call as http
-from gateway.http.edge import Note
+from gateway.http.edge import Note, entry_of, over_socket
 from gateway.http.socket import PlainSocket
 from streaming import runtime
 from streaming.core.batch import Batch
@@ -73,28 +74,40 @@ class EvmSocket(PlainSocket):
         """Implements `PlainSocket`."""
         if self.pending >= MAX_PENDING:
             error = RpcError(LIMIT, f"{MAX_PENDING} calls wait for their answer: read those first.")
+            self._failed(over_socket(self.door, self.current_principal), code_of(error), 429)
             self.say(jsonrpc.failure(jsonrpc.NULL, error.body))
         else:
             self.begin(self._answer(body))
 
+    def _failed(self, call: http.Call, code: str, status: int = 200) -> None:
+        """A record, as of what fails over HTTP."""
+        self._note(entry_of(call, status=status, code=code))
+
     async def _answer(self, body: bytes) -> None:
+        call = over_socket(self.door, self.current_principal)
         try:
-            answer = await self._answer_to(body)
+            answer, code = await self._answer_to(body, call)
+            if code:
+                self._failed(call, code)
         except Denied as denied:
+            self._failed(call, denied.code, denied.http_status)
             error = RpcError(LIMIT, str(denied), reason=denied.code)
             answer = jsonrpc.failure(jsonrpc.NULL, error.body)
         except Exception:
-            log.exception("evm_call_failed")
+            log.exception("evm_call_failed", request=call.id, kind=call.kind)
+            self._failed(call, "internal", 500)
             error = RpcError(jsonrpc.INTERNAL, "Internal error.")
             answer = jsonrpc.failure(jsonrpc.NULL, error.body)
         self.say(answer)
 
-    async def _answer_to(self, body: bytes) -> bytes:
+    async def _answer_to(self, body: bytes, call: http.Call) -> tuple[bytes, str]:
+        """The answer, and why it is none. Raises a Denied."""
         principal = self.current_principal
         subscribing = _subscribing(body)
         if subscribing is None:
-            outcome = await self._evm.serve(body, principal)
-            return outcome.body
+            outcome = await self._evm.serve(body, principal, call=call)
+            return outcome.body, outcome.code
+        call.kind = label_of(subscribing.method)
         try:
             method = permitted(subscribing, on_socket=True)
             self._runtime.admission.check_quota(principal, REQUESTS, BYTES, channel=CHANNEL)
@@ -109,14 +122,14 @@ class EvmSocket(PlainSocket):
                 self.say(answer)
                 self._evm.count(principal, 1, len(answer))
                 self._heads.add(follower)
-                return b""
+                return b"", ""
         except RpcError as error:
-            return jsonrpc.failure(subscribing.id, error.body)
+            return jsonrpc.failure(subscribing.id, error.body), code_of(error)
         except Denied as denied:
             limited = RpcError(LIMIT, str(denied), reason=denied.code)
-            return jsonrpc.failure(subscribing.id, limited.body)
+            return jsonrpc.failure(subscribing.id, limited.body), denied.code
         self._evm.count(principal, 1, len(answer))
-        return answer
+        return answer, ""
 
     def _subscribe(self, params: list[Any]) -> Follower:
         """Raises RpcError, or a Denied of the plan."""

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.exchange import trace as traces
+from gateway.exchange.sharing import giver
 from gateway.exchange.trace import Trace
 from gateway.exchange.trace_feeds import Feeds, News
 from gateway.exchange.trace_questions import Ask, Questions
 from streaming.core.catalogue import Catalogue
 from streaming.core.hub import Hub
 
-#: Users followed at one time, of a tenant and of all; orders that wait.
+#: Users followed at one time, of a tenant and of all; orders that wait. When all are taken, whose
+#: tenant has the most gives one to whose has fewer.
 MAX_USERS, MAX_ALL_USERS = 20, 500
 MAX_OPEN, MAX_ALL_OPEN = 2_000, 20_000
 #: A user without orders that wait is followed so long, for the next.
@@ -79,11 +81,12 @@ class Follower:
         self._feeds = Feeds(
             hub, catalogue=catalogue, told=self._told, now_ms=now_ms, monotonic=monotonic
         )
-        self._users: dict[tuple[int, str], _User] = {}
+        self._users: defaultdict[int, dict[str, _User]] = defaultdict(dict)
         #: By user and id of the exchange, or the customer's own.
         self._open: defaultdict[tuple[str, int | str], list[Open]] = defaultdict(list)
         self._waiting: dict[Open, None] = {}
-        self._held: defaultdict[int, int] = defaultdict(int)
+        #: The same by tenant, oldest first.
+        self._held: defaultdict[int, dict[Open, None]] = defaultdict(dict)
         self._asked_ms: dict[int, float] = {}
         self._questions = Questions(ask, now_ms=now_ms)
 
@@ -95,15 +98,15 @@ class Follower:
         """An order of this user is on its way: follow them, if there is room."""
         if not user or not self._has_node():
             return
-        known = self._users.get((tenant_id, user))
+        mine = self._users.get(tenant_id, {})
+        known = mine.get(user)
         until_ms = self._now_ms() + LINGER_MS
         if known is not None:
             known.until_ms = until_ms
             return
-        mine = sum(1 for tenant, _ in self._users if tenant == tenant_id)
-        if mine >= MAX_USERS or len(self._users) >= MAX_ALL_USERS:
+        if len(mine) >= MAX_USERS or not self._has_room_to_follow(tenant_id):
             return
-        self._users[tenant_id, user] = _User(until_ms)
+        self._users[tenant_id][user] = _User(until_ms)
         self._feeds.follow(tenant_id, user)
 
     def wait_for(
@@ -113,11 +116,9 @@ class Follower:
         is_known = trace.oid is not None or trace.cloid
         if not (trace.user and is_known):
             return
-        if self._held[tenant_id] >= MAX_OPEN or len(self._waiting) >= MAX_ALL_OPEN:
-            trace.state = traces.UNFOLLOWED
-            return
-        is_followed = (tenant_id, trace.user) in self._users
-        if not is_followed and trace.outcome != traces.UNKNOWN:
+        is_followed = trace.user in self._users.get(tenant_id, {})
+        is_wanted = is_followed or trace.outcome == traces.UNKNOWN
+        if not is_wanted or not self._has_room_to_wait(tenant_id):
             trace.state = traces.UNFOLLOWED
             return
         trace.state = traces.WAITS
@@ -125,10 +126,33 @@ class Follower:
         ends_ms = now_ms + (RESTS_MS if may_rest else COMES_MS)
         one = Open(trace, tenant_id, slug, signer, ends_ms)
         self._waiting[one] = None
-        self._held[tenant_id] += 1
+        self._held[tenant_id][one] = None
         self._enter(one)
         if signer and signer == trace.user:
             self._questions.learn_role(signer, slug, self._move)
+
+    def _has_room_to_follow(self, tenant_id: int) -> bool:
+        if sum(map(len, self._users.values())) < MAX_ALL_USERS:
+            return True
+        if (other := giver(self._users, tenant_id)) is None:
+            return False
+        theirs = self._users[other]
+        # One whose orders are all over, else whose last order is the oldest.
+        user = min(theirs, key=lambda each: (theirs[each].open > 0, theirs[each].until_ms))
+        for one in [one for one in self._held.get(other, ()) if one.followed is theirs[user]]:
+            self._end(one, traces.UNFOLLOWED)
+        self._unfollow(other, user)
+        return True
+
+    def _has_room_to_wait(self, tenant_id: int) -> bool:
+        if len(self._held.get(tenant_id, ())) >= MAX_OPEN:
+            return False
+        if len(self._waiting) < MAX_ALL_OPEN:
+            return True
+        if (other := giver(self._held, tenant_id)) is None:
+            return False
+        self._end(next(iter(self._held[other])), traces.UNFOLLOWED)
+        return True
 
     # --- what comes -------------------------------------------------------------------------------
 
@@ -186,7 +210,7 @@ class Follower:
 
     def _enter(self, one: Open) -> None:
         trace = one.trace
-        one.followed = self._users.get((one.tenant_id, trace.user))
+        one.followed = self._users.get(one.tenant_id, {}).get(trace.user)
         if one.followed is not None:
             one.followed.open += 1
         for key in [key for key in (trace.oid, trace.cloid) if key]:
@@ -220,19 +244,20 @@ class Follower:
             one.is_asked = True
             self._asked_ms[one.tenant_id] = now_ms
             self._questions.look_up(one, self._looked_up)
-        for (tenant_id, user), followed in list(self._users.items()):
-            if not followed.open and now_ms >= followed.until_ms:
-                self._unfollow(tenant_id, user)
+        for tenant_id, theirs in list(self._users.items()):
+            for user, followed in list(theirs.items()):
+                if not followed.open and now_ms >= followed.until_ms:
+                    self._unfollow(tenant_id, user)
 
-    def _end(self, one: Open) -> None:
+    def _end(self, one: Open, state: str = traces.NEVER) -> None:
         self._leave(one)
         del self._waiting[one]
-        self._held[one.tenant_id] -= 1
+        del self._held[one.tenant_id][one]
         if not self._held[one.tenant_id]:
             del self._held[one.tenant_id]
             self._asked_ms.pop(one.tenant_id, None)
         if one.trace.state == traces.WAITS or one.trace.lacks_fill:
-            one.trace.state = traces.NEVER
+            one.trace.state = state
             self._changed(one.tenant_id, one.trace)
 
     def _unseen(self, now_ms: float) -> Iterator[Open]:
@@ -248,7 +273,9 @@ class Follower:
                 yield one
 
     def _unfollow(self, tenant_id: int, user: str) -> None:
-        del self._users[tenant_id, user]
+        del self._users[tenant_id][user]
+        if not self._users[tenant_id]:
+            del self._users[tenant_id]
         self._feeds.unfollow(tenant_id, user)
 
     # --- what has to be asked ---------------------------------------------------------------------
@@ -270,7 +297,8 @@ class Follower:
     def _move(self, signer: str, master: str) -> None:
         """An agent's orders are its master's, and so are their feeds."""
         for one in [one for one in self._waiting if one.signer == signer]:
-            if one.trace.user == signer:
+            # One of these may give its place to another meanwhile.
+            if one.trace.user == signer and one in self._waiting:
                 self._leave(one)
                 one.trace.user = master
                 self.expect(one.tenant_id, master)

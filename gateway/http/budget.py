@@ -5,6 +5,9 @@ anything left; one above it takes only what is left when the others' shares, as 
 asked for them lately, or a reserve for who has not asked yet are put aside.
 
 A part of it, `for_actions`, is never read away: who polls all that there is can still cancel.
+
+What is lent counts as used from when it is lent, and a slot stays for `KEPT_S` at least: who spends
+it within `LEND_S` spends it within the minute that it is counted in.
 """
 
 from __future__ import annotations
@@ -18,6 +21,11 @@ import msgspec
 WINDOW_S = 61.0
 SLOT_S = 5.0
 SLOTS = int(WINDOW_S // SLOT_S) + 2
+KEPT_S = (SLOTS - 1) * SLOT_S
+#: How long what was lent may be spent.
+LEND_S = 3.0
+#: Nothing is lent beyond this part of the limit: what nobody spends there is not missing to others.
+LENDABLE = 0.5
 #: For a tenant who has asked nothing within the minute.
 RESERVE = 0.1
 #: Tenants remembered in a slot; beyond it those who asked least are forgotten, not what they used.
@@ -54,41 +62,70 @@ class Budget:
         What is heavier than the limit takes all of it: it could never be served else.
         """
         slot = self._slot(now_s)
-        used, asked = self._sums()
-        acted = self._acted()
-        # What actions have not used of their part is not there for reads.
-        limit = self.limit
-        if not is_action:
-            limit -= max(0.0, self.for_actions * limit - acted.total())
-        weight = min(weight, limit)
+        weight = min(weight, self._limit(is_action))
         if weight <= 0:
             return WINDOW_S
-        total = used.total() + sum(each.others for each in self.window.slots)
-        if total + weight <= limit and (
-            self._is_fair(tenant, weight, used, asked, total, limit)
-            or (is_action and self._is_fair_action(tenant, weight, acted))
-        ):
-            slot.used[tenant] = slot.used.get(tenant, 0.0) + weight
-            if is_action:
-                slot.acted[tenant] = slot.acted.get(tenant, 0.0) + weight
+        if self._admits(tenant, weight, is_action):
+            _use(slot, tenant, weight, is_action)
             self._bound(slot)
             return 0.0
         slot.refused[tenant] = max(slot.refused.get(tenant, 0.0), weight)
         self._bound(slot)
         return self._wait(now_s)
 
+    def lend(self, tenant: str, weight: float, *, now_s: float) -> int | None:
+        """Spend `weight` for actions that are still to come within `LEND_S`, while plenty is left:
+        the slot to give the rest back to, or None, and nobody has asked for anything."""
+        slot = self._slot(now_s)
+        if weight + self._total() > LENDABLE * self.limit or not self._admits(tenant, weight, True):
+            return None
+        _use(slot, tenant, weight, True)
+        self._bound(slot)
+        return slot.number
+
+    def give_back(self, tenant: str, weight: float, *, slot: int) -> None:
+        """What was lent in a slot and not spent."""
+        for each in self.window.slots:
+            if each.number == slot:
+                _use(each, tenant, -weight, True)
+
     def owe(self, tenant: str, weight: float, *, now_s: float, is_action: bool = False) -> None:
         """Count what was used already, whatever is left; negative: what was taken and not used."""
         slot = self._slot(now_s)
-        slot.used[tenant] = max(0.0, slot.used.get(tenant, 0.0) + weight)
-        if is_action:
-            slot.acted[tenant] = max(0.0, slot.acted.get(tenant, 0.0) + weight)
+        if weight >= 0:
+            _use(slot, tenant, weight, is_action)
+        else:
+            # Nobody says when it was taken. From the oldest: what is still counted is then never
+            # forgotten too early.
+            for each in self.window.slots:
+                some = min(-weight, each.used.get(tenant, 0.0))
+                if some > 0:
+                    _use(each, tenant, -some, is_action)
+                    weight += some
         self._bound(slot)
 
     def spent(self, *, now_s: float) -> float:
         """What was used within the minute."""
         self._slot(now_s)
+        return self._total()
+
+    def _total(self) -> float:
         return sum(sum(slot.used.values()) + slot.others for slot in self.window.slots)
+
+    def _limit(self, is_action: bool) -> float:
+        """What actions have not used of their part is not there for reads."""
+        if is_action:
+            return self.limit
+        return self.limit - max(0.0, self.for_actions * self.limit - self._acted().total())
+
+    def _admits(self, tenant: str, weight: float, is_action: bool) -> bool:
+        limit, total = self._limit(is_action), self._total()
+        if total + weight > limit:
+            return False
+        used, asked = self._sums()
+        return self._is_fair(tenant, weight, used, asked, total, limit) or (
+            is_action and self._is_fair_action(tenant, weight, self._acted())
+        )
 
     def _is_fair_action(self, tenant: str, weight: float, acted: Counter[str]) -> bool:
         """Whether it lies within a share of what is for actions alone, between those who act."""
@@ -159,3 +196,9 @@ class Budget:
             slot.acted.pop(least, None)
         while len(slot.refused) > MAX_TENANTS:
             slot.refused.pop(next(iter(slot.refused)))
+
+
+def _use(slot: Slot, tenant: str, weight: float, is_action: bool) -> None:
+    slot.used[tenant] = max(0.0, slot.used.get(tenant, 0.0) + weight)
+    if is_action:
+        slot.acted[tenant] = max(0.0, slot.acted.get(tenant, 0.0) + weight)

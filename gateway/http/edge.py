@@ -6,6 +6,7 @@ refused or fails leaves a record.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 
@@ -16,6 +17,7 @@ from gateway.http.errors import JSON_HEADERS, Headers, HttpError
 from gateway.requests.entry import Entry
 from tenants.admission.errors import Denied
 from tenants.admission.presented import split_path
+from tenants.admission.principal import Principal
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +95,12 @@ class Edge:
             return Reply(failed.status, JSON_HEADERS, failed.body, failed.code)
 
 
+def over_socket(door: str, principal: Principal) -> Call:
+    """A request over a socket, which has no id but the one of its record."""
+    scope = {"method": OVER_SOCKET, "headers": []}
+    return Call(os.urandom(16).hex(), door, scope, _nothing, principal=principal)
+
+
 def behind(path: str, base: str) -> str | None:
     """What stands behind the first segment `base` of a path, None where that is another; with ""
     the path itself."""
@@ -124,6 +132,10 @@ def entry_of(call: Call, *, status: int, code: str) -> Entry:
         upstream_ms=None if call.upstream_s is None else call.upstream_s * 1e3,
         total_ms=(time.perf_counter() - call.began_s) * 1e3,
     )
+
+
+async def _nothing() -> Message:
+    raise RuntimeError("what came over a socket has no body of its own")
 
 
 _PREFLIGHT: Headers = [

@@ -30,4 +30,6 @@ class HttpError(Exception):
         self.status = status
         self.code = code
         self.headers = headers or []
+        #: How long upstreams were asked for it, None where none was.
+        self.upstream_s: float | None = None
         self.body = orjson.dumps({"code": code, "msg": msg})

@@ -82,9 +82,14 @@ class Info:
         if call is not None:
             call.kind = label_of(kind)
         began_s = time.perf_counter()
-        served = await self._router.answer(
-            kind, payload, tenant=principal.tenant_slug, weight=weight
-        )
+        try:
+            served = await self._router.answer(
+                kind, payload, tenant=principal.tenant_slug, weight=weight
+            )
+        except HttpError as error:
+            if call is not None and error.upstream_s is not None:
+                call.asked_upstream(error.upstream_s)
+            raise
         if call is not None and served.took_s is not None:
             call.asked_upstream(served.took_s)
         by, status = served.source.value, served.answer.status

@@ -99,7 +99,8 @@ class Origins:
         is spent or the public API says so, 502 when nobody answers within `DEADLINE_S`, 503 when
         there is nobody to ask.
         """
-        deadline_s = time.monotonic() + DEADLINE_S
+        began_s = time.monotonic()
+        deadline_s = began_s + DEADLINE_S
         origins = self._candidates(route)
         got: Got | None = None
         spent: BudgetSpent | None = None
@@ -123,7 +124,9 @@ class Origins:
             if answered is not None and _is_final(answered):
                 return answered
         if got is None or got.answer.status == 429:
-            raise spent or self._nobody(got, is_any=bool(origins))
+            error = spent or self._nobody(got, is_any=bool(origins))
+            error.upstream_s = time.monotonic() - began_s if tries else None
+            raise error
         return got
 
     async def close(self) -> None:

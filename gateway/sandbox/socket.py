@@ -11,7 +11,7 @@ import orjson
 import structlog
 
 from gateway.http import call as http
-from gateway.http.edge import Note
+from gateway.http.edge import Note, entry_of, over_socket
 from gateway.http.errors import HttpError
 from gateway.http.socket import PlainSocket
 from gateway.http.weights import weight_of
@@ -86,6 +86,7 @@ class SandboxSocket(PlainSocket):
             text = body.decode()
             _check(orjson.loads(body))
         except HttpError as refused:
+            self._failed(refused.code, refused.status)
             self.say(official.error(str(refused)))
         except ValueError:  # not UTF-8, not JSON
             self.say(official.error("The frame is not JSON."))
@@ -111,10 +112,16 @@ class SandboxSocket(PlainSocket):
         try:
             await http_door.charge(self._runtime.admission, self.principal, weight)
         except Denied as denied:
+            self._failed(denied.code, denied.http_status)
             told = orjson.dumps(str(denied))
             self.say(official.post_answer(post.post_id, "error", told))
             return False
         return True
+
+    def _failed(self, code: str, status: int) -> None:
+        """A record, as of what fails over HTTP."""
+        call = over_socket(self.door, self.principal)
+        self._note(entry_of(call, status=status, code=code))
 
     async def _bring(self) -> None:
         assert self._twin is not None  # noqa: S101

@@ -413,11 +413,13 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
         """Those that customers made: not what their dashboards are counted under."""
         return self.filter(is_dashboard=None)
 
+    def living(self, now: datetime) -> APIKeyQuerySet:
+        """Neither revoked nor expired."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+
     def usable(self, now: datetime) -> APIKeyQuerySet:
         """Neither revoked nor expired, and of a tenant that is not suspended."""
-        return self.filter(
-            Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None, tenant__suspended_at=None
-        )
+        return self.living(now).filter(tenant__suspended_at=None)
 
 
 class APIKey(models.Model):

@@ -18,6 +18,7 @@ from gateway.evm.heads import Follower, Heads
 from gateway.evm.jsonrpc import MAX_BATCH, RpcError
 from gateway.evm.methods import METHODS, Permission, method_of
 from gateway.evm.nodes import DEADLINE_S
+from gateway.http.edge import over_socket
 from tenants.admission.errors import RateLimited
 from tests.gateway.evm_chain import FIRST, EvmNode, customer, cut, failing, hang, rig
 
@@ -231,6 +232,30 @@ async def test_the_deadline_holds() -> None:
         assert time.monotonic() - began_s < 1.5 * DEADLINE_S  # one of its own for each would be 2
         assert answer["error"]["code"] == -32002
         assert c.asked("eth_getBalance") == 0
+
+
+@pytest.mark.parametrize("method", ["eth_gasPrice", "eth_sendRawTransaction"])
+async def test_a_failure_is_known_with_what_was_asked_and_how_long_a_node_was(method: str) -> None:
+    async with rig(node := EvmNode()) as r:
+        await r.evm.nodes.current_head()
+        node.fault = cut
+        call = over_socket("evm", r.who)
+        params = ["0x12"] if method == "eth_sendRawTransaction" else []
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        outcome = await r.evm.serve(orjson.dumps(body), r.who, call=call)
+        assert outcome.code in {"upstream_unavailable", "outcome_unknown"}
+        assert call.kind == method
+        assert call.upstream_s is not None
+
+
+async def test_what_a_rate_refuses_is_known_by_its_method() -> None:
+    async with rig(EvmNode()) as r:
+        who, body = customer(per_minute=1), b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}'
+        await r.evm.serve(body, who)
+        call = over_socket("evm", who)
+        with pytest.raises(RateLimited):
+            await r.evm.serve(body, who, call=call)
+        assert (call.kind, call.upstream_s) == ("eth_chainId", None)
 
 
 async def test_without_nodes_it_says_so() -> None:

@@ -209,6 +209,9 @@ def test_evm_subscriptions(served: tuple[Edge, Upstream]) -> None:
                 pass
             return answer
 
+        socket.send("{")
+        assert json.loads(socket.recv(DEADLINE_S))["error"]["code"] == -32700
+        assert ask("admin_x")["error"]["code"] == -32601
         heads = ask("eth_subscribe", "newHeads")["result"]
         token = upstream.evm.rpc.chain.token
         logs = ask("eth_subscribe", "logs", {"address": token})["result"]
@@ -226,9 +229,25 @@ def test_evm_subscriptions(served: tuple[Edge, Upstream]) -> None:
         assert ask("eth_unsubscribe", heads)["result"] is True
         assert ask("eth_unsubscribe", heads)["result"] is False
         assert ask("eth_unsubscribe", logs)["result"] is True
+    _wait_for_records_of_calls(edge)
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://127.0.0.1:{edge.port}/hlr_wrong/evm", open_timeout=DEADLINE_S)
     assert refused.value.response.status_code in (401, 403)
+
+
+def _wait_for_records_of_calls(edge: Edge) -> None:
+    wanted = {
+        ("eth_subscribe", "bad_params"),
+        ("(refused)", "not_served"),
+        ("(unknown)", "bad_json"),
+    }
+
+    def are_there() -> bool:
+        rows = [row for row in records(edge) if (row["door"], row["method"]) == ("evm", "WS")]
+        assert all(row["key_prefix"] == edge.api_key[:12] and row["status"] == 200 for row in rows)
+        return {(row["kind"], row["code"]) for row in rows} == wanted
+
+    wait_until(are_there, process=edge.process, what="records", log=edge.log)
 
 
 ISSUE = """

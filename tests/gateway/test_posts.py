@@ -8,6 +8,7 @@ from typing import Any, cast
 import orjson
 
 from gateway.exchange.service import Exchange
+from gateway.http.errors import HttpError
 from gateway.http.info import Info
 from gateway.http.origins import Got
 from gateway.http.router import Router
@@ -25,11 +26,16 @@ from tests.tenants.test_directory import principal
 
 
 class _Origin:
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
     async def ask(self, _: bytes, __: Route, **___: Any) -> Got:
+        if self._error is not None:
+            raise self._error
         return Got(Answer(200, b"application/json", b'{"universe":[]}'), Source.NODE, 7, 0.0)
 
 
-async def posted(key: Principal) -> tuple[Any, int, list[Entry]]:
+async def posted(key: Principal, error: Exception | None = None) -> tuple[Any, int, list[Entry]]:
     """The response in the answer frame, how many requests were counted, and what was recorded."""
     counted: list[int] = []
     control = AdmissionControl(Directory(load=lambda _: {}), Occupancy())
@@ -41,7 +47,7 @@ async def posted(key: Principal) -> tuple[Any, int, list[Entry]]:
     runtime: Any = SimpleNamespace(admission=control, meter=meter, workers={})
     post = official.Post(1, "info", {"type": "meta"})
     noted: list[Entry] = []
-    info, exchange = Info(runtime, Router(runtime, _Origin())), cast(Exchange, None)
+    info, exchange = Info(runtime, Router(runtime, _Origin(error))), cast(Exchange, None)
     customer_posts = CustomerPosts(control, info, exchange, note=noted.append)
     frame = await posts.answer(post, customer_posts, key)
     await control.aclose()
@@ -64,3 +70,18 @@ async def test_a_post_needs_the_scope_and_the_product_of_info() -> None:
     response, counted, noted = await posted(principal(scopes=both, limits=sockets))
     assert (response["type"], counted) == ("error", 0)
     assert "info" in response["payload"]
+
+
+async def test_what_fails_leaves_a_record_whatever_it_is() -> None:
+    both = frozenset({"ws", "info"})
+    late = HttpError(502, "upstream_unavailable", "No upstream answered within 5 s. Try again.")
+    late.upstream_s = 5.0
+    response, counted, noted = await posted(principal(scopes=both), late)
+    (record,) = noted
+    assert (record.status, record.code, record.kind) == (502, "upstream_unavailable", "meta")
+    assert (record.upstream_ms, response["type"], counted) == (5_000.0, "error", 0)
+    response, counted, noted = await posted(principal(scopes=both), RuntimeError("ours"))
+    (record,) = noted
+    assert (record.status, record.code, record.kind) == (500, "internal", "meta")
+    assert record.request_id in response["payload"]
+    assert "ours" not in response["payload"]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import re
 import secrets
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from hypothesis import given
@@ -130,3 +133,74 @@ def test_a_refused_form_issues_nothing(operator: Client, cast: Cast) -> None:
     form = {"tenant": cast.acme.pk, "name": "bot", "environment": "live", "scopes": []}
     assert operator.post("/admin/tenants/apikey/add/", form).status_code == 200
     assert not APIKey.objects.exists()
+
+
+def test_a_tenant_has_so_many_keys_that_work(cast: Cast, settings: Any) -> None:
+    settings.RELAY_MAX_KEYS = 3
+    now = timezone.now()
+    first, *_ = [services.issue_key(tenant=cast.acme, name=f"bot {n}").key for n in range(3)]
+    with pytest.raises(ValidationError, match="at most 3 keys"):
+        services.issue_key(tenant=cast.acme, name="one more")
+    services.issue_key(tenant=cast.other, name="theirs")
+    # A stolen key can be rotated all the same, and its old one takes no place.
+    successor = services.rotate_key(first, overlap=timedelta(hours=1)).key
+    with pytest.raises(ValidationError, match="at most 3 keys"):
+        services.issue_key(tenant=cast.acme, name="one more")
+    services.revoke_key(successor)
+    soon = services.issue_key(tenant=cast.acme, name="in place of it").key
+    # What has ended takes none, and does not come back past the others.
+    APIKey.objects.filter(pk=soon.pk).update(
+        created_at=now - timedelta(days=2), expires_at=now - timedelta(days=1)
+    )
+    services.issue_key(tenant=cast.acme, name="and in place of that")
+    soon.refresh_from_db()
+    soon.note = "still over"
+    services.update_key(soon)
+    soon.expires_at = None
+    with pytest.raises(ValidationError, match="at most 3 keys"):
+        services.update_key(soon)
+
+
+def test_rotations_are_no_way_around(cast: Cast, settings: Any) -> None:
+    settings.RELAY_MAX_KEYS = 2
+    key = services.issue_key(tenant=cast.acme, name="bot").key
+    for _ in range(3):
+        key = services.rotate_key(key, overlap=timedelta(days=7)).key
+    with pytest.raises(ValidationError, match="At most 4 keys"):
+        services.rotate_key(key, overlap=timedelta(days=7))
+    key.refresh_from_db()
+    assert (key.rotated_at, key.expires_at) == (None, None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_last_place_is_taken_once(committed_cast: Cast, settings: Any) -> None:
+    """By four who ask at the same time, while another key is rotated and changed."""
+    settings.RELAY_MAX_KEYS = 3
+    acme = committed_cast.acme
+    first, second = (services.issue_key(tenant=acme, name=name).key for name in ("a", "b"))
+    gate, refused = threading.Barrier(6), []
+
+    def at_once(work: Callable[[], object]) -> None:
+        try:
+            gate.wait(10)
+            work()
+        except ValidationError as error:
+            refused.append(error.messages)
+        finally:
+            connection.close()
+
+    def issue() -> object:
+        return services.issue_key(tenant=acme, name="last")
+
+    jobs = [issue] * 4 + [
+        lambda: services.rotate_key(first, overlap=timedelta(hours=1)),
+        lambda: services.update_key(second),
+    ]
+    threads = [threading.Thread(target=at_once, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(refused) == 3
+    assert APIKey.objects.filter(name="last").count() == 1
+    assert APIKey.objects.for_tenant(acme).filter(rotated_at=None).count() == 3

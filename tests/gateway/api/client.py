@@ -94,6 +94,7 @@ class Api:
     key: APIKey
     meter: Meter = field(default_factory=Meter)
     noted: list[Entry] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
 
     def __call__(
         self,
@@ -109,7 +110,7 @@ class Api:
         sent = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
         if sent:
             fields["content-type"] = "application/json"
-        fields |= {name.lower(): value for name, value in (headers or {}).items()}
+        fields |= {name.lower(): value for name, value in (self.headers | (headers or {})).items()}
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},

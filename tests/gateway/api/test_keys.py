@@ -114,6 +114,82 @@ def test_no_key_gets_hold_of_a_stronger_one(ada: Api, cast: Cast) -> None:
     assert ada("DELETE", f"keys/{trading.pk}").status == 204
 
 
+NARROW = {
+    "allowed_networks": ["127.0.0.0/24", "2001:db8::/32"],
+    "allowed_origins": ["https://desk.example"],
+    "rate_per_minute": 60,
+    "rate_burst": 30,
+    "daily_quota": 1_000,
+    "monthly_quota": 9_000,
+}
+WIDER = [
+    ("allowed_networks", []),
+    ("allowed_networks", ["127.0.0.1", "127.0.0.0/16"]),
+    ("allowed_networks", ["::/0"]),
+    ("allowed_origins", []),
+    ("allowed_origins", ["https://desk.example", "https://evil.example"]),
+    ("rate_per_minute", 61),
+    ("rate_burst", 31),
+    ("daily_quota", None),
+    ("daily_quota", 1_001),
+    ("monthly_quota", None),
+    ("monthly_quota", 9_001),
+    ("expires_at", None),
+    ("expires_at", "2999-01-01T00:00:00Z"),
+]
+
+
+@pytest.fixture
+def narrow(cast: Cast) -> Api:
+    """A key with every limit, asked as from its page."""
+    ends_at = timezone.now() + timedelta(days=3)
+    api = api_of(cast.acme, "account", "ws", **NARROW, expires_at=ends_at)
+    api.headers["origin"] = "https://desk.example"
+    return api
+
+
+@pytest.mark.parametrize(("field", "value"), WIDER)
+def test_no_key_gives_what_is_wider_than_itself(
+    narrow: Api, cast: Cast, field: str, value: Any
+) -> None:
+    rate = {"rate_per_minute": 60, "rate_burst": 30} if field.startswith("rate") else {}
+    made = narrow("POST", "keys", {"name": "wide", **rate, field: value})
+    assert refused(made) == (403, "not_allowed")
+    assert made.json["error"]["message"].startswith(f"{field}: this key ")
+    assert not APIKey.objects.filter(name="wide").exists()
+    plain = narrow("POST", "keys", {"name": "plain", "scopes": ["ws"]}).json["about"]
+    changed = narrow("PATCH", f"keys/{plain['id']}", {field: value})
+    assert refused(changed) == (403, "not_allowed")
+    # Who has a role, and no key's limits, gives what it likes.
+    keys.issue(cast.acme, by=keys.member("owner"), name="wide", scopes=["ws"])
+
+
+def test_what_a_key_makes_has_its_limits_or_less(narrow: Api) -> None:
+    made = narrow("POST", "keys", {"name": "same", "scopes": ["ws"]}).json["about"]
+    assert {name: made[name] for name in NARROW} == NARROW
+    assert made["expires_at"] == narrow.get(f"keys/{narrow.key.pk}")["expires_at"]
+    less = {
+        "allowed_networks": ["127.0.0.7/32", "2001:db8:1::/48"],
+        "rate_per_minute": 10,
+        "rate_burst": 30,
+        "daily_quota": 5,
+        "expires_at": (timezone.now() + timedelta(days=1)).isoformat(),
+    }
+    assert narrow("POST", "keys", {"name": "less", "scopes": ["ws"], **less}).status == 201
+
+
+def test_what_another_key_has_already_stays_and_is_not_got_hold_of(narrow: Api, cast: Cast) -> None:
+    wide = api_of(cast.acme, "ws", daily_quota=5_000).key
+    path = f"keys/{wide.pk}"
+    kept = {"note": "x", "daily_quota": 4_000, "allowed_networks": [], "expires_at": None}
+    assert narrow("PATCH", path, kept).status == 200
+    assert refused(narrow("PATCH", path, {"daily_quota": 4_001})) == (403, "not_allowed")
+    # More of it would open from everywhere, and for ever.
+    assert refused(narrow("PATCH", path, {"scopes": ["ws", "account"]})) == (403, "not_allowed")
+    assert refused(narrow("POST", f"{path}/rotate", {})) == (403, "not_allowed")
+    assert narrow("POST", f"keys/{narrow.key.pk}/rotate", {"overlap_s": 60}).status == 201
+
+
 def test_no_key_changes_itself(ada: Api) -> None:
     for change in ({"expires_at": None}, {"allowed_networks": []}, {"scopes": ["account"]}):
         assert refused(ada("PATCH", f"keys/{ada.key.pk}", change)) == (403, "not_allowed")
@@ -131,6 +207,16 @@ def test_a_key_rotates_itself_and_so_does_its_successor(ada: Api) -> None:
     # It is of the same family, so no other either.
     assert refused(successor("PATCH", f"keys/{ada.key.pk}", {"note": "x"})) == (403, "not_allowed")
     assert refused(ada("POST", f"keys/{ada.key.pk}/rotate", {})) == (409, "conflict")
+
+
+def test_a_tenant_has_so_many_keys_and_no_more(ada: Api, settings: Any) -> None:
+    settings.RELAY_MAX_KEYS = 2
+    made = ada("POST", "keys", {"name": "bot", "scopes": ["ws"]})
+    more = ada("POST", "keys", {"name": "more", "scopes": ["ws"]})
+    assert refused(more) == (409, "conflict")
+    assert "at most 2 keys" in more.json["error"]["message"]
+    assert ada("DELETE", f"keys/{made.json['about']['id']}").status == 204
+    assert ada("POST", "keys", {"name": "more", "scopes": ["ws"]}).status == 201
 
 
 def test_a_revoked_key_opens_nothing(ada: Api) -> None:

@@ -45,15 +45,17 @@ class Watchtower:
         self.asked.append(payload)
         return orjson.dumps(self.answers[payload["type"]])
 
-    def placed(self, **given: Any) -> Trace:
+    def placed(self, *, tenant_id: int = 3, **given: Any) -> Trace:
         """A trace that waits, of an order that was just answered."""
         fields = {"id": "1", "request_id": "r", "key_id": 7, "key_prefix": "hlr", "place": 0}
         fields |= {"kind": "order", "received_ms": self.now_ms, "user": USER, "sent_ms": 999_990.0}
         one = Trace(**(fields | given))
-        self.follower.expect(3, one.user)
+        self.follower.expect(tenant_id, one.user)
         signer = AGENT if one.user == AGENT else USER
         may_rest = one.kind != "cancel"
-        self.follower.wait_for(one, tenant_id=3, slug="acme", signer=signer, may_rest=may_rest)
+        self.follower.wait_for(
+            one, tenant_id=tenant_id, slug="acme", signer=signer, may_rest=may_rest
+        )
         if FILLS not in self.reached:
             data = {"isSnapshot": True, "user": USER, "fills": []}
             self.publish(FILLS, data, role=Role.SNAPSHOT)
@@ -206,4 +208,50 @@ async def test_an_order_that_waited_without_a_place_frees_nobody_s() -> None:
     at.follower.sweep()
     assert one.state == trace.NEVER
     assert not at.hub.feeds[UPDATES].is_followed
+    await at.follower.aclose()
+
+
+async def test_no_tenants_take_all_that_can_be_followed() -> None:
+    """25 of them did, with 20 users each, and kept it."""
+    at = Watchtower()
+    first = {
+        (tenant, n): at.placed(oid=n + 1, tenant_id=tenant, user=f"0x{tenant * 100 + n:040x}")
+        for tenant in range(1, 26)
+        for n in range(20)
+    }
+    assert all(one.state == trace.WAITS for one in first.values())
+    late = [at.placed(oid=n, tenant_id=26, user=f"0x{n:040x}") for n in range(9_000, 9_020)]
+    states = [one.state for one in late]
+    # Equal shares, but for one.
+    assert states.count(trace.WAITS) in {18, 19}
+    kept = [sum(first[t, n].state == trace.WAITS for n in range(20)) for t in range(1, 26)]
+    assert min(kept) >= 18
+    assert sum(kept) + states.count(trace.WAITS) == trace_follow.MAX_ALL_USERS
+    # And as many feeds are followed in the hub as there are places.
+    assert sum(feed.is_followed for feed in at.hub.feeds.values()) <= 2 * trace_follow.MAX_ALL_USERS
+    await at.follower.aclose()
+
+
+async def test_whose_orders_are_over_gives_its_place_first() -> None:
+    at = Watchtower()
+    for n in range(trace_follow.MAX_USERS):
+        at.follower.expect(4, f"0x{n:040x}")
+    busy = at.placed(oid=7, tenant_id=4, user=f"0x{0:040x}")
+    for tenant in range(5, 5 + trace_follow.MAX_ALL_USERS // trace_follow.MAX_USERS - 1):
+        for n in range(trace_follow.MAX_USERS):
+            at.follower.expect(tenant, f"0x{n:040x}")
+    for tenant in range(100, 115):
+        assert at.placed(oid=1, tenant_id=tenant).state == trace.WAITS
+    assert busy.state == trace.WAITS
+    await at.follower.aclose()
+
+
+async def test_no_tenants_take_all_orders_that_can_wait(monkeypatch: Any) -> None:
+    monkeypatch.setattr(trace_follow, "MAX_ALL_OPEN", 30)
+    at = Watchtower()
+    greedy = [at.placed(oid=n + 1, tenant_id=1) for n in range(30)]
+    late = [at.placed(oid=n + 100, tenant_id=2) for n in range(20)]
+    assert [one.state for one in late] == [trace.WAITS] * 15 + [trace.UNFOLLOWED] * 5
+    # The oldest of the other's went.
+    assert [one.state for one in greedy] == [trace.UNFOLLOWED] * 15 + [trace.WAITS] * 15
     await at.follower.aclose()
