@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.utils.translation import gettext as _
+
 from tenants.admission.errors import (
     AddressNotAllowed,
     Denied,
@@ -79,14 +81,18 @@ def parse_network(text: str) -> Network:
         network = ipaddress.ip_network(text.strip(), strict=False)
     except ValueError:
         raise ValueError(
-            f"'{text}' is no address and no network (192.0.2.7, 192.0.2.0/24, 2001:db8::/32)"
+            _("'%(text)s' is no address and no network (192.0.2.7, 192.0.2.0/24, 2001:db8::/32)")
+            % {"text": text}
         ) from None
     first = text.strip().partition("/")[0]
     if ipaddress.ip_address(first) != network.network_address:
         # A slip in the length would open the key to 16 million addresses instead of 256.
-        raise ValueError(f"'{text}' has bits set beyond its length; the network is {network}")
+        raise ValueError(
+            _("'%(text)s' has bits set beyond its length; the network is %(network)s")
+            % {"text": text, "network": network}
+        )
     if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
-        raise ValueError(f"'{text}' stands for IPv4; write it as such")
+        raise ValueError(_("'%(text)s' stands for IPv4; write it as such") % {"text": text})
     return network
 
 
@@ -95,7 +101,10 @@ def parse_origin(text: str) -> str:
     ValueError with a line for whoever typed it."""
     found = _ORIGIN.fullmatch(text.strip().lower())
     if found is None or int(found[3] or 1) > 65_535:
-        raise ValueError(f"'{text}' is no origin (https://desk.example or http://localhost:3000)")
+        raise ValueError(
+            _("'%(text)s' is no origin (https://desk.example or http://localhost:3000)")
+            % {"text": text}
+        )
     scheme, host, port = found.groups()
     if port is None or int(port) == _DEFAULT_PORT[scheme]:
         return f"{scheme}://{host}"
