@@ -44,6 +44,7 @@ MAX_CONNECTIONS = 10_000
 HOURS_A_MONTH = Fraction(365 * 24, 12)
 MEASURED, SIMILAR, AVERAGE, UNMEASURED = "measured", "similar", "average", "unmeasured"
 _WORST = (MEASURED, SIMILAR, AVERAGE, UNMEASURED)
+_OUT_OF_RANGE = "A value is out of range: "
 #: Of the dialect's refusals those that a form's choice can meet.
 _REFUSALS = (
     gettext_noop("coin is the name of a coin."),
@@ -243,6 +244,9 @@ def _said(refusal: relay.Refusal) -> str:
         return _("There is no coin %(coin)s.") % {
             "coin": orjson.dumps(refusal.fields["coin"]).decode()[:60]
         }
+    text, _colon, value = str(refusal).partition(_OUT_OF_RANGE)
+    if not text and value:
+        return _("A value is out of range: %(value)s") % {"value": value}
     return _(str(refusal))
 
 

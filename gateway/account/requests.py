@@ -61,4 +61,4 @@ def _rows(
     try:
         return selectors.requests_of(tenant, since=since or now - DEFAULT_SINCE, **chosen)
     except ValueError as error:
-        raise BadValue(f"{error}.") from None
+        raise BadValue(_("%(why)s.") % {"why": error}) from None

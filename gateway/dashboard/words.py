@@ -88,6 +88,10 @@ _STATES = (
     _("books wait for a checkpoint"),
     _("no node writes blocks, and no public feed is connected"),
 )
+_REASONS = (
+    # Why an account is suspended.
+    _("closed by its owner"),
+)
 _FILES = (
     _("Invoices"),
     _("Lines"),
@@ -99,7 +103,7 @@ _FILES = (
     _("Taxes by document"),
     _("Taxes"),
 )
-_WORDS = frozenset((*_ROLES, *_RIGHTS, *_MONEY, *_STATES, *_FILES))
+_WORDS = frozenset((*_ROLES, *_RIGHTS, *_MONEY, *_STATES, *_REASONS, *_FILES))
 
 
 def word(name: str) -> str:

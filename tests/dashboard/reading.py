@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 CODE = frozenset({"code", "kbd", "pre", "samp", "script", "style", "svg", "template", "textarea"})
 SPOKEN = frozenset({"alt", "aria-label", "placeholder", "title"})
 #: Two words of a language that has spaces between them; names with digits and signs are none.
-_ENGLISH = re.compile(r"(?<![\w@./:-])[A-Za-z][a-z’']*(?:[,;:]? [a-z][a-z’']*)+(?![\w@/])")
+_ENGLISH = re.compile(r"(?<![\w@./:-])[A-Za-z][a-z’']*(?: [a-z][a-z’']*)+(?![\w@/])")
 
 
 class _Reader(HTMLParser):
