@@ -38,5 +38,5 @@ def read(html: str) -> list[str]:
 
 
 def english(html: str) -> list[str]:
-    """Those with two words of English or more side by side."""
-    return [text for text in read(html) if _ENGLISH.search(text)]
+    """Those with two words of English or more side by side; commands of a shell are none."""
+    return [text for text in read(html) if _ENGLISH.search(text) and not text.startswith("$ ")]

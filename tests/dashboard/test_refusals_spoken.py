@@ -3,6 +3,7 @@ and operators in English, whatever the caller accepts."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +15,17 @@ from django.urls import reverse
 from django.utils import translation
 
 from gateway.account import webhooks
+from gateway.dashboard.delivery_words import why_not
 from gateway.dashboard.once import new_ticket
 from relay_site.language import ENGLISH_PATHS
 from tenants import services
 from tenants.models import Membership
 from tenants.people import services as people
 from tenants.people.roles import Role
+from tests.dashboard.books import invoice_of
 from tests.dashboard.reading import english, read
 from tests.dashboard.test_team_pages import note
-from tests.dashboard.test_translation import HAN
+from tests.dashboard.test_translation import HAN, ROOT
 from tests.gateway.api.client import Answer, Api, api_of
 from tests.tenants.cast import Cast
 from tests.tenants.people import OPERATOR, make_member, make_person, owner_of, signed_in
@@ -234,3 +237,42 @@ def test_operators_and_providers_read_english(client: Client, path: str) -> None
     if path.startswith("/admin/"):
         assert "zh" not in answer.headers.get("Content-Language", "en")
     assert not HAN.search(answer.content.decode())
+
+
+def test_an_invoice_is_chinese_on_its_page_and_english_as_a_document(
+    owner: Client, cast: Cast
+) -> None:
+    """What is kept is the same for everybody, so it must not depend on who opens it first."""
+    made = {"slug": "acme", "number": invoice_of(cast.acme).number}
+    page = owner.get(reverse("dashboard:invoice", kwargs=made)).content.decode()
+    assert {"發票抬頭", "應付金額", "小計"} <= set(read(page))
+    assert not english(page)
+    url = reverse("dashboard:invoice_file", kwargs={**made, "format": "html"})
+    document = b"".join(owner.get(url).streaming_content).decode()  # type: ignore[attr-defined]
+    assert "Amount due" in document
+    assert not HAN.search(document)
+
+
+def test_why_a_webhook_was_not_delivered_has_words() -> None:
+    """As it is written down where it was tried."""
+    with translation.override("zh-hant"):
+        assert why_not("answered 500") == "回應 500"
+        said = "no delivery succeeded for 5 days; last: not sent: the host name has no address"
+        told = "連續 5 天沒有成功的投遞；最後一次：未送出：該主機名稱沒有位址"
+        assert why_not(said) == told
+        assert why_not("something else") == "something else"
+    for error in _errors_of("tenants/wire/outbound.py"):
+        with translation.override("en"):
+            assert why_not(error) == error
+        with translation.override("zh-hant"):
+            assert HAN.search(why_not(error)), error
+
+
+def _errors_of(module: str) -> list[str]:
+    """What a function that explains an error returns, as texts."""
+    tree = ast.parse((ROOT / module).read_text("utf-8"))
+    why = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "_why")
+    found = [one.value for one in ast.walk(why) if isinstance(one, ast.Return)]
+    texts = [one.value for one in found if isinstance(one, ast.Constant)]
+    assert len(texts) > 4
+    return [str(text) for text in texts]
