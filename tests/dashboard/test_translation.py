@@ -15,9 +15,14 @@ import pytest
 from django.conf import settings
 from django.test import Client
 from django.urls import reverse
+from django.utils import translation
 from django.utils.translation.template import templatize
 
+from billing.models import InvoiceEvent, Payment, PaymentAllocation, WalletEntry
+from gateway.account.invoices import INTERNAL_EVENTS
 from gateway.dashboard.management.commands.dashboard_messages import CATALOGUE, IGNORED
+from gateway.dashboard.words import word
+from tenants.models import APIKey, Delivery
 from tenants.people.roles import ALLOWED, May, Role
 from tests.dashboard.reading import english
 from tests.dashboard.test_access import ROWS
@@ -158,6 +163,23 @@ def test_what_is_read_is_what_was_written() -> None:
 def test_roles_and_rights_have_words() -> None:
     names = {str(one) for one in (*Role, *May, *ALLOWED)}
     assert names <= {text for _, text, _ in CHINESE}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        Payment.Method.labels,
+        PaymentAllocation.Kind.labels,
+        WalletEntry.Kind.labels,
+        [one.label for one in InvoiceEvent.Kind if one not in INTERNAL_EVENTS],
+        APIKey.Environment.labels,
+        Delivery.State.labels,
+    ],
+)
+def test_labels_that_pages_show_have_words(labels: list[str]) -> None:
+    """`get_kind_display|word`, of each kind."""
+    with translation.override("zh-hant"):
+        assert not [one for one in labels if not HAN.search(word(one)) and one != "USDC"]
 
 
 # What a page shows.
