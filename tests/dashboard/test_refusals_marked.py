@@ -170,3 +170,24 @@ def test_what_a_page_catches_to_show_is_looked_at() -> None:
         kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
         names = {_name(one) for one in kinds if one is not None}
         assert names <= SHOWN | {"ValueError"}, f"{module}:{node.lineno}: {names - SHOWN}"
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ('raise BadValue("limit: too much.")', ["limit: too much."]),
+        ('raise ValidationError(f"{name} is none.", code="x")', [" is none."]),
+        ('raise Conflict(" ".join(error.messages))', []),
+        ('raise BadValue(f"spend_cap: {error}")', []),
+        ('raise NotFound(_("There is no key %(id)s.") % {"id": "none at all"})', []),
+        ('why = "It is gone."\nraise NotFound(why)', ["It is gone."]),
+        ('why = _("It is gone.")\nraise NotFound(why)', []),
+        ('messages.error(request, "That was wrong.")', ["That was wrong."]),
+        ('class BadCursor(E):\n def f(self): super().__init__("Not one.")', ["Not one."]),
+    ],
+)
+def test_the_reading_finds_what_is_not_marked(written: str, words: list[str]) -> None:
+    module = "tenants/services.py"
+    tree = ast.parse("def f():\n" + "\n".join(f"  {line}" for line in written.splitlines()))
+    found = [one for within, text in _said(module, tree) for one in _unmarked(text, within)]
+    assert found == words
