@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy
 from tenants.admission.access import parse_network, parse_origin
 from tenants.admission.keys import SHOWN_CHARS
 from tenants.admission.principal import DEFAULT_SCOPES, Scope
+from tenants.said import Said
 
 #: Of each list of a key. Every handshake walks them, and Redis holds them with the key.
 MAX_LISTED = 50
@@ -404,8 +405,8 @@ def _validate_list(texts: object, parse: Callable[[str], object]) -> None:
     for text in texts:
         try:
             parse(text)
-        except ValueError as error:
-            problems.append(str(error))
+        except Said as error:
+            problems.append(error.said(_))
     if problems:
         raise ValidationError(problems)
 

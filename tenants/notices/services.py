@@ -89,7 +89,7 @@ def check_url(url: str) -> None:
     try:
         TargetPolicy(allow_private=settings.RELAY_WEBHOOKS_PRIVATE).check_url(url)
     except TargetRefused as refused:
-        raise ValidationError(_("%(why)s.") % {"why": refused}) from None
+        raise ValidationError(_("%(why)s.") % {"why": refused.said(_)}) from None
 
 
 @transaction.atomic

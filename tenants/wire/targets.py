@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
-from django.utils.translation import gettext as _
 from yarl import URL
+
+from tenants.said import Said
+from tenants.said import gettext_noop as _
 
 MAX_URL_CHARS = 500
 #: Below it are the ports of services that are no web servers: mail, SSH, DNS.
@@ -41,9 +43,12 @@ _PRIVATE = tuple(
 _ENDS_IN_A_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$")
 _AUTHORITY = re.compile(r"[/?#]")
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
+_PRIVATE_IS_OFF = _(
+    "the host has an address we do not send to: private (RELAY_WEBHOOKS_PRIVATE is off)"
+)
 
 
-class TargetRefused(ValueError):
+class TargetRefused(Said):
     """A URL or an address we do not send to. Its text is one line for who gave it."""
 
 
@@ -60,8 +65,9 @@ class TargetPolicy:
         """
         if len(text) > MAX_URL_CHARS:
             raise TargetRefused(
-                _("the URL has %(count)s characters; at most %(most)s")
-                % {"count": len(text), "most": MAX_URL_CHARS}
+                _("the URL has %(count)s characters; at most %(most)s"),
+                count=len(text),
+                most=MAX_URL_CHARS,
             )
         # Parsers differ on these, and each difference has been somebody's way in.
         if not text.isprintable() or any(char in text for char in " \\"):
@@ -72,9 +78,10 @@ class TargetPolicy:
         except ValueError:
             raise TargetRefused(_("not a URL (https://host/path)")) from None
         if url.scheme != "https" and not (self.allow_private and url.scheme == "http"):
+            if not url.scheme:
+                raise TargetRefused(_("the scheme must be https, not none"))
             raise TargetRefused(
-                _("the scheme must be https, not %(scheme)s")
-                % {"scheme": url.scheme[:20] or _("none")}
+                _("the scheme must be https, not %(scheme)s"), scheme=url.scheme[:20]
             )
         if not host:
             raise TargetRefused(_("the URL names no host"))
@@ -89,8 +96,7 @@ class TargetPolicy:
     def _check_port(self, port: int | None) -> None:
         if not port or not (self.allow_private or port == 443 or port >= FIRST_FREE_PORT):
             raise TargetRefused(
-                _("port %(port)s: 443, or %(first)s and above")
-                % {"port": port, "first": FIRST_FREE_PORT}
+                _("port %(port)s: 443, or %(first)s and above"), port=port, first=FIRST_FREE_PORT
             )
 
     def _check_host(self, host: str, raw_host: str) -> None:
@@ -111,9 +117,7 @@ class TargetPolicy:
         """Raises TargetRefused unless a connection to this address may be opened."""
         if (why := self._refusal(text)) is not None:
             # Not the address: an answer must not tell what our DNS knows.
-            raise TargetRefused(
-                _("the host has an address we do not send to: %(why)s") % {"why": why}
-            )
+            raise TargetRefused(why)
 
     def check_addresses(self, texts: Iterable[str]) -> list[str]:
         """All of them, each once, in their order. One bad one refuses the host: a name that stands
@@ -132,12 +136,14 @@ class TargetPolicy:
         try:
             address = _plain(ip_address(text.partition("%")[0]))
         except ValueError:
-            return _("unreadable")
+            return _("the host has an address we do not send to: unreadable")
         if address.is_link_local:
-            return _("link-local")
+            return _("the host has an address we do not send to: link-local")
         if any(address in network for network in _PRIVATE if network.version == address.version):
-            return None if self.allow_private else _("private (RELAY_WEBHOOKS_PRIVATE is off)")
-        return None if _is_public(address) else _("reserved")
+            return None if self.allow_private else _PRIVATE_IS_OFF
+        if not _is_public(address):
+            return _("the host has an address we do not send to: reserved")
+        return None
 
 
 def _plain(address: Address) -> Address:

@@ -19,13 +19,19 @@ from tests.dashboard.test_translation import MARKS, ROOT
 #: Exceptions whose text a page shows. Another one that a page catches to show fails below.
 SHOWN = {
     *(name for name, one in vars(errors).items() if isinstance(one, type)),
-    *("ValidationError", "PermissionDenied", "MovedError", "UnknownExport", "TargetRefused"),
+    *(
+        "ValidationError",
+        "PermissionDenied",
+        "MovedError",
+        "UnknownExport",
+        "Said",
+        "TargetRefused",
+    ),
 }
 #: Of the many ValueErrors those that end up in one of the above, by module.
 VALUE_ERRORS = {
     "billing/exports/scope.py",
     "gateway/requests/selectors.py",
-    "tenants/admission/access.py",
 }
 #: What says a text in a page by itself, and which of its arguments that is.
 SAYS = {"error": 1, "success": 1, "info": 1, "warning": 1, "add_error": 1, "refused": 1, "toast": 1}
