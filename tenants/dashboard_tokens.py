@@ -21,6 +21,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
+from django.utils.translation import gettext as _
 
 from tenants.admission import changes, keys
 from tenants.admission.access import parse_origin
@@ -62,7 +63,7 @@ def issue_token(
     """
     at = now or timezone.now()
     if not session_key:
-        raise PermissionDenied("Only somebody signed in has a dashboard.")
+        raise PermissionDenied(_("Only somebody signed in has a dashboard."))
     tenant = lock(by.tenant_id)
     allowed(by, tenant)
     _counting_key(tenant.pk, at)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from tenants.admission import changes
 from tenants.models import APIKey, ExchangeRails, Tenant
@@ -27,7 +28,7 @@ def set_rails(key: APIKey, **values: Any) -> ExchangeRails:
     """Set some of `FIELDS` for all keys of a chain of rotations; the others stay. Raises
     ValidationError."""
     if unknown := set(values) - set(FIELDS):
-        raise ValidationError(f"{min(unknown)!r} is no guard rail.")
+        raise ValidationError(_("%(name)r is no guard rail.") % {"name": min(unknown)[:40]})
     # The first key's row is the lock: two at once would both find no rails and make them.
     first = APIKey.objects.select_for_update().get(pk=key.family_id)
     rails = ExchangeRails.objects.filter(key=first).first() or ExchangeRails(key=first)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
 
 from tenants.models import APIKey, Tenant
 
@@ -28,13 +29,19 @@ def refuse_one_more(tenant_id: int, *, now: datetime, is_successor: bool = False
     if is_successor:
         if living.count() >= 2 * most:
             raise ValidationError(
-                f"At most {2 * most} keys work at one time, rotated ones among them, and as many "
-                "do: let some end, or revoke them.",
+                _(
+                    "At most %(most)s keys work at one time, rotated ones among them, and as many "
+                    "do: let some end, or revoke them."
+                )
+                % {"most": 2 * most},
                 code=TOO_MANY,
             )
     elif living.filter(rotated_at=None).count() >= most:
         raise ValidationError(
-            f"A tenant has at most {most} keys that work, and this one has as many: revoke one "
-            "that nobody needs.",
+            _(
+                "A tenant has at most %(most)s keys that work, and this one has as many: revoke "
+                "one that nobody needs."
+            )
+            % {"most": most},
             code=TOO_MANY,
         )

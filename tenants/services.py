@@ -14,6 +14,8 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import slugify
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants import key_cap, kinds, selectors
 from tenants.admission import changes, keys
@@ -30,7 +32,9 @@ from tenants.models import (
 
 #: `last_used_at` is written at most this often per key.
 USE_RESOLUTION = timedelta(minutes=1)
-CHANGED = "It was changed since you opened it: open it again, and change what is left to change."
+CHANGED = gettext_lazy(
+    "It was changed since you opened it: open it again, and change what is left to change."
+)
 #: How long an old key may work beside its successor.
 MAX_OVERLAP = timedelta(days=7)
 #: How far ahead a suspension can be announced.
@@ -123,12 +127,12 @@ def rotate_key(key: APIKey, *, overlap: timedelta, now: datetime | None = None) 
     revoked, expired, or rotated before: that has a successor, and its own time is running out.
     """
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
-        raise ValidationError("The overlap must be within 0 seconds and 7 days.")
+        raise ValidationError(_("The overlap must be within 0 seconds and 7 days."))
     at = now or timezone.now()
     key_cap.lock(key.tenant_id)
     locked = APIKey.objects.select_for_update().select_related("tenant").get(pk=key.pk)
     if (why := _why_not_rotated(locked, at)) is not None:
-        raise ValidationError(f"{locked.prefix}… {why}.")
+        raise ValidationError(why % {"prefix": locked.prefix})
     issued = issue_key(
         tenant=locked.tenant,
         environment=locked.environment,
@@ -162,11 +166,11 @@ def _tell_rotation(key: APIKey) -> None:
 
 def _why_not_rotated(key: APIKey, at: datetime) -> str | None:
     if key.revoked_at is not None:
-        return "is revoked: issue a new key"
+        return _("%(prefix)s… is revoked: issue a new key.")
     if key.rotated_at is not None:
-        return "has a successor: rotate that, or revoke this one"
+        return _("%(prefix)s… has a successor: rotate that, or revoke this one.")
     if key.expires_at is not None and key.expires_at <= at:
-        return "has expired: issue a new key"
+        return _("%(prefix)s… has expired: issue a new key.")
     return None
 
 

@@ -13,6 +13,7 @@ import pytest
 from _pytest.unraisableexception import collect_unraisable
 from django.conf import settings as site
 from django.test import Client
+from django.utils import translation
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadfile import LoadFileScheduling
 
@@ -151,6 +152,14 @@ def _start(start: Callable[[], Service]) -> Service:
     except Missing as missing:
         skip(str(missing))
         raise
+
+
+@pytest.fixture(autouse=True)
+def _no_language_is_left() -> Iterator[None]:
+    """A request of the test client leaves its language to whoever comes next in this process; a
+    server's requests have contexts of their own."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(scope="session")

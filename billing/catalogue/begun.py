@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from billing.catalogue import terms
 from billing.catalogue.written import locked_tenant, settle
@@ -24,7 +25,10 @@ def begun(tenant: Tenant, now: datetime | None) -> tuple[datetime, Tenant]:
 def not_past(at: datetime | None, now: datetime) -> datetime:
     when = now if at is None else in_utc(at)
     if when < now:
-        raise ValidationError(f"{when:%Y-%m-%d %H:%M:%S} is in the past; choose now or later.")
+        raise ValidationError(
+            _("%(when)s is in the past; choose now or later.")
+            % {"when": f"{when:%Y-%m-%d %H:%M:%S}"}
+        )
     return when
 
 
@@ -37,8 +41,11 @@ def in_running_period(tenant: Tenant, at: datetime | None, now: datetime) -> dat
         earliest = full_hour(now)
     if when < earliest:
         raise ValidationError(
-            f"starts_at: {when:%Y-%m-%d %H:%M} is before the running billing period, which began "
-            f"at {earliest:%Y-%m-%d %H:%M}; write that or later."
+            _(
+                "starts_at: %(when)s is before the running billing period, which began at "
+                "%(began)s; write that or later."
+            )
+            % {"when": f"{when:%Y-%m-%d %H:%M}", "began": f"{earliest:%Y-%m-%d %H:%M}"}
         )
     return when
 
@@ -48,5 +55,11 @@ def next_hour(now: datetime) -> datetime:
 
 
 def no_version(code: str, version: int | None, at: datetime) -> str:
-    what = "no version" if version is None else f"version {version} is not published, or not"
-    return f"{code}: {what} in force at {at:%Y-%m-%d %H:%M}; publish one, or choose a later time."
+    if version is None:
+        text = _("%(code)s: no version in force at %(at)s; publish one, or choose a later time.")
+    else:
+        text = _(
+            "%(code)s: version %(version)s is not published, or not in force at %(at)s; publish "
+            "one, or choose a later time."
+        )
+    return text % {"code": code, "version": version, "at": f"{at:%Y-%m-%d %H:%M}"}

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from billing.catalogue import terms
 from billing.catalogue.begun import begun, next_hour
@@ -38,8 +39,11 @@ def set_spend_cap(tenant: Tenant, cap: Decimal | None, *, now: datetime | None =
         cap.is_finite() and 0 <= cap <= MAX_SPEND_CAP and cap == round(cap, 2)
     ):
         raise ValidationError(
-            f"A spend cap is an amount of 0 to {MAX_SPEND_CAP:,} USD with at most two decimals, "
-            f"not {cap}."
+            _(
+                "A spend cap is an amount of 0 to %(most)s USD with at most two decimals, not "
+                "%(cap)s."
+            )
+            % {"most": f"{MAX_SPEND_CAP:,}", "cap": cap}
         )
     now, locked = begun(tenant, now)
     _choose(locked, _this_hour(locked, now), lambda choice: choice._replace(spend_cap=cap))

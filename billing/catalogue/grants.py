@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from billing.catalogue import terms
 from billing.catalogue.begun import begun, in_running_period, next_hour, no_version, not_past
@@ -35,7 +36,10 @@ def add_add_on(
     period."""
     now, locked = begun(tenant, now)
     if not 1 <= quantity <= MAX_QUANTITY:
-        raise ValidationError(f"A quantity is 1 to {MAX_QUANTITY}, not {quantity}.")
+        raise ValidationError(
+            _("A quantity is 1 to %(most)s, not %(quantity)s.")
+            % {"most": MAX_QUANTITY, "quantity": quantity}
+        )
     when = in_running_period(locked, at, now)
     offered = [
         prices
@@ -65,7 +69,9 @@ def end_add_on(
     now, locked = begun(row.tenant, now)
     held = AddOnSubscription.objects.select_for_update().get(pk=row.pk)
     if held.ended_at is not None and held.ended_at <= now:
-        raise ValidationError(f"It ended at {held.ended_at:%Y-%m-%d %H:%M} already.")
+        raise ValidationError(
+            _("It ended at %(at)s already.") % {"at": f"{held.ended_at:%Y-%m-%d %H:%M}"}
+        )
     held.ended_at = max(not_past(at, now), held.started_at)
     held.save(update_fields=["ended_at"])
     write_down(locked, now)
@@ -152,7 +158,7 @@ def end_discount(
     row: DiscountGrant, *, at: datetime | None = None, now: datetime | None = None
 ) -> DiscountGrant:
     """End a discount now or at a later time."""
-    now, _ = begun(row.tenant, now)
+    now = begun(row.tenant, now)[0]
     held = DiscountGrant.objects.select_for_update().get(pk=row.pk)
     if held.ends_at is not None and held.ends_at <= now:
         raise ValidationError(f"It ended at {held.ends_at:%Y-%m-%d %H:%M} already.")

@@ -12,6 +12,7 @@ from datetime import datetime
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from billing.catalogue import terms
 from billing.catalogue.begun import begun, no_version, not_past
@@ -69,7 +70,10 @@ def subscribe(
     had one before."""
     now, locked = begun(tenant, now)
     if (current := current_plan_subscription(locked)) is not None:
-        raise ValidationError(f"{tenant} is on {current.plan} already: change the plan.")
+        raise ValidationError(
+            _("%(tenant)s is on %(plan)s already: change the plan.")
+            % {"tenant": tenant, "plan": current.plan}
+        )
     prices = _version(plan, version, now)
     had_trial = PlanSubscription.objects.for_tenant(tenant).exclude(trial_ends_at=None).exists()
     trial_ends_at = begin_trial(prices, now).trial_end if with_trial and not had_trial else None
@@ -126,7 +130,7 @@ def cancel(tenant: Tenant, *, at: datetime | None = None, now: datetime | None =
     now, locked = begun(tenant, now)
     when = not_past(at, now)
     if current_plan_subscription(locked) is None:
-        raise ValidationError(f"{tenant} is on no plan.")
+        raise ValidationError(_("%(tenant)s is on no plan.") % {"tenant": tenant})
     _forget_planned(locked)
     if when > now:
         PlannedChange.objects.create(tenant=locked, at=when)
@@ -155,7 +159,7 @@ def move_subscribers(
     moved, left = 0, []
     for row in others.select_related("tenant").order_by("pk"):
         with transaction.atomic():
-            _, locked = begun(row.tenant, now)
+            locked = begun(row.tenant, now)[1]
             current = current_plan_subscription(locked)
             if current is None or current.plan_id != plan.pk or current.version == to_version:
                 continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 from billing.exports import (
     balances,
     credit_notes,
@@ -86,7 +88,11 @@ def find(name: str) -> Export:
         return EXPORTS[name]
     except KeyError:
         known = ", ".join(EXPORTS)
-        raise UnknownExport(f"{name[:40]!r} is no export: there are {known}") from None
+        raise UnknownExport(_no_export(name, known)) from None
+
+
+def _no_export(name: str, known: str) -> str:
+    return _("%(name)r is no export: there are %(known)s") % {"name": name[:40], "known": known}
 
 
 def file_name(name: str, period: str) -> str:
@@ -109,6 +115,6 @@ def export_for_tenant(tenant: Tenant, name: str, period: str) -> Iterator[bytes]
     found = EXPORTS.get(name)
     if found is None or not found.is_for_tenants:
         known = ", ".join(name for name, one in EXPORTS.items() if one.is_for_tenants)
-        raise UnknownExport(f"{name[:40]!r} is no export: there are {known}")
+        raise UnknownExport(_no_export(name, known))
     scope = parse_period(period, tenant=tenant.pk)
     return csv.encode(found.columns, found.rows(scope), with_internal=False)

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
 
 #: Rows of a page: of one statement, and in memory at once.
 PAGE_ROWS = 2_000
@@ -48,10 +49,15 @@ def parse_period(text: str, *, tenant: int | None = None) -> Scope:
     """The scope of a month, `2026-11`, or of a year, `2026`. Raises ValueError."""
     found = re.fullmatch(r"([0-9]{4})(?:-([0-9]{2}))?", text, re.ASCII)
     if found is None:
-        raise ValueError(f"{text[:40]!r} is no period: write a month like 2026-11, or a year, 2026")
+        raise ValueError(
+            _("%(text)r is no period: write a month like 2026-11, or a year, 2026")
+            % {"text": text[:40]}
+        )
     year, month = int(found[1]), int(found[2] or 1)
     if not (2000 <= year <= 2999 and 1 <= month <= 12):
-        raise ValueError(f"{text!r} is no period: years are 2000 to 2999, months 01 to 12")
+        raise ValueError(
+            _("%(text)r is no period: years are 2000 to 2999, months 01 to 12") % {"text": text}
+        )
     end = (year + 1, 1) if found[2] is None or month == 12 else (year, month + 1)
     return Scope(datetime(year, month, 1, tzinfo=UTC), datetime(*end, 1, tzinfo=UTC), tenant)
 

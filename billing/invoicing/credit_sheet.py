@@ -70,7 +70,7 @@ def _facts(note: CreditNote) -> Iterator[tuple[str, str]]:
 
 def _row(line: CreditNoteLine) -> Row:
     return Row(
-        group=GROUPS[LineKind(line.line.kind)],
+        group=str(GROUPS[LineKind(line.line.kind)]),
         name=line.name,
         quantity="",
         amount=money(line.amount),

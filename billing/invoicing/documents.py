@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from django.db import IntegrityError, transaction
 from django.template.loader import render_to_string
+from django.utils import translation
 
 from billing.invoicing.credit_sheet import credit_sheet_of
 from billing.invoicing.errors import InvoicingError
@@ -16,11 +17,14 @@ from billing.invoicing.sheet import Sheet, sheet_of
 from billing.models import CreditNote, Invoice, InvoiceDocument
 
 Format = Literal["pdf", "html"]
+#: Of documents, whoever asks for one first: what is kept is the same for everybody.
+LANGUAGE = "en"
 
 
 def render_html(what: Invoice | CreditNote) -> str:
     """An invoice or credit note, or a draft of one, as a page that stands by itself."""
-    return render_to_string("billing/invoice.html", {"sheet": _sheet(what)})
+    with translation.override(LANGUAGE):
+        return render_to_string("billing/invoice.html", {"sheet": _sheet(what)})
 
 
 def render_pdf(what: Invoice | CreditNote) -> bytes:
@@ -29,7 +33,8 @@ def render_pdf(what: Invoice | CreditNote) -> bytes:
     # fpdf2 and its fonts take 0.5 s to import: only where something is drawn.
     from billing.invoicing.pdf import draw
 
-    return draw(_sheet(what), dated=_dated(what))
+    with translation.override(LANGUAGE):
+        return draw(_sheet(what), dated=_dated(what))
 
 
 def _sheet(what: Invoice | CreditNote) -> Sheet:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext as _
+
 from billing.invoicing.frozen import parts_of
-from billing.invoicing.sheet import Row, money, row_of, span
+from billing.invoicing.sheet import Row, listed, money, row_of, span
 from billing.models import InvoiceLine
 from billing.rating.invoice import Rated
 from billing.rating.segments import Segment
@@ -31,7 +33,8 @@ def rows_of(rated: Rated) -> tuple[Row, ...]:
 
 def segment_line(segment: Segment) -> tuple[str, str]:
     """A segment as its stretch and its terms."""
-    add_ons = "".join(f", {quantity} × {add_on.name}" for add_on, quantity in segment.add_ons)
-    trial = ", trial" if segment.is_trial else ""
-    terms = f"{segment.plan.name}, {money(segment.plan.fee)} USD a period{trial}{add_ons}"
+    fee = _("%(fee)s USD a period") % {"fee": money(segment.plan.fee)}
+    trial = [_("trial")] if segment.is_trial else []
+    add_ons = [f"{quantity} × {add_on.name}" for add_on, quantity in segment.add_ons]
+    terms = listed(segment.plan.name, fee, *trial, *add_ons)
     return span(segment.start, segment.end), terms

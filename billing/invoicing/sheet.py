@@ -1,4 +1,5 @@
-"""What an invoice says, as texts in their places: the one view that HTML and PDF draw."""
+"""What an invoice says, as texts in their places: the one view that a page, HTML and PDF draw. In
+the language that is active: of a page its reader's, of documents English (`documents.py`)."""
 
 from __future__ import annotations
 
@@ -8,16 +9,20 @@ from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, gettext_noop
+
 from billing.invoicing.brand import logo_of
 from billing.models import Invoice, InvoiceLine
 from billing.rating.invoice import LineKind
 
+#: Of a metric: many of them, and one.
 _UNITS = {
-    "messages": "messages",
-    "bytes": "bytes",
-    "requests": "requests",
-    "coin_minutes": "coin-minutes",
-    "archive_bytes": "bytes",
+    "messages": (gettext_noop("messages"), gettext_noop("message")),
+    "bytes": (gettext_noop("bytes"), gettext_noop("byte")),
+    "requests": (gettext_noop("requests"), gettext_noop("request")),
+    "coin_minutes": (gettext_noop("coin-minutes"), gettext_noop("coin-minute")),
+    "archive_bytes": (gettext_noop("bytes"), gettext_noop("byte")),
 }
 
 
@@ -68,7 +73,7 @@ class Sheet:
     footer: str
     color: str
     logo: str
-    buyer_heading: str = "Invoice to"
+    buyer_heading: str
     remarks: tuple[str, ...] = ()
 
     @property
@@ -83,11 +88,11 @@ def sheet_of(invoice: Invoice) -> Sheet:
     seller, buyer, tax = invoice.seller, invoice.buyer, invoice.tax
     has_tax = any(line.tax_percent for line in lines)
     is_regular = invoice.kind == Invoice.Kind.REGULAR
-    reference = f"Please quote {invoice.number} with your payment." if invoice.number else ""
+    reference = _("Please quote %(number)s with your payment.") % {"number": invoice.number}
     pays = invoice.payable > 0
     return Sheet(
-        title="Invoice" if invoice.is_finalized else "Draft invoice",
-        number=invoice.number or "not numbered yet",
+        title=_("Invoice") if invoice.is_finalized else _("Draft invoice"),
+        number=invoice.number or _("not numbered yet"),
         is_draft=not invoice.is_finalized,
         seller_name=seller.get("name", ""),
         seller=seller_lines(seller),
@@ -97,7 +102,7 @@ def sheet_of(invoice: Invoice) -> Sheet:
         rows=tuple(map(row_of, lines)),
         totals=tuple(_totals(invoice, tax, lines)),
         due=(
-            "Amount due" if invoice.payable >= 0 else "In your favour",
+            _("Amount due") if invoice.payable >= 0 else _("In your favour"),
             f"{money(abs(invoice.payable))} {invoice.currency}",
         ),
         has_tax=has_tax,
@@ -110,22 +115,23 @@ def sheet_of(invoice: Invoice) -> Sheet:
         footer=seller.get("footer", ""),
         color=seller.get("color") or "#1f3a5f",
         logo=logo_of(seller),
+        buyer_heading=_("Invoice to"),
         remarks=tuple(_remarks(invoice)),
     )
 
 
 def _remarks(invoice: Invoice) -> Iterator[str]:
     if invoice.payable < 0:
-        yield "Nothing is to be paid. What is in your favour settles your next invoices."
+        yield _("Nothing is to be paid. What is in your favour settles your next invoices.")
     elif invoice.payable == 0:
-        yield "Nothing is to be paid."
+        yield _("Nothing is to be paid.")
 
 
 def seller_lines(seller: dict[str, Any]) -> tuple[str, ...]:
     """A copy of the seller below its name."""
     told = (
         *seller.get("address", "").splitlines(),
-        f"Tax id {seller['tax_id']}" if seller.get("tax_id") else "",
+        _("Tax id %(id)s") % {"id": seller["tax_id"]} if seller.get("tax_id") else "",
         seller.get("email", ""),
         seller.get("website", ""),
     )
@@ -138,7 +144,7 @@ def buyer_lines(buyer: dict[str, Any]) -> tuple[str, ...]:
         buyer.get("name", ""),
         *buyer.get("address", "").splitlines(),
         buyer.get("country", ""),
-        f"Tax id {buyer['tax_id']}" if buyer.get("tax_id") else "",
+        _("Tax id %(id)s") % {"id": buyer["tax_id"]} if buyer.get("tax_id") else "",
     )
     return tuple(filter(None, told))
 
@@ -150,18 +156,20 @@ def money(amount: Decimal) -> str:
 
 def number(value: Decimal | str) -> str:
     """`1,234,567` or `0.5`: without needless zeros."""
-    whole, _, rest = f"{Decimal(value):,f}".partition(".")
+    whole, _point, rest = f"{Decimal(value):,f}".partition(".")
     return f"{whole}.{rest}".rstrip("0").rstrip(".") if rest else whole
 
 
 def day(at: datetime | None) -> str:
     """`3 November 2026`."""
-    return "" if at is None else f"{at:%-d %B %Y}"
+    return "" if at is None else at.strftime(_("%-d %B %Y"))
 
 
 def _moment(text: str) -> str:
     at = datetime.fromisoformat(text)
-    return f"{at:%-d %b %Y}" + ("" if (at.hour, at.minute, at.second) == (0, 0, 0) else f" {at:%X}")
+    return at.strftime(_("%-d %b %Y")) + (
+        "" if (at.hour, at.minute, at.second) == (0, 0, 0) else f" {at:%X}"
+    )
 
 
 def span(start: datetime, end: datetime) -> str:
@@ -169,25 +177,37 @@ def span(start: datetime, end: datetime) -> str:
     last = end - timedelta(days=1) if end.astimezone(UTC).time() == time() else end
     if last < start:  # within a day
         last = end
-    return f"{_moment(start.isoformat())} to {_moment(last.isoformat())}"
+    return _window(start.isoformat(), last.isoformat())
+
+
+def _window(start: str, end: str) -> str:
+    return _("%(start)s to %(end)s") % {"start": _moment(start), "end": _moment(end)}
 
 
 def _facts(invoice: Invoice, is_regular: bool) -> Iterator[tuple[str, str]]:
-    yield "Number", invoice.number or "not numbered yet"
-    yield "Date", day(invoice.finalized_at) or f"{day(invoice.drafted_at)} (draft)"
+    drafted = _("%(day)s (draft)") % {"day": day(invoice.drafted_at)}
+    yield _("Number"), invoice.number or _("not numbered yet")
+    yield _("Date"), day(invoice.finalized_at) or drafted
     if invoice.due_at is not None and invoice.payable > 0:
-        yield "Due", day(invoice.due_at)
+        yield _("Due"), day(invoice.due_at)
     if is_regular:
-        yield "Period (UTC)", span(invoice.period_start, invoice.period_end)
+        yield _("Period (UTC)"), span(invoice.period_start, invoice.period_end)
 
 
 def _segment(segment: dict[str, Any]) -> str:
-    add_ons = "".join(f", {one['quantity']} × {one['name']}" for one in segment["add_ons"])
-    trial = ", trial" if segment["is_trial"] else ""
-    return (
-        f"{_moment(segment['start'])} to {_moment(segment['end'])}: {segment['name']} "
-        f"at {money(Decimal(segment['fee']))} a period{trial}{add_ons}"
-    )
+    terms = _("%(plan)s at %(fee)s a period") % {
+        "plan": segment["name"],
+        "fee": money(Decimal(segment["fee"])),
+    }
+    trial = [_("trial")] if segment["is_trial"] else []
+    add_ons = [f"{one['quantity']} × {one['name']}" for one in segment["add_ons"]]
+    window = _window(segment["start"], segment["end"])
+    return _("%(what)s: %(how)s") % {"what": window, "how": listed(terms, *trial, *add_ons)}
+
+
+def listed(*texts: str) -> str:
+    """Several, with commas as the language has them."""
+    return _(", ").join(texts)
 
 
 def taxes(
@@ -202,23 +222,28 @@ def taxes(
     for percent in sorted(sums):
         if percent:
             base, due = sums[percent]
-            yield f"{tax.get('name') or 'Tax'} {number(percent)} % on {money(base)}", money(due)
+            name = _("%(tax)s %(percent)s %% on %(base)s") % {
+                "tax": tax.get("name") or _("Tax"),
+                "percent": number(percent),
+                "base": money(base),
+            }
+            yield name, money(due)
 
 
 GROUPS = {
-    LineKind.PLAN_FEE: "Plan",
-    LineKind.ADD_ON_FEE: "Add-ons",
-    LineKind.USAGE: "Usage",
-    LineKind.ZERO_RATED: "Free of charge",
-    LineKind.DISCOUNT: "Discounts",
-    LineKind.ADJUSTMENT: "Adjustments",
+    LineKind.PLAN_FEE: gettext_lazy("Plan"),
+    LineKind.ADD_ON_FEE: gettext_lazy("Add-ons"),
+    LineKind.USAGE: gettext_lazy("Usage"),
+    LineKind.ZERO_RATED: gettext_lazy("Free of charge"),
+    LineKind.DISCOUNT: gettext_lazy("Discounts"),
+    LineKind.ADJUSTMENT: gettext_lazy("Adjustments"),
 }
 
 
 def row_of(line: InvoiceLine) -> Row:
     """A line as it is shown; it need not be saved."""
     kind = LineKind(line.kind)
-    unit = _UNITS.get(line.unit, line.unit)
+    unit = units(line.unit)
     quantity = number(line.quantity)
     shown = ""
     if kind in {LineKind.USAGE, LineKind.ZERO_RATED}:
@@ -226,25 +251,41 @@ def row_of(line: InvoiceLine) -> Row:
     elif kind is LineKind.ADD_ON_FEE:
         shown = quantity
     return Row(
-        group=GROUPS[kind],
-        name=f"{line.name}: {line.reason}" if line.reason else line.name,
+        group=str(GROUPS[kind]),
+        name=_with_reason(line.name, line.reason),
         quantity=shown,
         amount=money(line.amount),
         tax=f"{number(line.tax_percent)} %" if line.tax_percent else "",
-        details=tuple(_details(line, unit)),
+        details=tuple(_details(line)),
     )
 
 
-def _details(line: InvoiceLine, unit: str) -> Iterator[Detail]:
+def _with_reason(name: str, reason: str) -> str:
+    return _("%(what)s: %(how)s") % {"what": name, "how": reason} if reason else name
+
+
+def units(metric: str) -> str:
+    """Many of a metric, in words."""
+    return _(_UNITS[metric][0]) if metric in _UNITS else metric
+
+
+def _unit(metric: str) -> str:
+    return _(_UNITS[metric][1]) if metric in _UNITS else metric.removesuffix("s")
+
+
+def _details(line: InvoiceLine) -> Iterator[Detail]:
     parts = line.parts
     if line.kind == LineKind.ADJUSTMENT:
         for source in line.sources:
-            yield Detail(
-                f"{number(source['units'])} {_UNITS.get(source['metric'], source['metric'])} "
-                f"of {source['channel']}" + (f" ({source['reason']})" if source["reason"] else "")
-            )
+            of = _("%(quantity)s %(units)s of %(channel)s") % {
+                "quantity": number(source["units"]),
+                "units": units(source["metric"]),
+                "channel": source["channel"],
+            }
+            yield Detail(of + (f" ({source['reason']})" if source["reason"] else ""))
         if line.original_start is not None and line.original_end is not None and not line.sources:
-            yield Detail(f"for the period {span(line.original_start, line.original_end)}")
+            period = span(line.original_start, line.original_end)
+            yield Detail(_("for the period %(period)s") % {"period": period})
         return
     for part in parts:
         match part["part"]:
@@ -253,52 +294,64 @@ def _details(line: InvoiceLine, unit: str) -> Iterator[Detail]:
                 if not is_whole or part["is_trial"]:
                     yield _fee(part)
             case "tier":
-                yield _tier(part, unit)
+                yield _tier(part, line.unit)
             case "discount":
                 yield _discount(part)
 
 
 def _fee(part: dict[str, Any]) -> Detail:
-    window = f"{_moment(part['start'])} to {_moment(part['end'])}"
+    window = _window(part["start"], part["end"])
     if part["is_trial"]:
-        return Detail(f"{window}: trial, free of charge")
+        return Detail(_("%(window)s: trial, free of charge") % {"window": window})
     times = f"{part['quantity']} × " if part["quantity"] != 1 else ""
-    return Detail(
-        f"{window}: {_share(part['seconds'], part['full_s'])} of "
-        f"{times}{money(Decimal(part['price']))}",
-        money(Decimal(part["amount"])),
-    )
+    said = _("%(window)s: %(share)s of %(price)s") % {
+        "window": window,
+        "share": _share(part["seconds"], part["full_s"]),
+        "price": times + money(Decimal(part["price"])),
+    }
+    return Detail(said, money(Decimal(part["amount"])))
 
 
 def _share(seconds: int, full_s: int) -> str:
     """`20.5 of 31 days`; in seconds where days would not be exact."""
     hundredth = 864  # seconds of a day
     if seconds % hundredth or full_s % hundredth:
-        return f"{seconds:,} of {full_s:,} s"
+        return _("%(some)s of %(all)s s") % {"some": f"{seconds:,}", "all": f"{full_s:,}"}
     days, full = (number(Decimal(s) / 86_400) for s in (seconds, full_s))
-    return f"{days} of {full} days"
+    return _("%(some)s of %(all)s days") % {"some": days, "all": full}
 
 
-def _tier(part: dict[str, Any], unit: str) -> Detail:
+def _tier(part: dict[str, Any], metric: str) -> Detail:
     quantity = number(part["quantity"])
     match part["share"]:
         case "included":
-            return Detail(f"{quantity} of {number(part['up_to'])} included")
+            included = {"quantity": quantity, "included": number(part["up_to"])}
+            return Detail(_("%(quantity)s of %(included)s included") % included)
         case "refused":
-            return Detail(f"{quantity} beyond what the plan admits, free of charge")
+            text = _("%(quantity)s beyond what the plan admits, free of charge")
+            return Detail(text % {"quantity": quantity})
         case "cap":
-            most = money(Decimal(part["price"]))
-            return Detail(f"no more than {most} a period: {_exact(part)}")
+            most = _("no more than %(most)s a period") % {"most": money(Decimal(part["price"]))}
+            return Detail(_("%(what)s: %(how)s") % {"what": most, "how": _exact(part)})
     price = f"{number(part['price'])} USD"
     if part["packages"] is not None:
-        return Detail(
-            f"{number(part['packages'])} × {number(part['per'])} {unit} at {price}", _exact(part)
-        )
+        said = _("%(packages)s × %(per)s %(units)s at %(price)s") % {
+            "packages": number(part["packages"]),
+            "per": number(part["per"]),
+            "units": units(metric),
+            "price": price,
+        }
+        return Detail(said, _exact(part))
     if part["above"] or part["up_to"] is not None:
-        up_to = f"to {number(part['up_to'])}" if part["up_to"] is not None else "on"
-        quantity = f"from {number(part['above'])} {up_to}: {quantity}"
-    per = unit.removesuffix("s") if part["per"] == 1 else f"{number(part['per'])} {unit}"
-    return Detail(f"{quantity} at {price} per {per}", _exact(part))
+        above = {"above": number(part["above"])}
+        if part["up_to"] is None:
+            tier = _("from %(above)s on") % above
+        else:
+            tier = _("from %(above)s to %(up_to)s") % {**above, "up_to": number(part["up_to"])}
+        quantity = _("%(what)s: %(how)s") % {"what": tier, "how": quantity}
+    per = _unit(metric) if part["per"] == 1 else f"{number(part['per'])} {units(metric)}"
+    said = _("%(quantity)s at %(price)s per %(per)s")
+    return Detail(said % {"quantity": quantity, "price": price, "per": per}, _exact(part))
 
 
 def _exact(part: dict[str, Any]) -> str:
@@ -309,22 +362,24 @@ def _exact(part: dict[str, Any]) -> str:
 def _discount(part: dict[str, Any]) -> Detail:
     base = money(Decimal(part["base"]))
     if part["percent"] is not None:
-        said = f"{number(part['percent'])} % of {base}"
+        said = _("%(percent)s %% of %(base)s") % {"percent": number(part["percent"]), "base": base}
     else:
-        said = f"{money(Decimal(part['price']))} off {base}"
+        said = _("%(price)s off %(base)s") % {"price": money(Decimal(part["price"])), "base": base}
     if part["seconds"] != part["full_s"]:
-        said += f", for {_share(part['seconds'], part['full_s'])}"
+        share = _share(part["seconds"], part["full_s"])
+        said = listed(said, _("for %(share)s") % {"share": share})
     return Detail(said)
 
 
 def _totals(
     invoice: Invoice, tax: dict[str, str], lines: list[InvoiceLine]
 ) -> Iterator[tuple[str, str]]:
-    yield "Subtotal", money(invoice.subtotal)
+    yield _("Subtotal"), money(invoice.subtotal)
     yield from taxes(tax, ((line.tax_percent, line.amount, line.tax) for line in lines))
-    yield "Total", money(invoice.total)
+    yield _("Total"), money(invoice.total)
     if invoice.prepaid:
-        yield "Paid from prepaid credit", money(-invoice.prepaid)
+        yield _("Paid from prepaid credit"), money(-invoice.prepaid)
     if invoice.carried:
-        text = "Settled by earlier credit" if invoice.carried > 0 else "Used for earlier invoices"
+        is_settled = invoice.carried > 0
+        text = _("Settled by earlier credit") if is_settled else _("Used for earlier invoices")
         yield text, money(-invoice.carried)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from billing.catalogue import services, terms
 from billing.models import AddOn, AddOnSubscription
@@ -60,7 +61,7 @@ def add(tenant: Tenant, code: str, quantity: int) -> AddOnSubscription:
     """Add some of an offered add-on from now on. Raises NotFound and Conflict."""
     add_on = AddOn.objects.filter(code=code, is_active=True).first()
     if add_on is None:
-        raise NotFound(f"There is no add-on {code[:40]!r}.")
+        raise NotFound(_("There is no add-on %(code)r.") % {"code": code[:40]})
     try:
         return services.add_add_on(tenant, add_on=add_on, quantity=quantity)
     except ValidationError as error:
@@ -71,7 +72,7 @@ def end(tenant: Tenant, pk: int) -> AddOnSubscription:
     """End one now: it is paid until this second. Raises NotFound and Conflict."""
     row = AddOnSubscription.objects.filter(tenant=tenant, pk=pk).first()
     if row is None:
-        raise NotFound("There is no such add-on in this account.")
+        raise NotFound(_("There is no such add-on in this account."))
     try:
         return services.end_add_on(row)
     except ValidationError as error:

@@ -9,6 +9,7 @@ from functools import partial
 
 from auditlog.models import LogEntry
 from django.contrib.auth.models import User
+from django.utils.translation import gettext as _
 
 from gateway.account.audit_words import Names, names_of
 from gateway.account.errors import BadValue
@@ -66,7 +67,10 @@ def entries(
     rows = TenantLogEntry.objects.filter(tenant=tenant)
     if kind:
         if kind not in KINDS:
-            raise BadValue(f"kind: {kind[:40]!r} is none of {', '.join(KINDS)}.")
+            raise BadValue(
+                _("kind: %(kind)r is none of %(known)s.")
+                % {"kind": kind[:40], "known": ", ".join(KINDS)}
+            )
         rows = rows.filter(
             entry__content_type__app_label="tenants", entry__content_type__model=kind
         )
@@ -79,7 +83,7 @@ def entries(
         )
     elif actor:
         if not (actor.isascii() and actor.isdigit() and len(actor) < 19):
-            raise BadValue("actor: a member's number, support or relay.")
+            raise BadValue(_("actor: a member's number, support or relay."))
         rows = rows.filter(entry__actor=int(actor)).exclude(
             entry__actor__is_staff=True,
             entry__actor__in=User.objects.exclude(pk__in=members.values("user")),

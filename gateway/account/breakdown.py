@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from django.db.models import Sum
+from django.utils.translation import gettext as _
 
 from billing.exports.csv import encode, number, text, time
 from gateway.account.errors import BadValue
@@ -90,7 +91,9 @@ def breakdown(
     """Two statements at most. Raises BadValue."""
     query = replace(query, metric=metric, by_coin=query.by_coin or by == "coin").checked()
     if is_by_coin(query) and metric not in COIN_METRICS:
-        raise BadValue(f"metric: by coin there are {' and '.join(COIN_METRICS)}.")
+        raise BadValue(
+            _("metric: by coin there are %(metrics)s.") % {"metrics": _(" and ").join(COIN_METRICS)}
+        )
     rows, time_column = rows_of(tenant, query)
     column = {"key": "key_id", "product": "channel", "none": ""}.get(by, by)
     names = list(dict.fromkeys([time_column, *([column] if column else []), "zero_rated"]))

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.utils.translation import gettext as _
+
 from billing.metering.chain import Digest, Entries, digest, version_of
 from billing.metering.receipts import parse_month
 from billing.metering.rollup import midnight, month_of
@@ -44,20 +46,22 @@ def check(tenant: Tenant, month: str, *, max_entries: int = MAX_ENTRIES) -> Chai
     try:
         start = midnight(month_of(parse_month(month)))
     except ValueError:
-        raise BadValue(f"month: {month[:20]!r} is no month like 2026-11.") from None
+        raise BadValue(
+            _("month: %(month)r is no month like 2026-11.") % {"month": month[:20]}
+        ) from None
     end = midnight(month_of(start.date() + timedelta(days=31)))
     held = Entries(tenant.pk)
     faults: list[str] = []
     count = position = of_month = hashed = entries = 0
     previous = NO_SEAL
     for seal in LedgerSeal.objects.for_tenant(tenant).order_by("number").iterator():
-        where = f"seal {seal.number}"
+        number = {"number": seal.number}
         if seal.number != count + 1 or seal.first_position != position + 1:
-            faults.append(f"{where}: something is missing before it")
+            faults.append(_("seal %(number)s: something is missing before it") % number)
         if seal.previous_sha256 != previous:
-            faults.append(f"{where}: it names another seal before it")
+            faults.append(_("seal %(number)s: it names another seal before it") % number)
         if (version := version_of(seal)) is None:
-            faults.append(f"{where}: its hash is not that of what it says")
+            faults.append(_("seal %(number)s: its hash is not that of what it says") % number)
         if seal.first_hour < end and seal.last_hour >= start:
             of_month += 1
             size = seal.last_position - seal.first_position + 1
@@ -66,7 +70,9 @@ def check(tenant: Tenant, month: str, *, max_entries: int = MAX_ENTRIES) -> Chai
                 entries += size
                 found = digest(held.between(seal.first_position, seal.last_position), version or 0)
                 if found is None or found != Digest(*(getattr(seal, n) for n in Digest._fields)):
-                    faults.append(f"{where}: its entries are not those that were sealed")
+                    faults.append(
+                        _("seal %(number)s: its entries are not those that were sealed") % number
+                    )
         count, position, previous = seal.number, seal.last_position, seal.sha256
     return ChainCheck(
         seals=count,

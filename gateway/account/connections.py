@@ -6,6 +6,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 from gateway.account.errors import NotFound, Unavailable
 from streaming.nodes import live, selectors, services
 from streaming.sessions import SessionRow
@@ -46,7 +48,7 @@ def connections(
     try:
         rows = selectors.open_sessions(tenant.pk)
     except live.Unreachable:
-        raise Unavailable("Open connections cannot be read now: try again.") from None
+        raise Unavailable(_("Open connections cannot be read now: try again.")) from None
     return [_shown(row, at_s) for row in rows if key_id is None or row.key_id == key_id]
 
 
@@ -64,21 +66,21 @@ def disconnect(tenant: Tenant, connection_id: str, *, by: str) -> None:
     except services.SessionGone:
         raise _gone(connection_id) from None
     except live.Unreachable:
-        raise Unavailable("The edges cannot be reached now: try again.") from None
+        raise Unavailable(_("The edges cannot be reached now: try again.")) from None
 
 
 def _row(tenant: Tenant, connection_id: str) -> SessionRow:
     try:
         row = selectors.open_session(connection_id)
     except live.Unreachable:
-        raise Unavailable("Open connections cannot be read now: try again.") from None
+        raise Unavailable(_("Open connections cannot be read now: try again.")) from None
     if row is None or row.tenant_id != tenant.pk:
         raise _gone(connection_id)
     return row
 
 
 def _gone(connection_id: str) -> NotFound:
-    return NotFound(f"There is no open connection {connection_id[:60]!r}.")
+    return NotFound(_("There is no open connection %(id)r.") % {"id": connection_id[:60]})
 
 
 def _shown(row: SessionRow, now_s: float) -> Connection:

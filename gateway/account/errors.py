@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.utils.translation import gettext as _
+
 
 class AccountError(Exception):
-    """`str()` is one line for the customer: what was wrong, the limit, what to do."""
+    """`str()` is one line for the customer: what was wrong, the limit, what to do. In the language
+    that is active where it is raised: a page's reader's, and English at every other door."""
 
     code: ClassVar[str] = "bad_request"
     http_status: ClassVar[int] = 400
@@ -31,7 +34,7 @@ class BadCursor(AccountError):
     code = "bad_cursor"
 
     def __init__(self) -> None:
-        super().__init__("cursor: none of this list's; leave it out to begin again.")
+        super().__init__(_("cursor: none of this list's; leave it out to begin again."))
 
 
 class Conflict(AccountError):

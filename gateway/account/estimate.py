@@ -17,6 +17,8 @@ from typing import Any
 
 import orjson
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from billing.catalogue import terms
 from billing.channels import COINS
@@ -42,6 +44,12 @@ MAX_CONNECTIONS = 10_000
 HOURS_A_MONTH = Fraction(365 * 24, 12)
 MEASURED, SIMILAR, AVERAGE, UNMEASURED = "measured", "similar", "average", "unmeasured"
 _WORST = (MEASURED, SIMILAR, AVERAGE, UNMEASURED)
+_OUT_OF_RANGE = "A value is out of range: "
+#: Of the dialect's refusals those that a form's choice can meet.
+_REFUSALS = (
+    gettext_noop("coin is the name of a coin."),
+    gettext_noop("The coins of these markets are not known yet: try again."),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +144,7 @@ def estimate(
         _check(asked, topics)
         rates = _Rates.read({topic for one in topics for topic in one}, now_s=at.timestamp())
     except live.Unreachable:
-        raise Unavailable("What was measured cannot be read now: try again.") from None
+        raise Unavailable(_("What was measured cannot be read now: try again.")) from None
     lines, used, needs = [], Counter[tuple[str, str]](), _Needs()
     exact: dict[tuple[str, str], Fraction] = defaultdict(Fraction)
     for one, own in zip(asked, topics, strict=True):
@@ -214,22 +222,46 @@ def known_names() -> Catalogue:
 def _topics(number: int, one: Asked, catalogue: Catalogue) -> tuple[Topic, ...]:
     where = f"subscriptions[{number}]"
     if not 0 < one.hours_per_day <= 24:
-        raise BadValue(f"{where}.hours_per_day: {one.hours_per_day} is not within 0 and 24.")
+        raise BadValue(
+            _("%(where)s.hours_per_day: %(hours)s is not within 0 and 24.")
+            % {"where": where, "hours": one.hours_per_day}
+        )
     if not 1 <= one.connections <= MAX_CONNECTIONS:
-        raise BadValue(f"{where}.connections: 1 to {MAX_CONNECTIONS:,}.")
+        raise BadValue(
+            _("%(where)s.connections: 1 to %(most)s.")
+            % {"where": where, "most": f"{MAX_CONNECTIONS:,}"}
+        )
     try:
-        topics, _, _ = relay.parse_subscription(dict(one.subscription), catalogue)
+        topics = relay.parse_subscription(dict(one.subscription), catalogue)[0]
     except relay.Refusal as refusal:
-        raise BadValue(f"{where}: {refusal}") from None
+        raise BadValue(f"{where}: {_said(refusal)}") from None
     return topics
+
+
+def _said(refusal: relay.Refusal) -> str:
+    """What the dialect says in English alone, for who filled in a form."""
+    if refusal.code == "unknown_coin":
+        return _("There is no coin %(coin)s.") % {
+            "coin": orjson.dumps(refusal.fields["coin"]).decode()[:60]
+        }
+    text, _colon, value = str(refusal).partition(_OUT_OF_RANGE)
+    if not text and value:
+        return _("A value is out of range: %(value)s") % {"value": value}
+    return _(str(refusal))
 
 
 def _check(asked: Sequence[Asked], topics: Sequence[Collection[Topic]]) -> None:
     if not 1 <= len(asked) <= MAX_SUBSCRIPTIONS:
-        raise BadValue(f"subscriptions: 1 to {MAX_SUBSCRIPTIONS} of them, not {len(asked)}.")
+        raise BadValue(
+            _("subscriptions: 1 to %(most)s of them, not %(count)s.")
+            % {"most": MAX_SUBSCRIPTIONS, "count": len(asked)}
+        )
     # Each may be asked of as itself and as its plain form.
     if (count := sum(map(len, topics))) > MAX_TOPICS // 2:
-        raise BadValue(f"subscriptions: {count:,} topics; at most {MAX_TOPICS // 2:,} at once.")
+        raise BadValue(
+            _("subscriptions: %(count)s topics; at most %(most)s at once.")
+            % {"count": f"{count:,}", "most": f"{MAX_TOPICS // 2:,}"}
+        )
 
 
 def _line(
@@ -314,28 +346,52 @@ def _cost(found: rating.Estimate, needs: _Needs, may: Entitlements) -> Cost:
 
 def _too_small(needs: _Needs, may: Entitlements) -> Iterable[str]:
     for name, needed, has in (
-        ("connections", needs.connections, may.connections),
-        ("subscriptions", needs.subscriptions, may.subscriptions),
-        ("coins", len(needs.coins), may.coins),
-        ("users", len(needs.users), may.users),
+        (_("connections"), needs.connections, may.connections),
+        (_("subscriptions"), needs.subscriptions, may.subscriptions),
+        (_("coins"), len(needs.coins), may.coins),
+        (_("users"), len(needs.users), may.users),
     ):
         if has is not None and needed > has:
-            yield f"{name}: {needed:,} of {has:,}"
+            yield _("%(name)s: %(needed)s of %(has)s") % {
+                "name": name,
+                "needed": f"{needed:,}",
+                "has": f"{has:,}",
+            }
 
 
 def _assumptions(lines: Sequence[Line], rates: _Rates) -> Iterable[str]:
-    yield "Rates are what this relay published in the last 24 hours; other days differ."
+    yield _("Rates are what this relay published in the last 24 hours; other days differ.")
     hours = min((line.measured_hours for line in lines), default=0.0)
     if hours < HOURS:
-        yield f"Less than 24 hours were measured: {hours:g} of the least known topic."
-    for basis, what in (
-        (SIMILAR, "are taken to change as often as the plain form of the same coin"),
-        (AVERAGE, "are users', or were followed by nobody; the average of their channel is taken"),
-        (UNMEASURED, "and their whole channel were followed by nobody; they count as nothing"),
+        yield _("Less than 24 hours were measured: %(hours)s of the least known topic.") % {
+            "hours": f"{hours:g}"
+        }
+    for basis, text in (
+        (
+            SIMILAR,
+            _(
+                "%(count)s of the topics are taken to change as often as the plain form of the "
+                "same coin."
+            ),
+        ),
+        (
+            AVERAGE,
+            _(
+                "%(count)s of the topics are users', or were followed by nobody; the average of "
+                "their channel is taken."
+            ),
+        ),
+        (
+            UNMEASURED,
+            _(
+                "%(count)s of the topics and their whole channel were followed by nobody; they "
+                "count as nothing."
+            ),
+        ),
     ):
         if count := rates.counted[basis]:
-            yield f"{count:,} of the topics {what}."
-    yield "A month has 365/12 days."
-    yield "First frames of subscriptions, and what a slow reader does not get, are left out."
-    yield "Offers are without add-ons, discounts, own terms, tax and prepaid money."
-    yield "Your own plan is with your add-ons, discounts and choice of overage, before tax."
+            yield text % {"count": f"{count:,}"}
+    yield _("A month has 365/12 days.")
+    yield _("First frames of subscriptions, and what a slow reader does not get, are left out.")
+    yield _("Offers are without add-ons, discounts, own terms, tax and prepaid money.")
+    yield _("Your own plan is with your add-ons, discounts and choice of overage, before tax.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from django.db.models import Prefetch, QuerySet
+from django.utils.translation import gettext as _
 
 from billing.exports import credit_notes as credit_note_export
 from billing.exports import lines as line_export
@@ -66,7 +67,7 @@ def invoice(tenant: Tenant, number: str) -> Invoice:
     )
     found = rows.filter(number=number).first()
     if found is None:
-        raise NotFound(f"There is no invoice {number[:32]!r}.")
+        raise NotFound(_("There is no invoice %(number)r.") % {"number": number[:32]})
     return found
 
 
@@ -85,7 +86,7 @@ def credit_note(tenant: Tenant, number: str) -> CreditNote:
     rows = _credit_notes(tenant).prefetch_related(Prefetch("lines", lines))
     found = rows.filter(number=number).first()
     if found is None:
-        raise NotFound(f"There is no credit note {number[:32]!r}.")
+        raise NotFound(_("There is no credit note %(number)r.") % {"number": number[:32]})
     return found
 
 
@@ -104,9 +105,12 @@ def credit_note_document(tenant: Tenant, number: str, format: str) -> Document:
 
 def _document(what: Invoice | CreditNote | None, number: str, format: str) -> Document:
     if format not in CONTENT_TYPES:
-        raise BadValue(f"format: {format[:12]!r} is none of {', '.join(CONTENT_TYPES)}.")
+        raise BadValue(
+            _("format: %(format)r is none of %(known)s.")
+            % {"format": format[:12], "known": ", ".join(CONTENT_TYPES)}
+        )
     if what is None:
-        raise NotFound(f"There is no document {number[:32]!r}.")
+        raise NotFound(_("There is no document %(number)r.") % {"number": number[:32]})
     if format == "csv":
         blocks = _lines(what)
     else:

@@ -14,6 +14,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from gateway.account import handing
 from gateway.account.errors import BadValue, Conflict, NotAllowed, NotFound
@@ -120,11 +121,11 @@ def update(tenant: Tenant, key_id: int, *, by: Holder, **rights: Any) -> ShownKe
     somebody else changed it meanwhile."""
     found = _find(tenant, key_id)
     if by.family_id == found.family_id:
-        raise NotAllowed("A key does not change itself: use another, or the dashboard.")
+        raise NotAllowed(_("A key does not change itself: use another, or the dashboard."))
     if unknown := rights.keys() - set(KEY_RIGHTS):
-        raise BadValue(f"{min(unknown)}: it cannot be changed.")
+        raise BadValue(_("%(name)s: it cannot be changed.") % {"name": min(unknown)})
     if found.revoked_at is not None:
-        raise Conflict(f"{found.prefix}… is revoked: issue a new key.")
+        raise Conflict(_("%(prefix)s… is revoked: issue a new key.") % {"prefix": found.prefix})
     more: list[str] = []
     if "scopes" in rights and isinstance(rights["scopes"], list):
         more = [scope for scope in rights["scopes"] if scope not in found.scopes]
@@ -177,7 +178,7 @@ def set_rails(tenant: Tenant, key_id: int, *, by: Holder, **values: Any) -> Exch
     found = _find(tenant, key_id)
     is_stopping = all(name in _STOPPING and value is True for name, value in values.items())
     if by.family_id == found.family_id and not is_stopping:
-        raise NotAllowed("A key does not loosen its own guard rails: use another.")
+        raise NotAllowed(_("A key does not loosen its own guard rails: use another."))
     try:
         return guarding.set_rails(found, **values)
     except ValidationError as error:
@@ -194,7 +195,7 @@ def revive_all(tenant: Tenant, *, by: Holder) -> int:
     """Let all keys send again what their other rails let pass; how many families that are. Raises
     NotAllowed for a key that is stopped itself."""
     if by.family_id and ExchangeRails.objects.filter(key=by.family_id, is_killed=True).exists():
-        raise NotAllowed("This key is stopped itself: use another, or the dashboard.")
+        raise NotAllowed(_("This key is stopped itself: use another, or the dashboard."))
     return guarding.revive_tenant(tenant)
 
 
@@ -215,7 +216,7 @@ def _refused(error: ValidationError) -> BadValue | Conflict:
 def _find(tenant: Tenant, key_id: int) -> APIKey:
     found = APIKey.objects.for_tenant(tenant).of_customers().filter(pk=key_id).first()
     if found is None:
-        raise NotFound(f"There is no key {key_id}.")
+        raise NotFound(_("There is no key %(id)s.") % {"id": key_id})
     return found
 
 
@@ -225,12 +226,18 @@ def _refuse_scopes(by: Holder, scopes: Iterable[str]) -> None:
     known = {str(scope) for scope in Scope}
     given = [scope for scope in scopes if scope in known]
     if more := [scope for scope in given if scope not in held]:
-        who = "this key has no scope" if by.family_id else "your role does not reach to"
-        raise NotAllowed(f"scopes: {who} '{more[0]}', so it cannot give it.")
+        if by.family_id:
+            text = _("scopes: this key has no scope '%(scope)s', so it cannot give it.")
+        else:
+            text = _("scopes: your role does not reach to '%(scope)s', so it cannot give it.")
+        raise NotAllowed(text % {"scope": more[0]})
     if (free := sorted(_PAST_RAILS.intersection(given))) and _is_held(by):
         raise NotAllowed(
-            f"scopes: this key has guard rails, and one that it made with '{free[0]}' would be "
-            "past them: use another key, or the dashboard."
+            _(
+                "scopes: this key has guard rails, and one that it made with '%(scope)s' would be "
+                "past them: use another key, or the dashboard."
+            )
+            % {"scope": free[0]}
         )
 
 

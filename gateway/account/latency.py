@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
 from gateway.account.errors import BadValue, Unavailable
@@ -17,10 +18,13 @@ def by_door(tenant: Tenant, *, hours: int = DEFAULT_HOURS) -> dict[str, Latency]
     """Of the last hours, by door; a door that was not asked is not there. Raises BadValue and
     Unavailable."""
     if not 1 <= hours <= KEPT_HOURS:
-        raise BadValue(f"hours: {hours} is not within 1 and {KEPT_HOURS}.")
+        raise BadValue(
+            _("hours: %(hours)s is not within 1 and %(most)s.")
+            % {"hours": hours, "most": KEPT_HOURS}
+        )
     if not settings.REDIS_CACHE_URL:
         return {}
     try:
         return latencies(settings.REDIS_CACHE_URL, tenant.pk, hours=hours)
     except (RedisError, OSError):
-        raise Unavailable("Latencies cannot be read now: try again.") from None
+        raise Unavailable(_("Latencies cannot be read now: try again.")) from None

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from django.core import signing
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
 
 from gateway.account.errors import BadCursor, BadValue
 
@@ -44,7 +45,10 @@ def page(
     """Model instances or dicts of `rows` by `order` (`-name` is descending), whose columns are
     together unique and never NULL. `of` names the list. Raises BadCursor and BadValue."""
     if not 1 <= limit <= MAX_LIMIT:
-        raise BadValue(f"limit: {limit} is not within 1 and {MAX_LIMIT}.")
+        raise BadValue(
+            _("limit: %(limit)s is not within 1 and %(most)s.")
+            % {"limit": limit, "most": MAX_LIMIT}
+        )
     signer = signing.Signer(salt=f"account.{of}.{tenant_id}")
     names = [name.removeprefix("-") for name in order]
     if cursor:

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from billing.catalogue import services, terms
 from billing.catalogue.preview import PlanChangePreview, preview_plan_change
@@ -165,12 +166,14 @@ def preview(
     plan = _plan(code)
     began = in_utc(now or timezone.now())
     if at is not None and at < began - timedelta(seconds=60):
-        raise Conflict("at: a change of plan cannot be in the past.")
+        raise Conflict(_("at: a change of plan cannot be in the past."))
     try:
         when = None if at is None else max(in_utc(at), began)
         return preview_plan_change(tenant, plan, when, now=began)
     except LookupError:
-        raise Conflict(f"plan: {code[:40]!r} has no prices at that time.") from None
+        raise Conflict(
+            _("plan: %(code)r has no prices at that time.") % {"code": code[:40]}
+        ) from None
 
 
 def change(
@@ -192,7 +195,7 @@ def change(
 def _plan(code: str) -> Plan:
     plan = Plan.objects.filter(code=code, is_active=True).first()
     if plan is None:
-        raise NotFound(f"There is no plan {code[:40]!r}.")
+        raise NotFound(_("There is no plan %(code)r.") % {"code": code[:40]})
     return plan
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Max, Min
+from django.utils.translation import gettext as _
 
 from billing.metering.receipts import parse_month, receipt_lines
 from billing.models import LedgerSeal
@@ -40,7 +41,9 @@ def receipt_file(tenant: Tenant, month: str) -> Iterator[bytes]:
     try:
         day = parse_month(month)
     except ValueError:
-        raise BadValue(f"month: {month[:20]!r} is no month like 2026-11.") from None
+        raise BadValue(
+            _("month: %(month)r is no month like 2026-11.") % {"month": month[:20]}
+        ) from None
     return (line.encode() + b"\n" for line in receipt_lines(tenant_id=tenant.pk, month=day))
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from gateway.account.errors import BadValue, NotFound
 from gateway.account.paging import DEFAULT_LIMIT, Page, page
@@ -44,7 +45,7 @@ def request(tenant: Tenant, request_id: str) -> RequestRecord:
     """The newest with this id. Raises NotFound."""
     found = RequestRecord.objects.for_tenant(tenant).filter(request_id=request_id).first()
     if found is None:
-        raise NotFound("There is no record of such a request: those that went well leave none.")
+        raise NotFound(_("There is no record of such a request: those that went well leave none."))
     return found
 
 
@@ -53,8 +54,11 @@ def _rows(
 ) -> RequestRecordQuerySet:
     now = timezone.now()
     if since is not None and now - since > timedelta(days=settings.RELAY_KEEP_REQUESTS_DAYS + 1):
-        raise BadValue(f"since: records are kept {settings.RELAY_KEEP_REQUESTS_DAYS} days.")
+        raise BadValue(
+            _("since: records are kept %(days)s days.")
+            % {"days": settings.RELAY_KEEP_REQUESTS_DAYS}
+        )
     try:
         return selectors.requests_of(tenant, since=since or now - DEFAULT_SINCE, **chosen)
     except ValueError as error:
-        raise BadValue(f"{error}.") from None
+        raise BadValue(_("%(why)s.") % {"why": error}) from None

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from billing.channels import SUBSCRIPTIONS
 from gateway.account.errors import BadValue
@@ -85,7 +86,7 @@ def gap_page(
     now = timezone.now()
     begin = now - timedelta(days=MAX_GAP_DAYS)
     if since is not None and since < begin:
-        raise BadValue(f"since: at most {MAX_GAP_DAYS} days back.")
+        raise BadValue(_("since: at most %(days)s days back.") % {"days": MAX_GAP_DAYS})
     rows = _public_gaps().filter(detected_at__gte=since or begin)
     if channel:
         rows = rows.filter(kind=channel)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
 from gateway.account.errors import BadCursor, BadValue, NotFound, Unavailable
@@ -43,12 +44,15 @@ def trace_page(
     """Traces of the last 24 hours, the newest first, of one key, coin or order. A page may be
     short, or empty, and still have a cursor. Raises BadValue, BadCursor, NotFound, Unavailable."""
     if not 1 <= limit <= MAX_LIMIT:
-        raise BadValue(f"limit: {limit} is not within 1 and {MAX_LIMIT}.")
+        raise BadValue(
+            _("limit: %(limit)s is not within 1 and %(most)s.")
+            % {"limit": limit, "most": MAX_LIMIT}
+        )
     key = None
     if key_id is not None:
         key = APIKey.objects.for_tenant(tenant).filter(pk=key_id).first()
         if key is None:
-            raise NotFound(f"There is no key {key_id}.")
+            raise NotFound(_("There is no key %(id)s.") % {"id": key_id})
     with _readable():
         found = trace_selectors.traces(
             tenant, since=since, key=key, coin=coin, oid=oid, cursor=cursor, limit=limit
@@ -58,7 +62,7 @@ def trace_page(
 
 def trace(tenant: Tenant, trace_id: str) -> Shown:
     """One. Raises NotFound and Unavailable."""
-    gone = NotFound("There is no such trace; they are kept for a day.")
+    gone = NotFound(_("There is no such trace; they are kept for a day."))
     if not (trace_id.isalnum() and trace_id.isascii() and len(trace_id) < 32):
         raise gone
     with _readable():
@@ -88,6 +92,6 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError):
-        raise Unavailable("Traces cannot be read now: try again.") from None
+        raise Unavailable(_("Traces cannot be read now: try again.")) from None
     except ValueError:
         raise BadCursor from None

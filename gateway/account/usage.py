@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from django.db.models import QuerySet, Sum
 from django.utils import timezone
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, gettext_noop
 
 from billing.channels import CHANNELS, COINS, REQUESTS, SUBSCRIPTIONS
 from billing.exports.csv import encode, number, text, time
@@ -28,6 +29,10 @@ Step = Literal["hour", "day"]
 
 #: How much may be asked for at once.
 MAX_DAYS: Mapping[str, int] = {"hour": 31, "day": 400}
+_TOO_LONG: Mapping[str, Any] = {
+    "hour": gettext_lazy("end: by the hour at most %(most)s days are told at once."),
+    "day": gettext_lazy("end: by the day at most %(most)s days are told at once."),
+}
 #: What is streamed, by name; everything else is a channel of its own.
 STREAMS = "streams"
 PRODUCTS = (STREAMS, *REQUESTS, "grpc")
@@ -68,25 +73,34 @@ class UsageQuery:
     def checked(self) -> UsageQuery:
         """Itself, its range rounded down to whole steps (the end up). Raises BadValue."""
         if not all(2000 <= at.year < 3000 for at in (self.start, self.end)):
-            raise BadValue("start: times are of the years 2000 to 2999.")
+            raise BadValue(_("start: times are of the years 2000 to 2999."))
         start, end = self.start.astimezone(UTC), self.end.astimezone(UTC)
         if self.step not in MAX_DAYS:
-            raise BadValue(f"step: {self.step[:20]!r} is none of {', '.join(MAX_DAYS)}.")
+            raise BadValue(
+                _("step: %(step)r is none of %(known)s.")
+                % {"step": self.step[:20], "known": ", ".join(MAX_DAYS)}
+            )
         if self.metric and self.metric not in METRICS:
-            raise BadValue(f"metric: {self.metric[:40]!r} is none of {', '.join(METRICS)}.")
+            raise BadValue(
+                _("metric: %(metric)r is none of %(known)s.")
+                % {"metric": self.metric[:40], "known": ", ".join(METRICS)}
+            )
         if self.product and self.product not in PRODUCTS:
-            raise BadValue(f"product: {self.product[:40]!r} is none of {', '.join(PRODUCTS)}.")
+            raise BadValue(
+                _("product: %(product)r is none of %(known)s.")
+                % {"product": self.product[:40], "known": ", ".join(PRODUCTS)}
+            )
         if (self.by_coin or self.coin) and self.step != "day":
-            raise BadValue("by_coin: coins are told by the day: ask for step=day.")
+            raise BadValue(_("by_coin: coins are told by the day: ask for step=day."))
         step = timedelta(hours=1) if self.step == "hour" else timedelta(days=1)
         first = _floor(start, step)
         last = _floor(end, step)
         last += step if last < end else timedelta(0)
         if not first < last:
-            raise BadValue("start: it must be before end.")
+            raise BadValue(_("start: it must be before end."))
         most = MAX_DAYS[self.step]
         if last - first > timedelta(days=most):
-            raise BadValue(f"end: by the {self.step} at most {most} days are told at once.")
+            raise BadValue(_TOO_LONG[self.step] % {"most": most})
         return replace(self, start=first, end=last)
 
 
@@ -101,7 +115,7 @@ def before(end: datetime, *, days: int) -> datetime:
     try:
         return end - timedelta(days=days)
     except OverflowError:
-        raise BadValue("end: no time that anything was used in.") from None
+        raise BadValue(_("end: no time that anything was used in.")) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +173,7 @@ def usage_page(
 def usage_totals(tenant: Tenant, query: UsageQuery) -> list[UsageTotal]:
     """Sums of the range by metric and reason. One statement."""
     query = query.checked()
-    rows, _ = rows_of(tenant, query)
+    rows = rows_of(tenant, query)[0]
     if is_by_coin(query):
         sums = rows.order_by("zero_rated").values("zero_rated")
         found = sums.annotate(of_messages=Sum("messages"), of_bytes=Sum("bytes"))

@@ -9,6 +9,8 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import Prefetch, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from gateway.account.errors import Conflict, NotFound
 from gateway.account.keys import bad_value
@@ -18,7 +20,7 @@ from tenants.notices import services
 from tenants.notices.services import ShownSecret
 
 #: Why an endpoint is disabled that its owner disabled.
-BY_OWNER = "by you"
+BY_OWNER = gettext_noop("by you")
 
 
 def endpoints(tenant: Tenant) -> list[WebhookEndpoint]:
@@ -30,7 +32,7 @@ def endpoint(tenant: Tenant, uid: uuid.UUID | str) -> WebhookEndpoint:
     """One. Raises NotFound."""
     found = WebhookEndpoint.objects.filter(tenant=tenant, uid=_uid(uid)).first()
     if found is None:
-        raise NotFound("There is no such webhook.")
+        raise NotFound(_("There is no such webhook."))
     return found
 
 
@@ -110,7 +112,7 @@ def delivery(tenant: Tenant, uid: uuid.UUID | str) -> Delivery:
     log = Prefetch("log", DeliveryAttempt.objects.order_by("-ended_at", "-pk"))
     found = _deliveries(tenant).prefetch_related(log).filter(uid=_uid(uid)).first()
     if found is None:
-        raise NotFound("There is no such delivery.")
+        raise NotFound(_("There is no such delivery."))
     return found
 
 
@@ -137,4 +139,4 @@ def _uid(text: Any) -> uuid.UUID:
     try:
         return text if isinstance(text, uuid.UUID) else uuid.UUID(str(text))
     except ValueError:
-        raise NotFound("There is nothing with such an id.") from None
+        raise NotFound(_("There is nothing with such an id.")) from None

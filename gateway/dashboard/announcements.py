@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
+from gateway.dashboard.words import word
 from tenants.models import Tenant
 
 
@@ -35,7 +36,7 @@ def of_suspension(tenant: Tenant) -> Iterable[Announcement]:
     elif tenant.suspended_at is not None:
         yield Announcement(
             _("This account is suspended: its keys open nothing. %(why)s")
-            % {"why": tenant.suspension_reason},
+            % {"why": word(tenant.suspension_reason)},
             "error",
         )
     elif tenant.suspend_at is not None:

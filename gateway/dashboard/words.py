@@ -88,6 +88,10 @@ _STATES = (
     _("books wait for a checkpoint"),
     _("no node writes blocks, and no public feed is connected"),
 )
+_REASONS = (
+    # Why an account is suspended.
+    _("closed by its owner"),
+)
 _FILES = (
     _("Invoices"),
     _("Lines"),
@@ -99,15 +103,7 @@ _FILES = (
     _("Taxes by document"),
     _("Taxes"),
 )
-#: What an estimate takes for granted in any case.
-_GRANTED = (
-    _("Rates are what this relay published in the last 24 hours; other days differ."),
-    _("A month has 365/12 days."),
-    _("First frames of subscriptions, and what a slow reader does not get, are left out."),
-    _("Offers are without add-ons, discounts, own terms, tax and prepaid money."),
-    _("Your own plan is with your add-ons, discounts and choice of overage, before tax."),
-)
-_WORDS = frozenset((*_ROLES, *_RIGHTS, *_MONEY, *_STATES, *_FILES, *_GRANTED))
+_WORDS = frozenset((*_ROLES, *_RIGHTS, *_MONEY, *_STATES, *_REASONS, *_FILES))
 
 
 def word(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db.models import Count
+from django.utils.translation import gettext as _
 
 from gateway.requests.models import RequestRecord, RequestRecordQuerySet
 from tenants.models import Tenant
@@ -19,7 +20,10 @@ def requests_of(tenant: Tenant, *, since: datetime, **chosen: str | int) -> Requ
     """A tenant's records since a moment, newest first, with these values of `FACETS`. Raises
     ValueError for another name."""
     if unknown := chosen.keys() - set(FACETS):
-        raise ValueError(f"no facet {sorted(unknown)[0]!r}; there are {', '.join(FACETS)}")
+        raise ValueError(
+            _("no facet %(name)r; there are %(known)s")
+            % {"name": sorted(unknown)[0], "known": ", ".join(FACETS)}
+        )
     return RequestRecord.objects.for_tenant(tenant).filter(at__gte=since, **chosen)
 
 

@@ -16,6 +16,8 @@ from tenants.admission.errors import (
     ScopeMissing,
 )
 from tenants.admission.principal import Network, Principal
+from tenants.said import Said
+from tenants.said import gettext_noop as _
 
 _ORIGIN = re.compile(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
 _DEFAULT_PORT = {"http": 80, "https": 443}
@@ -73,29 +75,35 @@ def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
 
 
 def parse_network(text: str) -> Network:
-    """`192.0.2.0/24`, `2001:db8::/32`, or one address. Raises ValueError with a line for whoever
-    typed it."""
+    """`192.0.2.0/24`, `2001:db8::/32`, or one address. Raises Said, a line for whoever typed it."""
     try:
         network = ipaddress.ip_network(text.strip(), strict=False)
     except ValueError:
-        raise ValueError(
-            f"'{text}' is no address and no network (192.0.2.7, 192.0.2.0/24, 2001:db8::/32)"
+        raise Said(
+            _("'%(text)s' is no address and no network (192.0.2.7, 192.0.2.0/24, 2001:db8::/32)"),
+            text=text,
         ) from None
     first = text.strip().partition("/")[0]
     if ipaddress.ip_address(first) != network.network_address:
         # A slip in the length would open the key to 16 million addresses instead of 256.
-        raise ValueError(f"'{text}' has bits set beyond its length; the network is {network}")
+        raise Said(
+            _("'%(text)s' has bits set beyond its length; the network is %(network)s"),
+            text=text,
+            network=network,
+        )
     if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
-        raise ValueError(f"'{text}' stands for IPv4; write it as such")
+        raise Said(_("'%(text)s' stands for IPv4; write it as such"), text=text)
     return network
 
 
 def parse_origin(text: str) -> str:
     """`https://desk.example` as browsers send it: lower case, without a default port. Raises
-    ValueError with a line for whoever typed it."""
+    Said, a line for whoever typed it."""
     found = _ORIGIN.fullmatch(text.strip().lower())
     if found is None or int(found[3] or 1) > 65_535:
-        raise ValueError(f"'{text}' is no origin (https://desk.example or http://localhost:3000)")
+        raise Said(
+            _("'%(text)s' is no origin (https://desk.example or http://localhost:3000)"), text=text
+        )
     scheme, host, port = found.groups()
     if port is None or int(port) == _DEFAULT_PORT[scheme]:
         return f"{scheme}://{host}"

@@ -13,10 +13,13 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants.admission.access import parse_network, parse_origin
 from tenants.admission.keys import SHOWN_CHARS
 from tenants.admission.principal import DEFAULT_SCOPES, Scope
+from tenants.said import Said
 
 #: Of each list of a key. Every handshake walks them, and Redis holds them with the key.
 MAX_LISTED = 50
@@ -369,12 +372,15 @@ def validate_scopes(scopes: object) -> None:
     """Raises ValidationError unless `scopes` is a non-empty list of scopes we know, each once."""
     known = [str(scope) for scope in Scope]
     if not isinstance(scopes, list) or not scopes:
-        raise ValidationError("A key needs at least one scope.")
+        raise ValidationError(_("A key needs at least one scope."))
     unknown = [scope for scope in scopes if scope not in known]
     if unknown:
-        raise ValidationError(f"Unknown scope {unknown[0]!r}; known are {', '.join(known)}.")
+        raise ValidationError(
+            _("Unknown scope %(scope)r; known are %(known)s.")
+            % {"scope": unknown[0], "known": ", ".join(known)}
+        )
     if len(set(scopes)) != len(scopes):
-        raise ValidationError("A scope is named twice.")
+        raise ValidationError(_("A scope is named twice."))
 
 
 def validate_networks(networks: object) -> None:
@@ -389,15 +395,18 @@ def validate_origins(origins: object) -> None:
 
 def _validate_list(texts: object, parse: Callable[[str], object]) -> None:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValidationError("A list of texts is needed.")
+        raise ValidationError(_("A list of texts is needed."))
     if len(texts) > MAX_LISTED:
-        raise ValidationError(f"{len(texts)} entries; at most {MAX_LISTED} fit.")
+        raise ValidationError(
+            _("%(count)s entries; at most %(most)s fit.")
+            % {"count": len(texts), "most": MAX_LISTED}
+        )
     problems = []
     for text in texts:
         try:
             parse(text)
-        except ValueError as error:
-            problems.append(str(error))
+        except Said as error:
+            problems.append(error.said(_))
     if problems:
         raise ValidationError(problems)
 
@@ -521,7 +530,9 @@ class APIKey(models.Model):
                     rate_burst__gte=1,
                 ),
                 name="api_key_rate_whole",
-                violation_error_message="A rate needs both: weight a minute, and its burst.",
+                violation_error_message=gettext_lazy(
+                    "A rate needs both: weight a minute, and its burst."
+                ),
             ),
             models.CheckConstraint(
                 condition=(Q(daily_quota__isnull=True) | Q(daily_quota__gte=1))
@@ -533,7 +544,7 @@ class APIKey(models.Model):
                 | Q(monthly_quota__isnull=True)
                 | Q(monthly_quota__gte=models.F("daily_quota")),
                 name="api_key_month_not_below_day",
-                violation_error_message="A month's quota cannot be below a day's.",
+                violation_error_message=gettext_lazy("A month's quota cannot be below a day's."),
             ),
             models.CheckConstraint(
                 condition=Q(rotated_at__isnull=True) | Q(expires_at__isnull=False),

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.models.admission import Tenant
 from tenants.notices.kinds import MAX_DEDUPE_CHARS, SUBSCRIBABLE
@@ -42,11 +43,14 @@ class Notice(models.Model):
 def validate_kinds(kinds: object) -> None:
     """Raises ValidationError unless `kinds` is a list of kinds of notices, each once."""
     if not isinstance(kinds, list):
-        raise ValidationError("A list of kinds is needed.")
+        raise ValidationError(_("A list of kinds is needed."))
     if unknown := [kind for kind in kinds if kind not in SUBSCRIBABLE]:
-        raise ValidationError(f"Unknown kind {unknown[0]!r}; known are {', '.join(SUBSCRIBABLE)}.")
+        raise ValidationError(
+            _("Unknown kind %(kind)r; known are %(known)s.")
+            % {"kind": unknown[0], "known": ", ".join(SUBSCRIBABLE)}
+        )
     if len(set(kinds)) != len(kinds):
-        raise ValidationError("A kind is named twice.")
+        raise ValidationError(_("A kind is named twice."))
 
 
 class WebhookEndpoint(models.Model):

@@ -13,6 +13,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.append_only import AppendOnlyModel, AppendOnlyQuerySet
 from tenants.models.admission import Tenant
@@ -201,7 +202,9 @@ class TermsAcceptance(AppendOnlyModel):
 def validate_country(code: str) -> None:
     """Raises ValidationError unless `code` is a country's two letters."""
     if code not in COUNTRIES:
-        raise ValidationError(f"{code!r} is no country: two capital letters, as in ISO 3166 (DE).")
+        raise ValidationError(
+            _("%(code)r is no country: two capital letters, as in ISO 3166 (DE).") % {"code": code}
+        )
 
 
 class BillingProfile(models.Model):

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext as _
 
 from tenants.models.admission import APIKey
 
@@ -21,27 +22,29 @@ _COIN = re.compile(r"[!-~]{1,40}")
 
 def validate_signers(texts: object) -> None:
     """Raises ValidationError unless `texts` is a list of lower-case addresses."""
-    _validate(texts, _ADDRESS, "is no address: 0x and 40 lower-case hex digits")
+    _validate(texts, _ADDRESS, _("%(text)r is no address: 0x and 40 lower-case hex digits."))
 
 
 def validate_kinds_of_action(texts: object) -> None:
     """Raises ValidationError unless `texts` is a list of names of actions."""
-    _validate(texts, _WORD, "is no type of action, such as order or cancel")
+    _validate(texts, _WORD, _("%(text)r is no type of action, such as order or cancel."))
 
 
 def validate_coins(texts: object) -> None:
     """Raises ValidationError unless `texts` is a list of names of coins."""
-    _validate(texts, _COIN, "is no coin, such as BTC or @107")
+    _validate(texts, _COIN, _("%(text)r is no coin, such as BTC or @107."))
 
 
 def _validate(texts: object, form: re.Pattern[str], problem: str) -> None:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValidationError("A list of texts is needed.")
+        raise ValidationError(_("A list of texts is needed."))
     if len(texts) > MAX_NAMES:
-        raise ValidationError(f"{len(texts)} entries; at most {MAX_NAMES} fit.")
+        raise ValidationError(
+            _("%(count)s entries; at most %(most)s fit.") % {"count": len(texts), "most": MAX_NAMES}
+        )
     for text in texts:
         if form.fullmatch(text) is None:
-            raise ValidationError(f"{text[:60]!r} {problem}.")
+            raise ValidationError(problem % {"text": text[:60]})
 
 
 def _list(verbose_name: str, validate: Callable[[object], None], help_text: str) -> models.Field:

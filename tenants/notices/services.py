@@ -13,6 +13,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants.models import Delivery, DeliveryAttempt, Notice, Tenant, WebhookEndpoint
 from tenants.notices import doorbell, recipients, signature
@@ -24,7 +26,7 @@ MAX_ENDPOINTS = 20
 #: How long a replaced secret may sign beside its successor.
 MAX_OVERLAP = timedelta(days=7)
 DEFAULT_OVERLAP = timedelta(hours=24)
-BY_AN_OPERATOR = "by an operator"
+BY_AN_OPERATOR = gettext_noop("by an operator")
 _FORGET_AT_ONCE = 1_000
 
 
@@ -87,7 +89,7 @@ def check_url(url: str) -> None:
     try:
         TargetPolicy(allow_private=settings.RELAY_WEBHOOKS_PRIVATE).check_url(url)
     except TargetRefused as refused:
-        raise ValidationError(f"{refused}.") from None
+        raise ValidationError(_("%(why)s.") % {"why": refused.said(_)}) from None
 
 
 @transaction.atomic
@@ -132,7 +134,7 @@ def rotate_secret(
     Raises ValidationError for an overlap that is not within 0 s and 7 d.
     """
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
-        raise ValidationError("The overlap must be within 0 seconds and 7 days.")
+        raise ValidationError(_("The overlap must be within 0 seconds and 7 days."))
     at = now or timezone.now()
     locked = _locked(endpoint)
     has_overlap = overlap > timedelta(0)
@@ -241,7 +243,10 @@ def _locked(endpoint: WebhookEndpoint) -> WebhookEndpoint:
 
 def _try_now(locked: WebhookEndpoint) -> None:
     if not locked.is_enabled:
-        raise ValidationError(f"The endpoint is disabled ({locked.disabled_reason}): enable it.")
+        raise ValidationError(
+            _("The endpoint is disabled (%(reason)s): enable it.")
+            % {"reason": _(locked.disabled_reason)}
+        )
     if locked.retry_at is not None:
         locked.retry_at = None
         locked.save(update_fields=["retry_at"])
@@ -251,7 +256,8 @@ def _require_room(tenant: Tenant) -> None:
     used = WebhookEndpoint.objects.filter(tenant=tenant, disabled_at=None).count()
     if used >= MAX_ENDPOINTS:
         raise ValidationError(
-            f"{used} endpoints; at most {MAX_ENDPOINTS} can be enabled: disable one first."
+            _("%(used)s endpoints; at most %(most)s can be enabled: disable one first.")
+            % {"used": used, "most": MAX_ENDPOINTS}
         )
 
 

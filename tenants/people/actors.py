@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.utils.translation import gettext as _
 
 from tenants.models import Membership, Tenant
 from tenants.people.roles import May, may, may_manage
@@ -38,9 +39,14 @@ def allowed(
         return by
     now = Membership.objects.for_tenant(tenant).select_related("user").filter(pk=by.pk).first()
     if now is None or not now.user.is_active:
-        raise PermissionDenied("Only a member may do that.")
+        raise PermissionDenied(_("Only a member may do that."))
     if act is not None and not may(now.role, act):
-        raise PermissionDenied(f"As {now.role} you may not {act}.")
+        raise PermissionDenied(
+            _("As %(role)s you may not %(act)s.") % {"role": _(now.role), "act": _(act)}
+        )
     if may_manage_role is not None and not may_manage(now.role, of=may_manage_role):
-        raise PermissionDenied(f"As {now.role} you may not manage the role {may_manage_role}.")
+        raise PermissionDenied(
+            _("As %(role)s you may not manage the role %(managed)s.")
+            % {"role": _(now.role), "managed": may_manage_role and _(may_manage_role)}
+        )
     return now

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants import ending, services
 from tenants.dashboard_tokens import end_all_of
@@ -18,7 +19,7 @@ from tenants.people.actors import Actor, allowed, lock
 from tenants.people.roles import May
 
 #: What a closed account's suspension says.
-CLOSED = "closed by its owner"
+CLOSED = gettext_noop("closed by its owner")
 
 
 @transaction.atomic

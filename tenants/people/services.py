@@ -17,6 +17,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.dashboard_tokens import end_membership
 from tenants.models import BillingProfile, Invitation, Membership, Tenant, TermsAcceptance
@@ -79,15 +80,16 @@ def invite(
 def check_invitable(tenant: Tenant, *, email: str, role: str) -> None:
     """Raises ValidationError where `invite` would, for what can be known before."""
     address = email.strip().lower()
-    if role not in list(Role):
-        raise ValidationError(f"{role!r} is not one of {', '.join(Role)}.")
+    _check_role(role)
     if role != Role.OWNER and not _owners(tenant).exists():
-        raise ValidationError("The first member of a tenant is its owner: invite an owner.")
+        raise ValidationError(_("The first member of a tenant is its owner: invite an owner."))
     members = Membership.objects.for_tenant(tenant)
     if members.filter(user__emailaddress__email=address, user__emailaddress__verified=True):
-        raise ValidationError(f"{address} is a member already.")
+        raise ValidationError(_("%(address)s is a member already.") % {"address": address})
     if Invitation.objects.for_tenant(tenant).filter(is_open=True, email=address).exists():
-        raise ValidationError(f"{address} is invited already: resend that, or withdraw it.")
+        raise ValidationError(
+            _("%(address)s is invited already: resend that, or withdraw it.") % {"address": address}
+        )
 
 
 @transaction.atomic
@@ -101,7 +103,7 @@ def resend_invitation(
     _require_open(locked)
     is_recent = locked.sent_at is not None and at - locked.sent_at < RESEND_PAUSE
     if is_recent and isinstance(actor, Membership):
-        raise ValidationError("That mail was sent a moment ago: wait a minute.")
+        raise ValidationError(_("That mail was sent a moment ago: wait a minute."))
     locked.digest, locked.sent_at, locked.expires_at = None, None, at + INVITATION_LIFE
     locked.save(update_fields=["digest", "sent_at", "expires_at"])
     _send_on_commit(locked)
@@ -113,7 +115,7 @@ def withdraw_invitation(
     invitation: Invitation, *, by: Actor, now: datetime | None = None
 ) -> Invitation:
     """Nobody can accept it any more. Withdrawing again keeps the first time."""
-    locked, _ = _lock_invitation(invitation, by)
+    locked = _lock_invitation(invitation, by)[0]
     if locked.withdrawn_at is None:
         _require_open(locked)
         _withdraw(locked, now or timezone.now())
@@ -155,24 +157,28 @@ def accept_invitation(*, digest: str, user: User, now: datetime | None = None) -
     at = now or timezone.now()
     found = Invitation.objects.filter(digest=digest).first() if digest else None
     if found is None:
-        raise ValidationError("No such invitation: ask for a new one.", code="unknown")
+        raise ValidationError(_("No such invitation: ask for a new one."), code="unknown")
     tenant = lock(found.tenant_id)
     invitation = Invitation.objects.select_for_update().get(pk=found.pk)
     if invitation.digest != digest:
-        raise ValidationError("There is a newer mail: use its link.", code="unknown")
+        raise ValidationError(_("There is a newer mail: use its link."), code="unknown")
     _require_open(invitation)
     if invitation.expires_at <= at:
-        raise ValidationError("This invitation has expired: ask for a new one.", code="expired")
+        raise ValidationError(_("This invitation has expired: ask for a new one."), code="expired")
     verified = EmailAddress.objects.filter(user=user, verified=True)
     if invitation.email not in {address.email.lower() for address in verified}:
         raise ValidationError(
-            "This invitation is for another e-mail address: sign in with that.",
+            _("This invitation is for another e-mail address: sign in with that."),
             code="wrong_address",
         )
     if Membership.objects.for_tenant(tenant).filter(user=user).exists():
-        raise ValidationError(f"You are a member of {tenant} already.", code="member")
+        raise ValidationError(
+            _("You are a member of %(tenant)s already.") % {"tenant": tenant}, code="member"
+        )
     if invitation.role != Role.OWNER and not _owners(tenant).exists():
-        raise ValidationError(f"{tenant} has no owner yet.", code="no_owner")
+        raise ValidationError(
+            _("%(tenant)s has no owner yet.") % {"tenant": tenant}, code="no_owner"
+        )
     membership = Membership.objects.create(tenant=tenant, user=user, role=invitation.role)
     invitation.accepted_at, invitation.accepted_by, invitation.is_open = at, user, None
     invitation.save(update_fields=["accepted_at", "accepted_by", "is_open"])
@@ -196,10 +202,17 @@ def change_role(membership: Membership, *, role: str, by: Actor) -> Membership:
 
 def check_role_change(membership: Membership, *, role: str) -> None:
     """Raises ValidationError where `change_role` would, for what can be known before."""
-    if role not in list(Role):
-        raise ValidationError(f"{role!r} is not one of {', '.join(Role)}.")
+    _check_role(role)
     if role != Role.OWNER:
         check_removal(membership)
+
+
+def _check_role(role: str) -> None:
+    if role not in list(Role):
+        raise ValidationError(
+            _("%(role)r is not one of %(roles)s.")
+            % {"role": role[:40], "roles": ", ".join(map(_, Role))}
+        )
 
 
 def check_removal(membership: Membership) -> None:
@@ -207,7 +220,8 @@ def check_removal(membership: Membership) -> None:
     owners = set(_owners(membership.tenant).values_list("pk", flat=True))
     if owners == {membership.pk}:
         raise ValidationError(
-            f"{membership.tenant} needs an owner: make somebody else one first.",
+            _("%(tenant)s needs an owner: make somebody else one first.")
+            % {"tenant": membership.tenant},
             code="last_owner",
         )
 
@@ -231,15 +245,15 @@ def remove_member(membership: Membership, *, by: Actor) -> None:
 def transfer_ownership(owner: Membership, *, to: Membership, by: Actor) -> Membership:
     """`to` becomes an owner and `owner` an admin, in one step. An owner transfers only its own."""
     if owner.tenant_id != to.tenant_id:
-        raise PermissionDenied("That is a member of another tenant.")
+        raise PermissionDenied(_("That is a member of another tenant."))
     giver, taker = _lock_membership(owner), _lock_membership(to)
     if isinstance(by, Membership) and by.pk != giver.pk:
-        raise PermissionDenied("An owner hands on its own ownership, not another's.")
+        raise PermissionDenied(_("An owner hands on its own ownership, not another's."))
     allowed(by, giver.tenant, may_manage_role=Role.OWNER)
     if giver.role != Role.OWNER:
-        raise ValidationError(f"{giver.user} is not an owner.")
+        raise ValidationError(_("%(user)s is not an owner.") % {"user": giver.user})
     if giver.pk == taker.pk:
-        raise ValidationError(f"{giver.user} is the owner already.")
+        raise ValidationError(_("%(user)s is the owner already.") % {"user": giver.user})
     taker.role, giver.role = Role.OWNER, Role.ADMIN
     taker.save(update_fields=["role"])
     giver.save(update_fields=["role"])
@@ -254,7 +268,7 @@ def require_second_factor(tenant: Tenant, *, is_on: bool, by: Actor) -> Tenant:
     locked = lock(tenant)
     actor = allowed(by, locked, act=May.MANAGE_OWNERS)
     if is_on and isinstance(actor, Membership) and not has_factor(actor.user):
-        raise ValidationError("Set up a second factor of your own first.", code="no_factor")
+        raise ValidationError(_("Set up a second factor of your own first."), code="no_factor")
     locked.requires_second_factor = is_on
     locked.save(update_fields=["requires_second_factor"])
     if is_on:
@@ -271,7 +285,7 @@ def make_first_owner(*, tenant: Tenant, user: User) -> Membership:
     has."""
     lock(tenant)
     if Membership.objects.for_tenant(tenant).exists():
-        raise ValidationError(f"{tenant} has members already.")
+        raise ValidationError(_("%(tenant)s has members already.") % {"tenant": tenant})
     return Membership.objects.create(tenant=tenant, user=user, role=Role.OWNER)
 
 
@@ -285,9 +299,10 @@ def accept_terms(*, by: Membership, version: str, from_address: str | None) -> T
     member = allowed(by, tenant, act=May.ACCEPT_TERMS)
     if version != settings.RELAY_TERMS_VERSION:
         raise ValidationError(
-            f"The terms in force are {settings.RELAY_TERMS_VERSION}, not {version}: read them anew."
+            _("The terms in force are %(in_force)s, not %(version)s: read them anew.")
+            % {"in_force": settings.RELAY_TERMS_VERSION, "version": version[:40]}
         )
-    acceptance, _ = TermsAcceptance.objects.get_or_create(
+    acceptance, _is_new = TermsAcceptance.objects.get_or_create(
         tenant=tenant,
         user=member.user,
         version=version,
@@ -308,7 +323,7 @@ def save_billing_profile(*, tenant: Tenant, by: Actor, **values: Any) -> Billing
     lock(tenant)
     actor = allowed(by, tenant, act=May.EDIT_BILLING_PROFILE)
     if isinstance(actor, Membership) and values.keys() & set(TAX_FIELDS):
-        raise PermissionDenied("Tax rates are set by the operator: write to support.")
+        raise PermissionDenied(_("Tax rates are set by the operator: write to support."))
     profile = BillingProfile.objects.for_tenant(tenant).first() or BillingProfile(
         tenant=tenant, legal_name=tenant.name
     )
@@ -329,7 +344,7 @@ def _lock_membership(membership: Membership) -> Membership:
         .first()
     )
     if found is None:
-        raise ValidationError("That member has left.")
+        raise ValidationError(_("That member has left."))
     return found
 
 
@@ -345,9 +360,9 @@ def _owners(tenant: Tenant) -> Any:
 
 def _require_open(invitation: Invitation) -> None:
     if invitation.accepted_at is not None:
-        raise ValidationError("This invitation has been used.", code="used")
+        raise ValidationError(_("This invitation has been used."), code="used")
     if invitation.withdrawn_at is not None:
-        raise ValidationError("This invitation has been withdrawn.", code="withdrawn")
+        raise ValidationError(_("This invitation has been withdrawn."), code="withdrawn")
 
 
 def _require_few(tenant: Tenant, at: datetime) -> None:
@@ -355,10 +370,13 @@ def _require_few(tenant: Tenant, at: datetime) -> None:
     sent = Invitation.objects.for_tenant(tenant)
     if sent.filter(is_open=True).count() >= MAX_OPEN_INVITATIONS:
         raise ValidationError(
-            f"{MAX_OPEN_INVITATIONS} invitations are open; withdraw some of them first."
+            _("%(most)s invitations are open; withdraw some of them first.")
+            % {"most": MAX_OPEN_INVITATIONS}
         )
     if sent.filter(created_at__gt=at - timedelta(days=1)).count() >= MAX_INVITATIONS_A_DAY:
-        raise ValidationError(f"{MAX_INVITATIONS_A_DAY} invitations in 24 hours; wait for more.")
+        raise ValidationError(
+            _("%(most)s invitations in 24 hours; wait for more.") % {"most": MAX_INVITATIONS_A_DAY}
+        )
 
 
 def _withdraw(invitation: Invitation, at: datetime) -> None:

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 from django.views.i18n import LANGUAGE_QUERY_PARAMETER, set_language
@@ -53,7 +54,11 @@ def invitation(request: HttpRequest) -> HttpResponse:
                 messages.error(request, line)
         else:
             del request.session[FOLLOWED]
-            messages.success(request, f"You are {membership.role} of {membership.tenant} now.")
+            messages.success(
+                request,
+                _("You are %(role)s of %(tenant)s now.")
+                % {"role": _(membership.role), "tenant": membership.tenant},
+            )
             return redirect("dashboard:overview", slug=membership.tenant.slug)
     context = {"invitation": found, "is_theirs": selectors.owns(request.user, found.email)}
     return render(request, "people/invitation.html", context)

@@ -13,6 +13,9 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 from yarl import URL
 
+from tenants.said import Said
+from tenants.said import gettext_noop as _
+
 MAX_URL_CHARS = 500
 #: Below it are the ports of services that are no web servers: mail, SSH, DNS.
 FIRST_FREE_PORT = 1024
@@ -40,9 +43,12 @@ _PRIVATE = tuple(
 _ENDS_IN_A_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$")
 _AUTHORITY = re.compile(r"[/?#]")
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
+_PRIVATE_IS_OFF = _(
+    "the host has an address we do not send to: private (RELAY_WEBHOOKS_PRIVATE is off)"
+)
 
 
-class TargetRefused(ValueError):
+class TargetRefused(Said):
     """A URL or an address we do not send to. Its text is one line for who gave it."""
 
 
@@ -58,42 +64,52 @@ class TargetPolicy:
         Raises TargetRefused.
         """
         if len(text) > MAX_URL_CHARS:
-            raise TargetRefused(f"the URL has {len(text)} characters; at most {MAX_URL_CHARS}")
+            raise TargetRefused(
+                _("the URL has %(count)s characters; at most %(most)s"),
+                count=len(text),
+                most=MAX_URL_CHARS,
+            )
         # Parsers differ on these, and each difference has been somebody's way in.
         if not text.isprintable() or any(char in text for char in " \\"):
-            raise TargetRefused("the URL holds a space, backslash or control character")
+            raise TargetRefused(_("the URL holds a space, backslash or control character"))
         try:
             url = URL(text)
             host, port = url.host or "", url.port
         except ValueError:
-            raise TargetRefused("not a URL (https://host/path)") from None
+            raise TargetRefused(_("not a URL (https://host/path)")) from None
         if url.scheme != "https" and not (self.allow_private and url.scheme == "http"):
-            raise TargetRefused(f"the scheme must be https, not {url.scheme[:20] or 'none'}")
+            if not url.scheme:
+                raise TargetRefused(_("the scheme must be https, not none"))
+            raise TargetRefused(
+                _("the scheme must be https, not %(scheme)s"), scheme=url.scheme[:20]
+            )
         if not host:
-            raise TargetRefused("the URL names no host")
+            raise TargetRefused(_("the URL names no host"))
         if "@" in _AUTHORITY.split(text.partition("//")[2], maxsplit=1)[0]:
-            raise TargetRefused("no user or password in the URL (before an @)")
+            raise TargetRefused(_("no user or password in the URL (before an @)"))
         if url.fragment or text.endswith("#"):
-            raise TargetRefused("no fragment (#…) in the URL: it would not be sent")
+            raise TargetRefused(_("no fragment (#…) in the URL: it would not be sent"))
         self._check_port(port)
         self._check_host(host, url.raw_host or "")
         return url
 
     def _check_port(self, port: int | None) -> None:
         if not port or not (self.allow_private or port == 443 or port >= FIRST_FREE_PORT):
-            raise TargetRefused(f"port {port}: 443, or {FIRST_FREE_PORT} and above")
+            raise TargetRefused(
+                _("port %(port)s: 443, or %(first)s and above"), port=port, first=FIRST_FREE_PORT
+            )
 
     def _check_host(self, host: str, raw_host: str) -> None:
         if "%" in host:
-            raise TargetRefused("no zone (%) in an address")
+            raise TargetRefused(_("no zone (%) in an address"))
         try:
             address = ip_address(host)
         except ValueError:
             if _ENDS_IN_A_NUMBER.search(host):
-                raise TargetRefused("an address must be written plainly (192.0.2.1)") from None
+                raise TargetRefused(_("an address must be written plainly (192.0.2.1)")) from None
             # What goes into DNS, SNI and Host: the ASCII form.
             if len(raw_host) > 253 or not _NAME.fullmatch(raw_host):
-                raise TargetRefused("the host is no host name") from None
+                raise TargetRefused(_("the host is no host name")) from None
             return
         self.check_address(str(address))
 
@@ -101,7 +117,7 @@ class TargetPolicy:
         """Raises TargetRefused unless a connection to this address may be opened."""
         if (why := self._refusal(text)) is not None:
             # Not the address: an answer must not tell what our DNS knows.
-            raise TargetRefused(f"the host has an address we do not send to: {why}")
+            raise TargetRefused(why)
 
     def check_addresses(self, texts: Iterable[str]) -> list[str]:
         """All of them, each once, in their order. One bad one refuses the host: a name that stands
@@ -111,7 +127,7 @@ class TargetPolicy:
         """
         addresses = list(dict.fromkeys(texts))
         if not addresses:
-            raise TargetRefused("the host name has no address")
+            raise TargetRefused(_("the host name has no address"))
         for text in addresses:
             self.check_address(text)
         return addresses
@@ -120,12 +136,14 @@ class TargetPolicy:
         try:
             address = _plain(ip_address(text.partition("%")[0]))
         except ValueError:
-            return "unreadable"
+            return _("the host has an address we do not send to: unreadable")
         if address.is_link_local:
-            return "link-local"
+            return _("the host has an address we do not send to: link-local")
         if any(address in network for network in _PRIVATE if network.version == address.version):
-            return None if self.allow_private else "private (RELAY_WEBHOOKS_PRIVATE is off)"
-        return None if _is_public(address) else "reserved"
+            return None if self.allow_private else _PRIVATE_IS_OFF
+        if not _is_public(address):
+            return _("the host has an address we do not send to: reserved")
+        return None
 
 
 def _plain(address: Address) -> Address:

@@ -102,7 +102,7 @@ def test_an_older_copy_does_not_undo_what_was_changed(ada: Client, cast: Cast) -
     assert ada.post(f"/app/acme/keys/{key.pk}/edit", first).status_code == 302
     second = ada.post(f"/app/acme/keys/{key.pk}/edit", FORM | {"opened_as": opened_as})
     assert second.status_code == 422
-    assert services.CHANGED in second.content.decode()
+    assert str(services.CHANGED) in second.content.decode()
     assert APIKey.objects.get(pk=key.pk).allowed_networks == ["192.0.2.7/32"]
 
 

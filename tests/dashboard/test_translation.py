@@ -15,10 +15,16 @@ import pytest
 from django.conf import settings
 from django.test import Client
 from django.urls import reverse
+from django.utils import translation
 from django.utils.translation.template import templatize
 
+from billing.models import InvoiceEvent, Payment, PaymentAllocation, WalletEntry
+from gateway.account.invoices import INTERNAL_EVENTS
 from gateway.dashboard.management.commands.dashboard_messages import CATALOGUE, IGNORED
+from gateway.dashboard.words import word
+from tenants.models import APIKey, Delivery
 from tenants.people.roles import ALLOWED, May, Role
+from tests.dashboard.reading import english
 from tests.dashboard.test_access import ROWS
 from tests.tenants.cast import Cast
 from tests.tenants.people import make_member, owner_of, signed_in
@@ -159,6 +165,23 @@ def test_roles_and_rights_have_words() -> None:
     assert names <= {text for _, text, _ in CHINESE}
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        Payment.Method.labels,
+        PaymentAllocation.Kind.labels,
+        WalletEntry.Kind.labels,
+        [one.label for one in InvoiceEvent.Kind if one not in INTERNAL_EVENTS],
+        APIKey.Environment.labels,
+        Delivery.State.labels,
+    ],
+)
+def test_labels_that_pages_show_have_words(labels: list[str]) -> None:
+    """`get_kind_display|word`, of each kind."""
+    with translation.override("zh-hant"):
+        assert not [one for one in labels if not HAN.search(word(one)) and one != "USDC"]
+
+
 # What a page shows.
 
 
@@ -174,6 +197,8 @@ def _shared(redis_url: str, settings: Any) -> None:
 
 #: Their heading is a name or a number, which is the same in every language.
 NAMED = {"invoice", "key", "webhook-delivery"}
+#: What was written down is told as it was.
+AS_WRITTEN = {"audit"}
 
 
 @pytest.mark.django_db
@@ -197,6 +222,7 @@ def test_a_page_speaks_chinese(owner: Client, cast: Cast, name: str) -> None:
         assert headings
         assert name in NAMED or HAN.search(headings[0]), headings
         assert HAN.search(re.search(r"<nav.*?</nav>", text, re.DOTALL).group())  # type: ignore[union-attr]
+        assert name in AS_WRITTEN or not english(text)
 
 
 @pytest.mark.django_db

@@ -7,7 +7,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from gateway.dashboard import figures, words
+from gateway.dashboard import delivery_words, figures, words
 
 register = template.Library()
 
@@ -36,4 +36,5 @@ register.filter("quantity", figures.quantity)
 register.filter("short", figures.short)
 register.filter("minus", figures.minus)
 register.filter("word", words.word)
+register.filter("why_not", delivery_words.why_not)
 register.filter("words", words.words)
