@@ -12,6 +12,8 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+from django.templatetags.static import static
+
 from billing.invoicing.schedule import read_prefix, read_schedule
 from billing.payments.readiness import stripe_problems
 from gateway.api import config as account_api
@@ -555,6 +557,13 @@ UNFOLD = {
     "SITE_TITLE": "HL Relay",
     "SITE_HEADER": "HL Relay",
     "SITE_SYMBOL": "bolt",
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("dashboard/favicon.svg"),
+        }
+    ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "LOGIN": {"form": "relay_site.admin_login.OperatorForm"},
