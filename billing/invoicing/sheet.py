@@ -254,6 +254,8 @@ def _details(line: InvoiceLine, unit: str) -> Iterator[Detail]:
                     yield _fee(part)
             case "tier":
                 yield _tier(part, unit)
+            case "cap":
+                yield _cap(part)
             case "discount":
                 yield _discount(part)
 
@@ -286,7 +288,7 @@ def _tier(part: dict[str, Any], unit: str) -> Detail:
             return Detail(f"{quantity} of {number(part['up_to'])} included")
         case "refused":
             return Detail(f"{quantity} beyond what the plan admits, free of charge")
-        case "cap":
+        case "cap":  # of invoices from before caps went by the second
             most = money(Decimal(part["price"]))
             return Detail(f"no more than {most} a period: {_exact(part)}")
     price = f"{number(part['price'])} USD"
@@ -299,6 +301,14 @@ def _tier(part: dict[str, Any], unit: str) -> Detail:
         quantity = f"from {number(part['above'])} {up_to}: {quantity}"
     per = unit.removesuffix("s") if part["per"] == 1 else f"{number(part['per'])} {unit}"
     return Detail(f"{quantity} at {price} per {per}", _exact(part))
+
+
+def _cap(part: dict[str, Any]) -> Detail:
+    most = f"no more than {money(Decimal(part['price']))} a period"
+    if part["seconds"] != part["full_s"]:
+        share = _share(part["seconds"], part["full_s"])
+        most += f", {money(Decimal(part['most']))} for {share}"
+    return Detail(f"{most}: {_exact(part)}")
 
 
 def _exact(part: dict[str, Any]) -> str:
