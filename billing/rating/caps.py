@@ -13,7 +13,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from itertools import accumulate, pairwise
 
 from billing.rating import money

@@ -11,8 +11,8 @@ import pytest
 
 from billing.rating.invoice import (
     Adjustment,
-    DiscountPart,
     CapPart,
+    DiscountPart,
     FeePart,
     Line,
     LineKind,
