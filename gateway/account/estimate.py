@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from billing.catalogue import terms
 from billing.channels import COINS
+from billing.invoicing.kinds import is_customer
 from billing.rating import estimate as rating
 from billing.rating.estimate import Offer, Projection
 from billing.rating.periods import in_utc
@@ -159,7 +160,7 @@ def estimate(
         plan=_own(tenant, projected, needs, at),
         offers=offers,
         cheapest=next((cost.code for cost in offers if cost.serves_all), None),
-        assumptions=tuple(_assumptions(lines, rates)),
+        assumptions=tuple(_assumptions(lines, rates, is_invoiced=is_customer(tenant.kind))),
     )
 
 
@@ -323,7 +324,9 @@ def _too_small(needs: _Needs, may: Entitlements) -> Iterable[str]:
             yield f"{name}: {needed:,} of {has:,}"
 
 
-def _assumptions(lines: Sequence[Line], rates: _Rates) -> Iterable[str]:
+def _assumptions(lines: Sequence[Line], rates: _Rates, *, is_invoiced: bool) -> Iterable[str]:
+    if not is_invoiced:
+        yield "Prices are a customer's: this account is metered and never invoiced."
     yield "Rates are what this relay published in the last 24 hours; other days differ."
     hours = min((line.measured_hours for line in lines), default=0.0)
     if hours < HOURS:

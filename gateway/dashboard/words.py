@@ -106,6 +106,7 @@ _GRANTED = (
     _("First frames of subscriptions, and what a slow reader does not get, are left out."),
     _("Offers are without add-ons, discounts, own terms, tax and prepaid money."),
     _("Your own plan is with your add-ons, discounts and choice of overage, before tax."),
+    _("Prices are a customer's: this account is metered and never invoiced."),
 )
 _WORDS = frozenset((*_ROLES, *_RIGHTS, *_MONEY, *_STATES, *_FILES, *_GRANTED))
 
