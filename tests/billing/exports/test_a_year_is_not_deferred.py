@@ -1,5 +1,5 @@
-"""A yearly plan is invoiced after its year: nothing of it is deferred, and what was paid ahead is in
-the wallet until then."""
+"""A yearly plan is invoiced after its year: nothing of it is deferred, and what was paid ahead is
+in the wallet until then."""
 
 from __future__ import annotations
 
