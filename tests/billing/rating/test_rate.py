@@ -321,7 +321,10 @@ def bits(number: int) -> list[int]:
 def test_it_does_not_matter_how_usage_is_cut(month: Month, chance: random.Random) -> None:
     """In any order, in pieces, and over the hours of a segment."""
     _, end = usage_hours(month.period)
-    edges = {at.replace(minute=0, second=0) for s in month.segments for at in (s.start, s.end)}
+    # An hour is paid for by what holds at its beginning or else begins in it: edges of both sides.
+    instants = {at for s in month.segments for at in (s.start, s.end)}
+    edges = {at.replace(minute=0, second=0) for at in instants}
+    edges |= {at + HOUR for at in edges}
     pieces = []
     for row in month.usage:
         at = chance.randint(0, row.units)
