@@ -28,6 +28,7 @@ from billing.models import (
     AddOnSubscription,
     BillingChoice,
     DiscountGrant,
+    KindChange,
     OwnTerms,
     PlannedChange,
 )
@@ -142,6 +143,7 @@ def state_of(tenant: Tenant) -> str:
         (OwnTerms, ("pk", "starts_at", "ends_at")),
         (DiscountGrant, ("pk", "starts_at", "ends_at")),
         (BillingChoice, ("pk",)),
+        (KindChange, ("pk",)),
     ):
         found = model._default_manager.filter(of_tenant).order_by("pk").values_list(*columns)
         rows.append([tuple(map(str, row)) for row in found])

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from billing.catalogue import terms
 from billing.catalogue.timeline import Timeline
+from billing.invoicing.kinds import Custom, customs_of
 from billing.invoicing.usage import usage_of
 from billing.rating.invoice import Rated
 from billing.rating.money import ZERO
@@ -24,7 +25,8 @@ from tenants.models import Plan, Tenant
 class PlanChangePreview:
     """The running period's invoice without the change (`before`) and with it (`after`), each at the
     usage so far; the segments and their proration are in them (`Rated.segments`, the parts of fee
-    lines). Before adjustments, tax and wallet.
+    lines). Before adjustments, tax and wallet. Like invoices, of the time as a customer only: who
+    is none now (`is_invoiced`) owes nothing from now on, so `next_fee` is 0.
 
     `begun` is the invoice of the period that the change itself begins, when the new plan is billed
     by another interval: its fee is for all of it. `next_fee` is what a whole period of the new
@@ -37,6 +39,7 @@ class PlanChangePreview:
     after: Rated
     begun: Rated | None
     next_fee: Decimal
+    is_invoiced: bool
 
     @property
     def difference(self) -> Decimal:
@@ -65,6 +68,7 @@ def preview_plan_change(
         prices = terms.prices().plans[plan.pk, version]
     without = terms.TermsBook.load([tenant], is_planned=False).timeline(tenant)
     changed = without.changed(prices, when)
+    custom = customs_of([tenant])[tenant.pk]
 
     before = None
     try:
@@ -72,7 +76,7 @@ def preview_plan_change(
     except terms.NoTerms:
         period = changed.period_of(when)
     else:
-        before = _rated(tenant, without, period)
+        before = _rated(tenant, custom, without, period)
     # Shorter than without the change, if that begins a period of another interval.
     running = changed.period_of(period.start)
     begun = changed.period_of(when) if when not in running else None
@@ -80,15 +84,18 @@ def preview_plan_change(
         plan=prices,
         at=when,
         before=before,
-        after=_rated(tenant, changed, running),
-        begun=_rated(tenant, changed, begun) if begun is not None else None,
-        next_fee=_rated(tenant, changed, _next_whole(changed, when), is_used=False).total,
+        after=_rated(tenant, custom, changed, running),
+        begun=_rated(tenant, custom, changed, begun) if begun is not None else None,
+        next_fee=_rated(tenant, custom, changed, _next_whole(changed, when), is_used=False).total,
+        is_invoiced=custom.is_one,
     )
 
 
-def _rated(tenant: Tenant, timeline: Timeline, period: Period, *, is_used: bool = True) -> Rated:
-    segments = timeline.segments(period)
-    usage = usage_of(tenant.pk, hours_paid(period, segments)) if is_used else ()
+def _rated(
+    tenant: Tenant, custom: Custom, timeline: Timeline, period: Period, *, is_used: bool = True
+) -> Rated:
+    segments = timeline.segments(period, custom.stretches)
+    usage = usage_of(tenant.pk, hours_paid(period, segments), custom) if is_used else ()
     return rate(period, segments, usage, discounts=timeline.discounts_in(period))
 
 

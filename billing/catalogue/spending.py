@@ -17,6 +17,7 @@ from django.db.models import Exists, OuterRef
 
 from billing.catalogue import terms
 from billing.catalogue.written import wanted_allowances, write_allowances
+from billing.invoicing.kinds import customs_of
 from billing.models import AppliedTerms, BillingChoice
 from billing.rating.periods import in_utc
 from tenants.models import Allowance, Tenant
@@ -52,11 +53,12 @@ def _limit(ids: Sequence[int], now: datetime, is_over: Callable[[], bool]) -> in
     rows = _rows_of(ids, now)
     changed, done = 0, []
     tenants = Tenant.objects.in_bulk(ids)
+    customs = customs_of(tenants.values())
     for tenant in (tenants[pk] for pk in ids):
         try:
             timeline = book.timeline(tenant)
             if timeline.choice_at(now).spend_cap is not None:
-                wanted, since = wanted_allowances(tenant, timeline, now)
+                wanted, since = wanted_allowances(tenant, timeline, now, customs[tenant.pk])
                 if not is_allowed_already(rows[tenant.pk], wanted, since=since):
                     changed += write_allowances(tenant, now)
         except Exception as error:  # one tenant's trouble is not the others'

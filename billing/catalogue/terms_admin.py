@@ -24,6 +24,7 @@ from unfold.widgets import (
 
 from billing.catalogue import services, terms
 from billing.catalogue.preview import PlanChangePreview, preview_plan_change
+from billing.invoicing.kinds import is_customer
 from billing.models import PlannedChange, PlanVersion, TenantTerms
 from tenants.models import Plan, PlanSubscription
 from tenants.selectors import current_plan_subscription
@@ -82,8 +83,8 @@ class TenantTermsAdmin(ModelAdmin):
     list_display = ("name", "slug", "plan_now", "since", "planned")
     list_filter = ("kind",)
     search_fields = ("name", "slug")
-    fields = ("overage", "spend_cap", "plan_now", "since", "period", "planned")
-    readonly_fields = ("plan_now", "since", "period", "planned")
+    fields = ("overage", "spend_cap", "owes", "plan_now", "since", "period", "planned")
+    readonly_fields = ("owes", "plan_now", "since", "period", "planned")
     actions_detail = ("change_plan",)
     show_full_result_count = False
 
@@ -116,6 +117,12 @@ class TenantTermsAdmin(ModelAdmin):
     @display(description="planned")
     def planned(self, tenant: Any) -> str:
         return next((str(row) for row in tenant.pending_ones), "")
+
+    @display(description="is invoiced")
+    def owes(self, tenant: Any) -> str:
+        if is_customer(tenant.kind):
+            return "yes"
+        return f"no: {tenant.get_kind_display()}, metered only; no spend cap holds"
 
     @display(description="billing period")
     def period(self, tenant: Any) -> str:
@@ -160,11 +167,12 @@ class TenantTermsAdmin(ModelAdmin):
         return preview_plan_change(tenant, form.cleaned_data["plan"], at, now=now)
 
     def _seen(self, tenant: Any, preview: PlanChangePreview) -> str:
-        """What the one who confirms has seen: from which subscription to which version. Not the
-        figures, which move with the clock and the use."""
+        """What the one who confirms has seen: from which subscription to which version, and whether
+        that is invoiced. Not the figures, which move with the clock and the use."""
         current = current_plan_subscription(tenant.pk)
         plan = preview.plan
-        return f"{current.pk if current else 0}:{plan.code}:{plan.version}"
+        subscription = current.pk if current else 0
+        return f"{subscription}:{plan.code}:{plan.version}:{preview.is_invoiced:d}"
 
     def _carry_out(
         self, request: HttpRequest, tenant: Any, form: ChangePlanForm, preview: PlanChangePreview

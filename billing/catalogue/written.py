@@ -9,7 +9,9 @@ minute. A second beat changes nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,11 +23,15 @@ from django.utils import timezone
 from billing.catalogue import terms
 from billing.catalogue.allowed import Allowed, allowed_at, hours_of, not_yet, paying
 from billing.catalogue.timeline import Timeline
+from billing.free import ALWAYS_FREE
+from billing.invoicing.kinds import Custom, customs_of
 from billing.invoicing.usage import usage_of
 from billing.models import AppliedTerms, BillingAnchor, PlannedChange
+from billing.rating.fields import MAX_UNITS
 from billing.rating.invoice import Usage
+from billing.rating.money import ZERO
 from billing.rating.periods import HOUR, Period, full_hour, in_utc, usage_hours
-from billing.rating.prices import Entitlements
+from billing.rating.prices import Entitlements, Meter, PlanPrices
 from billing.rating.segments import hours_paid
 from tenants import services as tenants
 from tenants.models import Allowance, PlanSubscription, Quota, Tenant
@@ -257,21 +263,27 @@ def _limits(found: Entitlements, quota: Quota | None) -> dict[str, Any]:
 
 
 def _write_allowances(tenant: Tenant, timeline: Timeline, now: datetime) -> bool:
-    wanted, since = wanted_allowances(tenant, timeline, now)
+    custom = customs_of([tenant])[tenant.pk]
+    wanted, since = wanted_allowances(tenant, timeline, now, custom)
     return tenants.set_allowances(tenant, wanted, since=since)
 
 
 def wanted_allowances(
-    tenant: Tenant, timeline: Timeline, now: datetime
+    tenant: Tenant, timeline: Timeline, now: datetime, custom: Custom
 ) -> tuple[list[Allowance], datetime]:
     """The rows (not saved) that a tenant's terms come to at `now`, an hour later and in the period
     after that, and since when there are to be no others.
 
     With a whole period ahead, a beat may stand still for as long. After that the last rows go on
     (`tenants.admission.continued`): only those of the last period say so, and without any, none.
+
+    Money bounds customers: who is none now (`custom`) has no spend cap, and all that a plan
+    includes. Who became one within the period has what its time as one includes, as its invoice
+    will say.
     """
     wanted: dict[tuple[str, datetime], Allowance] = {}
     used: dict[Period, tuple[Usage, ...]] = {}
+    foreign = _Foreign(tenant.pk, custom, full_hour(now) + HOUR)
     last: list[Allowance] = []
     since = None
     moments = [now, now + AHEAD]
@@ -285,7 +297,7 @@ def wanted_allowances(
         except terms.NoTerms:
             continue
         since = since or usage_hours(period, timeline.plans)[0]
-        last = list(_allowances(tenant, timeline, period, at, used, now=now))
+        last = list(_allowances(tenant, timeline, period, at, used, foreign))
         for row in last:
             wanted.setdefault((row.code, row.starts_at), row)
     for row in last:
@@ -300,28 +312,62 @@ def _allowances(
     period: Period,
     at: datetime,
     used: dict[Period, tuple[Usage, ...]],
-    *,
-    now: datetime,
+    foreign: _Foreign,
 ) -> Iterator[Allowance]:
-    """`used` is filled with what was used in a period by `now`, once it is needed."""
-    segments = timeline.segments(period)
+    """`used` is filled with what was used in a period so far, once it is needed."""
+    custom = foreign.custom
+    segments = timeline.segments(period, custom.stretches if custom.is_one else None)
     pays = paying(period, segments, at)
     hours = None if pays is None else hours_of(period, segments, pays)
     if hours is None:
         return  # no terms, or all of its usage counts as another's
-    spend_cap = timeline.choice_at(at).spend_cap
+    spend_cap = timeline.choice_at(at).spend_cap if custom.is_one else None
     if spend_cap is not None and period not in used:
         # Up to now: what is to come has no sums, and reading it costs a statement a cut.
-        end = full_hour(now) + HOUR
+        end = foreign.until
         so_far = [(a, min(b, end)) for a, b in hours_paid(period, segments) if a < end]
-        used[period] = tuple(usage_of(tenant.pk, so_far))
+        used[period] = tuple(usage_of(tenant.pk, so_far, custom))
     found = used.get(period, ())
     for one in allowed_at(period, segments, at, found, spend_cap=spend_cap):
-        yield _row(tenant, one, hours)
+        # Doors count all that was used in these hours.
+        more = foreign.units(one.meter, pays.plan, hours) if pays is not None else 0
+        yield _row(tenant, replace(one, units=min(one.units + more, MAX_UNITS)), hours)
     hour = full_hour(at)
     for meter in not_yet(period, segments, at):
         nothing = Allowed(meter.code, meter, meter.channels, 0, is_hard=True)
         yield _row(tenant, nothing, (hour, hour + HOUR))
+
+
+@dataclass(frozen=True, slots=True)
+class _Foreign:
+    """What a customer used by `until` while it was none, which counts against nothing."""
+
+    tenant_id: int
+    custom: Custom
+    until: datetime
+    _read: dict[tuple[datetime, datetime], list[Usage]] = field(default_factory=dict)
+
+    def units(self, meter: Meter, plan: PlanPrices, hours: tuple[datetime, datetime]) -> int:
+        """Weighted units of what `meter` of `plan` counts in these hours, rounded up."""
+        if not self.custom.changes or not self.custom.is_one:
+            return 0
+        total = ZERO
+        for row in self._of(hours):
+            counts = plan.meter_of(row.metric, row.channel)
+            if counts is not None and counts.code == meter.code:
+                total += row.units * meter.weight(row.channel)
+        return math.ceil(total)
+
+    def _of(self, hours: tuple[datetime, datetime]) -> list[Usage]:
+        if hours not in self._read:
+            ranges = [(hours[0], min(hours[1], self.until))] if hours[0] < self.until else []
+            mine = {row[:4]: row.units for row in usage_of(self.tenant_id, ranges, self.custom)}
+            self._read[hours] = [
+                row._replace(units=row.units - mine.get(row[:4], 0))
+                for row in usage_of(self.tenant_id, ranges)
+                if row.reason not in ALWAYS_FREE
+            ]
+        return self._read[hours]
 
 
 def _row(tenant: Tenant, one: Allowed, hours: tuple[datetime, datetime]) -> Allowance:

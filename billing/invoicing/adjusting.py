@@ -19,7 +19,7 @@ from billing.invoicing.sla import Window
 from billing.invoicing.terms_port import book
 from billing.invoicing.waiting_again import copies_of, first_of
 from billing.models import Adjustment, Concession, Invoice, InvoiceCursor
-from billing.rating.money import rounded
+from billing.rating.money import ZERO, rounded
 from tenants.models import Tenant
 
 log = structlog.get_logger(__name__)
@@ -136,7 +136,7 @@ def _reprice(tenant_id: int, fees: Fees, *, among: Adjustment | None = None) -> 
     credits = [row for row in rows if row.pk in before]
     if among is not None and among.state != State.REJECTED:
         credits.append(among)
-    service_credits.price(credits, fees)
+    rests = service_credits.price(credits, fees, anew=among)
     if among is not None and among.state == State.APPROVED and not among.amount:
         raise InvoicingError(
             f"{among.name}: other credits of the period cover its time or use up the fee: reject it"
@@ -152,6 +152,19 @@ def _reprice(tenant_id: int, fees: Fees, *, among: Adjustment | None = None) -> 
             row.save(update_fields=["amount", "state", "decided_by", "decided_at"])
         elif row is among:
             row.save()
+    for row, rest in rests:
+        propose(
+            row.tenant,
+            -rest,
+            code=row.code,
+            name=row.name,
+            source=Source.SLA_GAP,
+            reason=f"worth more than the {-row.amount:.2f} approved; {row.reason}",
+            by=row.proposed_by,
+            origin=service_credits.origin_of_rest(row, rest),
+            original=(fees.period.start, fees.period.end),
+            windows=row.windows,
+        )
 
 
 @retried
@@ -169,6 +182,8 @@ def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
     if locked.state == State.BILLED or (locked.state == State.REJECTED and approve):
         raise InvoicingError(f"{locked} is {locked.get_state_display()}")
     locked.state, locked.decided_by, locked.decided_at = wanted, by, timezone.now()
+    if not approve and locked.windows:
+        _reject_rests(locked, by=by)
     if locked.windows and locked.original_start is not None:
         terms = book().load([locked.tenant])
         period = terms.period_of(locked.tenant, locked.original_start)
@@ -184,15 +199,27 @@ def decide(adjustment: Adjustment, *, approve: bool, by: str) -> Adjustment:
     return locked
 
 
+def _reject_rests(row: Adjustment, *, by: str) -> None:
+    """The time is not credited, so neither is what it was worth beyond what was approved."""
+    for rest in service_credits.rests_of(row).filter(state__in=[State.PROPOSED, State.APPROVED]):
+        conceding.take_back(Kind.ADJUSTMENT, _subject(rest))
+        rest.state, rest.decided_by, rest.decided_at = State.REJECTED, by, timezone.now()
+        rest.save(update_fields=["state", "decided_by", "decided_at"])
+
+
 def _give(row: Adjustment, *, by: str) -> None:
     """Note what is given by a credit, or raise ApprovalError. A copy gives what was given before,
-    and its invoice, which is void, took back: nobody has to look at it twice."""
+    and its invoice, which is void, took back: nobody has to look at that twice, but at what it is
+    more."""
     subject = _subject(row)
-    if conceding.give_otherwise(Kind.ADJUSTMENT, subject, -row.amount):
-        return
-    verdict = conceding.judge(row.tenant_id, -row.amount, by=row.proposed_by)
-    if by == row.proposed_by and verdict.needs_second:
+    given = conceding.given_by(Kind.ADJUSTMENT, subject)
+    more = -row.amount - (given or ZERO)
+    verdict = conceding.judge(row.tenant_id, more, by=row.proposed_by)
+    if more > 0 and by == row.proposed_by and verdict.needs_second:
         raise ApprovalError(verdict.told(by, conceding.place_of(Kind.ADJUSTMENT)))
+    if given is not None:
+        conceding.give_otherwise(Kind.ADJUSTMENT, subject, -row.amount)
+        return
     conceding.note_given(
         row.tenant_id,
         Kind.ADJUSTMENT,

@@ -84,6 +84,12 @@ def note_given(
     )
 
 
+def given_by(kind: str, subject: str) -> Decimal | None:
+    """What was noted as given; None: nothing was."""
+    rows = Concession.objects.filter(kind=Kind(kind), subject=subject, state=State.GIVEN)
+    return rows.order_by("pk").values_list("whole", flat=True).first()
+
+
 def give_otherwise(kind: str, subject: str, amount: Decimal) -> bool:
     """What was noted is of another amount by now. Whether anything was noted."""
     rows = Concession.objects.filter(kind=Kind(kind), subject=subject, state=State.GIVEN)

@@ -7,6 +7,10 @@ proportion (`creditable`). All parts together are the invoice, to the cent.
 the payments is released, to be sent back (`refund`) or used for another invoice. What was prepaid
 goes back to the wallet.
 
+**Below 0.** An invoice that credits more than it charges may be credited line by line: what it
+charges was set off, so the customer has paid it. It is not void by a credit note, which would take
+money: that is a charge, on an invoice of its own.
+
 **Void.** An invoice on which nothing was paid is void by a credit note over all of it: its number
 stays, and the books show both. One that was paid cannot be as if it had never been: it is credited.
 """
@@ -119,6 +123,10 @@ def _parts(
     else:
         parts = [_part(invoice, lines, left, *asked) for asked in amounts.items()]
     sums = summed((amount, tax) for _, amount, tax in parts)
+    if invoice.total <= 0 and amounts is not None and sums.total > 0:
+        # Its charges were set off against what it credits, so they are paid: each as far as its
+        # line goes. What it credits stands for itself.
+        return parts
     if sums.total > whole.total or sums.total <= 0:
         raise InvoicingError(
             f"{render_amount(max(whole.total, ZERO))} of {invoice} can be credited with tax, "
@@ -215,6 +223,12 @@ def void(invoice: Invoice, *, reason: str, by: str, now: datetime | None = None)
         if not invoice.is_finalized:
             raise InvoicingError(f"{invoice} is a draft: discard it, or change what it is made of")
         lock_standing(invoice)
+        if invoice.total < 0:
+            raise InvoicingError(
+                f"{invoice} is {render_amount(-invoice.total)} in the customer's favour, and a "
+                "credit note only gives: charge it back by an adjustment, which the next invoice "
+                "settles with it; or credit a charge on it"
+            )
         _refuse_paid(invoice)
         _refuse_waiting(invoice)
         return credit(invoice, reason=reason, by=by, voids=True, now=now)

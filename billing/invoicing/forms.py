@@ -89,6 +89,19 @@ class RefundForm(ReasonForm):
     )
 
 
+class ChargeBackForm(ReasonForm):
+    """Money that the bank took, or gave back."""
+
+    amount = forms.DecimalField(
+        required=False,
+        min_value=Decimal("0.01"),
+        max_digits=20,
+        decimal_places=2,
+        widget=UnfoldAdminDecimalFieldWidget(),
+        help_text="Empty: all of it.",
+    )
+
+
 class AllocateForm(forms.Form):
     """What a payment was for."""
 

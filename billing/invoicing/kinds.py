@@ -5,11 +5,14 @@ they become later; a customer owes what it used as one, whatever it becomes.
 fell in, and the position at which the usage account stood, under its lock. A unit's place is its
 hour and its position, and it was used as what the last change before that place made of the tenant.
 So late usage is of its hour, and within the hour of a change the order of posting decides.
+
+**What is shown.** Previews, running costs and spend caps are of the same time (`customs_of`): who
+is metered only owes nothing, is shown nothing else, and no spend cap refuses it anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -21,7 +24,7 @@ from django.utils import timezone
 
 from billing.catalogue.timeline import Stretches
 from billing.invoicing.locks import lock_account, lock_cursor
-from billing.models import Invoice, InvoiceCursor, KindChange
+from billing.models import AppliedTerms, Invoice, InvoiceCursor, KindChange
 from billing.rating.periods import HOUR, full_hour
 from tenants.models import Tenant
 
@@ -60,6 +63,11 @@ class Custom:
     def is_never(self) -> bool:
         """Whether it never was one."""
         return not self.was_one and not self.changes
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is one now."""
+        return self.changes[-1].is_customer if self.changes else self.was_one
 
     @property
     def stretches(self) -> Stretches | None:
@@ -134,6 +142,21 @@ def custom_of(tenant: Tenant, cursor: InvoiceCursor) -> Custom:
     return custom_by_rows(tenant.pk)
 
 
+def customs_of(tenants: Iterable[Tenant]) -> dict[int, Custom]:
+    """When tenants were customers, as it stands now: for what is shown or allowed, and not booked.
+    One statement, and no lock."""
+    found = list(tenants)
+    rows: dict[int, list[KindChange]] = {tenant.pk: [] for tenant in found}
+    for row in KindChange.objects.filter(tenant__in=list(rows)).order_by("tenant", "number"):
+        rows[row.tenant_id].append(row)
+    return {
+        tenant.pk: custom_from(rows[tenant.pk])
+        if rows[tenant.pk] or is_customer(tenant.kind)
+        else NEVER
+        for tenant in found
+    }
+
+
 def custom_by_rows(tenant_id: int) -> Custom:
     """The same by the changes that were noted alone; always, where none was."""
     return custom_from(list(KindChange.objects.filter(tenant=tenant_id).order_by("number")))
@@ -177,6 +200,10 @@ def become(tenant_id: int, kind: str, now: datetime | None = None) -> None:
         before=before,
         after=kind,
     )
+    # Under the tenant's lock, which whoever writes allowances holds: no turn that began before this
+    # change forgets that what it wrote is to be written again.
+    Tenant.objects.select_for_update().order_by().get(pk=tenant_id)
+    AppliedTerms.objects.filter(tenant=tenant_id).update(next_change_at=at)
 
 
 def _note_earlier(cursor: InvoiceCursor, before: str) -> KindChange | None:

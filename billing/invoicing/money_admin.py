@@ -28,7 +28,13 @@ from billing.invoicing.admin import AllocationInline, ReadOnlyInline
 from billing.invoicing.asking import ask
 from billing.invoicing.document_pages import DocumentPages
 from billing.invoicing.errors import InvoicingError
-from billing.invoicing.forms import AllocateForm, ConfirmForm, RefundForm, SellerForm
+from billing.invoicing.forms import (
+    AllocateForm,
+    ChargeBackForm,
+    ConfirmForm,
+    RefundForm,
+    SellerForm,
+)
 from billing.invoicing.sheet import money
 from billing.models import (
     Adjustment,
@@ -123,7 +129,7 @@ class PaymentAdmin(ExportingAdmin, ReadOnlyAdmin):
     search_fields = ("reference", "external_id", "tenant__name", "tenant__slug")
     date_hierarchy = "received_at"
     inlines = (AllocationInline,)
-    actions = ("allocate", "refund", "charge_back", "export")
+    actions = ("allocate", "refund", "charge_back", "give_back", "export")
     export_name, export_columns = "payments", payment_export.COLUMNS
     export_rows = staticmethod(payment_export.rows_of)
 
@@ -160,7 +166,7 @@ class PaymentAdmin(ExportingAdmin, ReadOnlyAdmin):
 
         return ask(self, request, queryset, "refund", RefundForm, refund, most=1)
 
-    @admin.action(description="Charged back: the bank took it", permissions=["book"])
+    @admin.action(description="Charged back: the bank took some or all of it", permissions=["book"])
     def charge_back(self, request: HttpRequest, queryset: QuerySet[Payment]) -> HttpResponse | None:
         by = request.user.get_username()
         return ask(
@@ -168,8 +174,24 @@ class PaymentAdmin(ExportingAdmin, ReadOnlyAdmin):
             request,
             queryset,
             "charge back",
-            ConfirmForm,
-            lambda row, _: payments.charge_back(row, by=by),
+            ChargeBackForm,
+            lambda row, said: payments.charge_back(
+                row, said["amount"], by=by, reason=said["reason"]
+            ),
+            most=1,
+        )
+
+    @admin.action(description="Charge-back won: the bank gave it back", permissions=["book"])
+    def give_back(self, request: HttpRequest, queryset: QuerySet[Payment]) -> HttpResponse | None:
+        by = request.user.get_username()
+        return ask(
+            self,
+            request,
+            queryset,
+            "give back",
+            ChargeBackForm,
+            lambda row, said: payments.give_back(row, said["amount"], by=by, reason=said["reason"]),
+            most=1,
         )
 
 

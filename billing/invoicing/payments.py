@@ -11,7 +11,7 @@ from decimal import Decimal
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from billing.invoicing.carrying import carry_over
+from billing.invoicing.carrying import carry_over, under_way
 from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import lock_cursor, refuse_locked
 from billing.invoicing.retrying import retried
@@ -201,28 +201,69 @@ def refund(
 
 @retried
 @transaction.atomic
-def charge_back(payment: Payment, *, by: str = "", reason: str = "") -> PaymentAllocation | None:
-    """The bank or the card took a payment back: what it paid is open again. None where nothing of
-    it is left to take."""
-    lock_cursor(payment.tenant_id)
-    numbers = payment.allocations.filter(invoice__isnull=False).values_list("invoice", flat=True)
-    standings = list(
-        InvoiceStanding.objects.select_for_update()
-        .filter(invoice__in=sorted(set(numbers)))
-        .order_by("pk")
-    )
-    held = _lock_payment(payment)
-    for standing in standings:
-        part = _allocated(held, standing.invoice)
+def charge_back(
+    payment: Payment, amount: Decimal | None = None, *, by: str = "", reason: str = ""
+) -> PaymentAllocation | None:
+    """The bank or the card took `amount` of a payment back, by default all that is here of it:
+    first what is for nothing yet, then from what it paid, the newest invoice first, which is open
+    again by so much. What a provider is sending back goes last.
+
+    None where nothing of it is left to take. Raises InvoicingError for more than is.
+    """
+    held, standings = _locked_with_invoices(payment)
+    here = held.amount - added_up(held.allocations.filter(kind__in=[Kind.REFUND, Kind.CHARGEBACK]))
+    if amount is None and here <= 0:
+        return None
+    amount = here if amount is None else amount
+    _whole_cents(amount)
+    if amount > here:
+        raise InvoicingError(f"{render_amount(here)} of the payment is here, not {amount}")
+    returning = added_up(under_way(held.tenant_id).filter(attempt__payment=held))
+    missing = amount - max(remainder(held) - returning, ZERO)
+    for standing in reversed(standings):
+        part = min(missing, _allocated(held, standing.invoice))
         if part > 0:
             _release(held, standing, part, by=by, reason=reason)
             restand(standing, by=by, reason=reason or "charged back")
-    left = remainder(held)
-    gone = None
-    if left > 0:
-        gone = _book(Kind.CHARGEBACK, left, payment=held, by=by, reason=reason)
+            missing -= part
+    gone = _book(Kind.CHARGEBACK, amount, payment=held, by=by, reason=reason)
     carry_over(held.tenant_id, by=by)
     return gone
+
+
+@retried
+@transaction.atomic
+def give_back(
+    payment: Payment, amount: Decimal | None = None, *, by: str = "", reason: str = ""
+) -> PaymentAllocation:
+    """The bank gave back `amount` of what it had taken of a payment, by default all: it pays again
+    what it was released from, the oldest first, as far as that is open; the rest is for nothing
+    yet. Raises InvoicingError for more than it took."""
+    held, standings = _locked_with_invoices(payment)
+    taken = added_up(held.allocations.filter(kind=Kind.CHARGEBACK))
+    amount = taken if amount is None else amount
+    _whole_cents(amount)
+    if amount > taken:
+        raise InvoicingError(f"{render_amount(taken)} of the payment was taken, not {amount}")
+    row = _book(Kind.CHARGEBACK, -amount, payment=held, by=by, reason=reason)
+    left = amount
+    for standing in standings:
+        part = min(left, standing.balance, _released(held, standing.invoice))
+        if part > 0 and standing.state != InvoiceStanding.State.VOIDED:
+            _book(Kind.PAYMENT, part, payment=held, invoice=standing.invoice, by=by, reason=reason)
+            restand(standing, by=by, reason=reason or "given back by the bank")
+            left -= part
+    return row
+
+
+def _locked_with_invoices(payment: Payment) -> tuple[Payment, list[InvoiceStanding]]:
+    """A payment and the standings of all that it ever paid, by number, locked in the order of
+    `locks.py`."""
+    lock_cursor(payment.tenant_id)
+    numbers = payment.allocations.filter(invoice__isnull=False).values_list("invoice", flat=True)
+    standings = InvoiceStanding.objects.select_for_update().filter(invoice__in=sorted(set(numbers)))
+    found = list(standings.order_by("pk"))
+    return _lock_payment(payment), found
 
 
 @retried
@@ -246,6 +287,13 @@ def write_off(
 
 def _allocated(payment: Payment, invoice: Invoice) -> Decimal:
     return added_up(PaymentAllocation.objects.filter(payment=payment, invoice=invoice))
+
+
+def _released(payment: Payment, invoice: Invoice) -> Decimal:
+    """What was taken back from an invoice, and not paid to it of the same payment again."""
+    rows = payment.allocations.filter(invoice=invoice)
+    first = rows.filter(kind=Kind.RELEASE).order_by("pk").first()
+    return ZERO if first is None else max(ZERO, -added_up(rows.filter(pk__gte=first.pk)))
 
 
 def _release(

@@ -52,8 +52,8 @@ def reconcile_invoices(start: date = date.min, end: date = date.max) -> Iterator
 
 def reconcile_these(chosen: QuerySet[Invoice]) -> Iterator[Difference]:
     """The differences of chosen invoices, all finalized: sums and hash, usage, where they stand;
-    and whether those of their tenants follow on each other. The invoices before them say what each
-    entry of the ledger is on, so they are read too; some hundreds at once."""
+    and whether those of their tenants follow on each other. The invoices before them say which
+    hours are billed, so they are read too, but not their entries; some hundreds at once."""
     for tenants in _pages(chosen):
         page = _Page(tenants)
         reached: dict[int, int] = {}
@@ -63,8 +63,10 @@ def reconcile_these(chosen: QuerySet[Invoice]) -> Iterator[Difference]:
             upto = None
             for invoice in invoices:
                 lines, is_again = page.lines[invoice.pk], invoice.pk in page.again
-                found = walk.next(invoice, is_again=is_again)
-                if invoice.pk in wanted:
+                if invoice.pk not in wanted:
+                    walk.skip(invoice, is_again=is_again)
+                else:
+                    found = walk.next(invoice, is_again=is_again)
                     yield from _sums(invoice, lines, page.notes[invoice.pk])
                     yield from _credited(invoice, lines, page.credits_of(invoice))
                     yield from page.carried_of(invoice)

@@ -1,10 +1,12 @@
 """Service credits of one period, priced together: each is what it adds to those before it.
 
-First those on invoices, then those approved, then those proposed. So what is approved comes, in any
-order and whatever is rejected, to what all of its windows are worth together (`sla.worth`), which
-is at most what discounts leave of the fee. Only time as a customer counts. What a person approves
-is the time: until it is on an invoice, its amount grows when another one that covered a part of it
-is rejected.
+First those on invoices, then those approved, then those proposed. So all that is not rejected
+comes, in any order, to what all of its windows are worth together (`sla.worth`), which is at most
+what discounts leave of the fee. Only time as a customer counts.
+
+**Approved is an amount.** When an approved credit comes to be worth more, because another one that
+covered a part of it is rejected or other terms hold, it stays what was approved, and the rest is
+proposed beside it (origin `more:ID:…`), for a person to judge. When it is worth less, it is less.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from billing.invoicing.kinds import custom_of
 from billing.invoicing.sla import ZERO, Window, union, within, worth
@@ -92,18 +95,57 @@ def lock_credits(tenant_id: int, period_start: datetime) -> list[Adjustment]:
     return list(held.order_by("pk"))
 
 
-def price(credits: Iterable[Adjustment], fees: Fees) -> None:
+def price(
+    credits: Iterable[Adjustment], fees: Fees, *, anew: Adjustment | None = None
+) -> list[tuple[Adjustment, Decimal]]:
     """Set the amounts of credits of one period, and leave saving them to the caller. Those on
-    invoices that hold, and those of before windows were kept, count as what they are."""
+    invoices that hold, and those of before windows were kept, count as what they are; those that
+    are approved, but for the one that is decided `anew`, as what was approved at most.
+
+    Answers the approved ones that are worth more, and by how much, where no rest of them waits.
+    """
     most = value([(fees.period.start, fees.period.end)], fees)
     covered: list[Window] = []
     given = ZERO
-    for row in sorted(credits, key=_place):
+    beyond: dict[int, Decimal] = {}
+    rows = sorted(credits, key=_place)
+    for row in rows:
         before, covered = value(covered, fees), union([*covered, *windows_of(row)])
+        added = value(covered, fees) - before + beyond.pop(_whole_of(row), ZERO)
+        room = max(ZERO, min(added, most - given))
         if row.state != State.BILLED and row.windows:
-            added = value(covered, fees) - before
-            row.amount = -max(ZERO, min(added, most - given))
+            is_bounded = row.state == State.APPROVED and row is not anew
+            row.amount = -(min(room, -row.amount) if is_bounded else room)
+        if row.pk is not None and row.state in (State.APPROVED, State.BILLED):
+            beyond[row.pk] = max(ZERO, room + row.amount)
         given -= row.amount
+    rests = [
+        (row, min(rest, most - given))
+        for row in rows
+        if row.state == State.APPROVED and (rest := beyond.get(row.pk, ZERO))
+    ]
+    return [(row, rest) for row, rest in rests if rest > 0]
+
+
+_MORE = "more:"
+
+
+def origin_of_rest(row: Adjustment, rest: Decimal) -> str:
+    """What tells the rest of a credit: judged once, unless all of it comes to something else."""
+    return f"{_MORE}{row.pk}:{rest - row.amount}"
+
+
+def rests_of(row: Adjustment) -> QuerySet[Adjustment]:
+    """What was proposed beside a credit because it was worth more than what was approved."""
+    return Adjustment.objects.filter(
+        tenant=row.tenant_id, origin__startswith=f"{_MORE}{row.pk}:"
+    ).order_by("pk")
+
+
+def _whole_of(row: Adjustment) -> int:
+    """The credit of which `row` is a rest; 0: none."""
+    origin = row.origin or ""
+    return int(origin.split(":")[1]) if origin.startswith(_MORE) else 0
 
 
 def _place(row: Adjustment) -> tuple[int, float, int]:

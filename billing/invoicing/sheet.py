@@ -295,6 +295,8 @@ def _details(line: InvoiceLine) -> Iterator[Detail]:
                     yield _fee(part)
             case "tier":
                 yield _tier(part, line.unit)
+            case "cap":
+                yield _cap(part)
             case "discount":
                 yield _discount(part)
 
@@ -330,7 +332,7 @@ def _tier(part: dict[str, Any], metric: str) -> Detail:
         case "refused":
             text = _("%(quantity)s beyond what the plan admits, free of charge")
             return Detail(text % {"quantity": quantity})
-        case "cap":
+        case "cap":  # of invoices from before caps went by the second
             most = _("no more than %(most)s a period") % {"most": money(Decimal(part["price"]))}
             return Detail(_("%(what)s: %(how)s") % {"what": most, "how": _exact(part)})
     price = f"{number(part['price'])} USD"
@@ -352,6 +354,17 @@ def _tier(part: dict[str, Any], metric: str) -> Detail:
     per = _unit(metric) if part["per"] == 1 else f"{number(part['per'])} {units(metric)}"
     said = _("%(quantity)s at %(price)s per %(per)s")
     return Detail(said % {"quantity": quantity, "price": price, "per": per}, _exact(part))
+
+
+def _cap(part: dict[str, Any]) -> Detail:
+    most = _("no more than %(most)s a period") % {"most": money(Decimal(part["price"]))}
+    if part["seconds"] != part["full_s"]:
+        most = _("%(cap)s, %(most)s for %(share)s") % {
+            "cap": most,
+            "most": money(Decimal(part["most"])),
+            "share": _share(part["seconds"], part["full_s"]),
+        }
+    return Detail(_("%(what)s: %(how)s") % {"what": most, "how": _exact(part)})
 
 
 def _exact(part: dict[str, Any]) -> str:

@@ -3,6 +3,10 @@
 An invoice is of the positions after the one before it. Of these, hours of an earlier invoice are
 late, and the others wait until the invoice of their hour comes, which mostly is this one. So a
 ledger of any length is walked in one go, and only sums by the hour of what waits are held.
+
+Of invoices that nobody asks about (`skip`) no entry is read. What of the ledger before the next one
+matters to it is what waits for it: entries of hours that none of them was of, which are read by
+these hours. So one month costs the entries of one month, however long the ledger is.
 """
 
 from __future__ import annotations
@@ -29,13 +33,14 @@ class Found(NamedTuple):
 
 
 class Walk:
-    """Ask for all invoices of a tenant in the order of `ORDER`."""
+    """Ask for, or skip, all invoices of a tenant in the order of `ORDER`."""
 
     ORDER = ("ledger_position", "previous_position", "period_start", "sequence", "pk")
 
     def __init__(self, tenant_id: int, custom: Custom) -> None:
         self._tenant, self._custom = tenant_id, custom
         self._upto = 0
+        self._has_skipped = False
         self._waiting: dict[datetime, Counter[Place]] = defaultdict(Counter)
         #: The hours of regular invoices, and where their periods begin.
         self._periods: list[tuple[datetime, datetime, datetime]] = []
@@ -46,6 +51,8 @@ class Walk:
         is_regular = invoice.kind == Invoice.Kind.REGULAR
         if is_again:
             return self._again(invoice, is_regular=is_regular)
+        if self._has_skipped:
+            self._wait_again()
         if self._upto < invoice.previous_position:
             # An account that no invoice looked at: what is of hours to come is billed with them.
             billed = self._periods[-1][1] if self._periods else invoice.usage_from
@@ -62,6 +69,22 @@ class Walk:
                     own.update(units)
             self._periods.append((first, end, invoice.period_start))
         return Found(own, late)
+
+    def skip(self, invoice: Invoice, *, is_again: bool = False) -> None:
+        """Pass an invoice that nobody asks about."""
+        if is_again:
+            return
+        if invoice.kind == Invoice.Kind.REGULAR:
+            self._periods.append((*hours_of(invoice), invoice.period_start))
+        self._upto = max(self._upto, invoice.ledger_position)
+        self._has_skipped = True
+
+    def _wait_again(self) -> None:
+        """After some were skipped: what waits of the positions until now, read by its hours."""
+        self._has_skipped = False
+        self._waiting.clear()
+        of = {"hour__gte": self._periods[-1][1]} if self._periods else {}
+        self._read(0, self._upto, of)
 
     def _read(self, after: int, upto: int, of: dict[str, Any]) -> dict[datetime, Counter[Place]]:
         """Let what is of hours to come wait, and answer the rest by period."""

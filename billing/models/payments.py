@@ -80,7 +80,7 @@ class PaymentAllocation(AppendOnlyModel):
     """A signed amount: of a payment, to an invoice, or both.
 
     The rows of a payment sum to what of it is used, never beyond its amount; those of an invoice to
-    what of it is settled.
+    what of it is settled. A chargeback below 0 is one that the bank gave back.
     """
 
     class Kind(models.TextChoices):

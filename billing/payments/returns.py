@@ -18,8 +18,8 @@ from billing.invoicing import conceding, payments
 from billing.invoicing.carrying import under_way
 from billing.invoicing.errors import ApprovalError, InvoicingError
 from billing.invoicing.retrying import retried
-from billing.invoicing.standing import ZERO, added_up, lock_standing
-from billing.models import ChargeAttempt, Concession, Payment, PaymentAllocation, ProviderReturn
+from billing.invoicing.standing import added_up, lock_standing
+from billing.models import ChargeAttempt, Concession, Payment, ProviderReturn
 from billing.payments.provider import (
     OutcomeUnknownError,
     PaymentProvider,
@@ -192,28 +192,20 @@ def _take(row: ProviderReturn, payment: Payment) -> None:
     if row.kind == ProviderReturn.Kind.REFUND:
         payments.refund(payment, row.amount, by=by, reason=reason)
         return
-    kind = PaymentAllocation.Kind
-    gone = added_up(payment.allocations.filter(kind__in=[kind.REFUND, kind.CHARGEBACK]))
-    if row.amount != payment.amount - gone:
-        raise InvoicingError(
-            f"{row.amount} is disputed, and {payment.amount - gone} of the payment is ours: "
-            "book it by hand"
-        )
-    payments.charge_back(payment, by=by, reason=reason)
+    payments.charge_back(payment, row.amount, by=by, reason=reason)
 
 
 def _give_back(row: ProviderReturn, attempt: ChargeAttempt) -> None:
-    """What was booked as gone is here again: a payment of its own, because rows are not undone."""
-    invoice = attempt.invoice
-    payment = payments.record_payment(
-        invoice.tenant,
+    """What was booked as gone is here again. Of a dispute it pays what it paid before; a refund
+    that failed is a payment of its own, because what it was for is credited."""
+    if row.kind == ProviderReturn.Kind.DISPUTE and attempt.payment is not None:
+        payments.give_back(attempt.payment, row.amount, reason=f"dispute {row.reference} won")
+        return
+    payments.record_payment(
+        attempt.invoice.tenant,
         row.amount,
         method=Payment.Method.CARD,
         reference=f"{row.reference} undone",
         received_at=timezone.now(),
         note=f"{row.kind} of {attempt.reference}",
     )
-    standing = lock_standing(invoice)
-    part = min(row.amount, max(standing.balance, ZERO))
-    if row.kind == ProviderReturn.Kind.DISPUTE and part and standing.state != "voided":
-        payments.allocate(payment, invoice, part)

@@ -62,6 +62,18 @@ class FeePart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CapPart:
+    """What a cap of `price` takes off (`amount`, below 0): the units cost `most`, its share for
+    `seconds` of `full_s`."""
+
+    price: Decimal
+    seconds: int
+    full_s: int
+    most: Decimal
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiscountPart:
     """`percent` of `base`, or `price` off it, for `seconds` of `full_s` in force."""
 
@@ -90,7 +102,7 @@ class Line:
     exact: Decimal
     amount: Decimal
     reason: str = ""
-    parts: tuple[FeePart | TierPart | DiscountPart, ...] = ()
+    parts: tuple[FeePart | TierPart | CapPart | DiscountPart, ...] = ()
     sources: tuple[UsageSource, ...] = ()
     original: tuple[datetime, datetime] | None = None
     is_taxable: bool = True

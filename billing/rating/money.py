@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from decimal import (
+    ROUND_FLOOR,
     ROUND_HALF_UP,
     Context,
     Decimal,
@@ -64,6 +65,11 @@ def rounded(amount: Decimal) -> Decimal:
         raise AmountTooLarge(f"{amount:.0f} {CURRENCY} is beyond 10^18")
     cents = amount.quantize(CENT, rounding=ROUND_HALF_UP, context=_QUOTIENT)
     return cents if cents else ZERO.quantize(CENT)
+
+
+def rounded_down(amount: Decimal) -> Decimal:
+    """`amount`, 0 or more, in whole cents, and never more than it: a limit, not a price."""
+    return amount.quantize(CENT, rounding=ROUND_FLOOR, context=_QUOTIENT)
 
 
 def render(number: Decimal) -> str:

@@ -5,8 +5,9 @@
    rounded up to a whole unit once. Usage takes it up in the order of the segments. A trial has an
    amount of its own: what is used for nothing takes nothing from the paid days.
 3. What is beyond is charged by the prices in force when it was used: one line, one total and so one
-   walk through the tiers for each set of prices. Where nothing about the prices changes, that is
-   the total of the period, and it does not matter how usage is cut by hour, channel or segment.
+   walk through the tiers for each set of prices, up to their share of a cap (`caps.py`). Where
+   nothing about the prices changes, that is the total of the period, and it does not matter how
+   usage is cut by hour, channel or segment.
 4. Then discounts in the order given, adjustments, the tax on what is left of each line, and last
    the wallet.
 """
@@ -21,9 +22,11 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from billing.rating import money
+from billing.rating.caps import cap_of
 from billing.rating.invoice import (
     NO_TAX,
     Adjustment,
+    CapPart,
     DiscountPart,
     FeePart,
     Line,
@@ -176,8 +179,8 @@ class _Total:
 
 def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> Iterator[Line]:
     for of_meter in _totals(period, segments, counted):
-        for _, line in _usage_lines(of_meter):
-            yield line
+        for total in of_meter.totals:
+            yield _usage_line(total, of_meter, cap_of(period, segments, total.meter))
 
 
 class _OfMeter(NamedTuple):
@@ -209,14 +212,6 @@ def _totals(period: Period, segments: Sequence[Segment], counted: _Counted) -> I
             total = _total_of(totals, meter, is_trial=segment.is_trial)
             left[total.is_trial] -= total.add(sources, left[total.is_trial])
         yield _OfMeter(code, metric, included, totals)
-
-
-def _usage_lines(of_meter: _OfMeter) -> Iterator[tuple[_Total, Line]]:
-    spent = ZERO
-    for total in of_meter.totals:
-        line = _usage_line(total, of_meter.included[total.is_trial], spent)
-        spent += line.amount
-        yield total, line
 
 
 def included_units(
@@ -265,9 +260,9 @@ def meter_totals(
                     total.quantity,
                     total.included,
                     total.charged,
-                    line.exact,
+                    _usage_line(total, of_meter, cap_of(period, segments, total.meter)).exact,
                 )
-                for total, line in _usage_lines(of_meter)
+                for total in of_meter.totals
             )
             for of_meter in _totals(period, segments, _count(period, segments, usage))
         }
@@ -284,20 +279,19 @@ def _total_of(totals: list[_Total], meter: Meter, *, is_trial: bool) -> _Total:
     return totals[-1]
 
 
-def _usage_line(total: _Total, included: int, spent: Decimal) -> Line:
-    """`spent` is what the meter was invoiced under earlier prices of the period: a cap is for
-    both, and for what the customer sees, rounded."""
+def _usage_line(total: _Total, of_meter: _OfMeter, cap: CapPart | None) -> Line:
     meter = total.meter
-    parts = []
+    parts: list[TierPart | CapPart] = []
     if total.included:
-        parts.append(TierPart(share=Share.INCLUDED, quantity=total.included, up_to=included))
+        up_to = of_meter.included[total.is_trial]
+        parts.append(TierPart(share=Share.INCLUDED, quantity=total.included, up_to=up_to))
     parts += charge(meter.pricing, total.charged)
     if total.refused:
         parts.append(TierPart(share=Share.REFUSED, quantity=total.refused))
     exact = sum((part.amount for part in parts), start=ZERO)
-    if meter.cap is not None and exact > (room := max(ZERO, meter.cap - spent)):
-        parts.append(TierPart(share=Share.CAP, quantity=ZERO, amount=room - exact, price=meter.cap))
-        exact = room
+    if cap is not None and exact > cap.most:
+        parts.append(replace(cap, amount=cap.most - exact))
+        exact = cap.most
     return Line(
         kind=LineKind.USAGE,
         code=meter.code,

@@ -17,7 +17,6 @@ class Share(StrEnum):
     INCLUDED = "included"
     TIER = "tier"
     REFUSED = "refused"
-    CAP = "cap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from django.utils.translation import gettext_noop
 
 from billing.catalogue import terms
 from billing.channels import COINS
+from billing.invoicing.kinds import is_customer
 from billing.rating import estimate as rating
 from billing.rating.estimate import Offer, Projection
 from billing.rating.periods import in_utc
@@ -167,7 +168,7 @@ def estimate(
         plan=_own(tenant, projected, needs, at),
         offers=offers,
         cheapest=next((cost.code for cost in offers if cost.serves_all), None),
-        assumptions=tuple(_assumptions(lines, rates)),
+        assumptions=tuple(_assumptions(lines, rates, is_invoiced=is_customer(tenant.kind))),
     )
 
 
@@ -359,7 +360,9 @@ def _too_small(needs: _Needs, may: Entitlements) -> Iterable[str]:
             }
 
 
-def _assumptions(lines: Sequence[Line], rates: _Rates) -> Iterable[str]:
+def _assumptions(lines: Sequence[Line], rates: _Rates, *, is_invoiced: bool) -> Iterable[str]:
+    if not is_invoiced:
+        yield _("Prices are a customer's: this account is metered and never invoiced.")
     yield _("Rates are what this relay published in the last 24 hours; other days differ.")
     hours = min((line.measured_hours for line in lines), default=0.0)
     if hours < HOURS:

@@ -3,6 +3,7 @@ another plan would change."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,6 +15,7 @@ from django.utils.translation import gettext as _
 from billing.catalogue import services, terms
 from billing.catalogue.preview import PlanChangePreview, preview_plan_change
 from billing.catalogue.timeline import NoTerms, Timeline
+from billing.invoicing.kinds import customs_of
 from billing.invoicing.usage import usage_of
 from billing.metering.used import read_used
 from billing.models import PlannedChange
@@ -21,7 +23,7 @@ from billing.rating.invoice import Rated
 from billing.rating.periods import Period, in_utc
 from billing.rating.prices import AddOnPrices, PlanPrices
 from billing.rating.rate import rate
-from billing.rating.segments import hours_paid
+from billing.rating.segments import Segment, hours_paid
 from gateway.account.errors import Conflict, NotFound
 from tenants.admission.account import Used, micros_of
 from tenants.admission.caps import Cap, caps_of_allowances, standing
@@ -73,12 +75,14 @@ class AllowanceUsed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """The running period: what it costs so far, and what it will if the rest of it is used as the
-    time until now was; before tax, wallet and adjustments. `projected` is None too early to say."""
+    time until now was; before tax, wallet and adjustments. `projected` is None too early to say.
+    Of the time as a customer only: without `is_invoiced` nothing more of it is ever owed."""
 
     period: Period
     now: datetime
     so_far: Rated
     projected: Rated | None
+    is_invoiced: bool
 
 
 def current(
@@ -131,18 +135,22 @@ def running(
     period = _period(timeline, at)
     if period is None:
         return None
-    segments = timeline.segments(period)
+    custom = customs_of([tenant])[tenant.pk]
+    segments = timeline.segments(period, custom.stretches)
     discounts = timeline.discounts_in(period)
-    usage = usage_of(tenant.pk, hours_paid(period, segments))
+    usage = usage_of(tenant.pk, hours_paid(period, segments), custom)
     so_far = rate(period, segments, usage, discounts=discounts)
-    begin = max(period.start, segments[0].start) if segments else period.start
     # In whole microseconds, because a timedelta times some million units is beyond its range.
-    elapsed, whole = ((end - begin) // _MICROSECOND for end in (at, period.end))
+    elapsed, whole = (_in_force(segments, until) for until in (at, period.end))
     projected = None
-    if at - begin >= MIN_ELAPSED:
+    if not custom.is_one:
+        projected = so_far
+    elif elapsed >= MIN_ELAPSED // _MICROSECOND:
         scaled = [use._replace(units=-(-use.units * whole // elapsed)) for use in usage]
         projected = rate(period, segments, scaled, discounts=discounts)
-    return Running(period=period, now=at, so_far=so_far, projected=projected)
+    return Running(
+        period=period, now=at, so_far=so_far, projected=projected, is_invoiced=custom.is_one
+    )
 
 
 def offered(*, now: datetime | None = None) -> list[PlanPrices]:
@@ -204,6 +212,12 @@ def _period(timeline: Timeline, at: datetime) -> Period | None:
         return timeline.period_of(at)
     except NoTerms:
         return None
+
+
+def _in_force(segments: Sequence[Segment], until: datetime) -> int:
+    """Microseconds before `until` in which anything was."""
+    lasted = ((min(one.end, until) - one.start) // _MICROSECOND for one in segments)
+    return sum(max(0, part) for part in lasted)
 
 
 def _used(cap: Cap, rows: list[Used]) -> AllowanceUsed:

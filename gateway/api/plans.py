@@ -120,6 +120,9 @@ class Running(serializers.Serializer[Any]):
 
     so_far = Bill()
     projected = Bill(allow_null=True, help_text="If it goes on like this; null: too early to say.")
+    is_invoiced = serializers.BooleanField(
+        help_text="Without it you are metered and owe nothing of what you use now."
+    )
 
 
 class PlanForm(Strict):
@@ -140,6 +143,9 @@ class Preview(serializers.Serializer[Any]):
     begun = Bill(allow_null=True)
     difference = Money()
     next_fee = Money(help_text="Of the first whole period.")
+    is_invoiced = serializers.BooleanField(
+        help_text="Without it you are metered and owe nothing of it."
+    )
 
 
 class Plan(Endpoint):

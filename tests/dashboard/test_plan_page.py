@@ -18,6 +18,7 @@ from gateway.dashboard.once import new_ticket
 from tenants.models import BillingProfile, Plan, PlanSubscription, Tenant
 from tenants.people.roles import Role
 from tenants.selectors import current_plan_subscription
+from tenants.services import update_tenant
 from tests.billing.catalogue.books import make_add_on, make_tenant, publish_book
 from tests.tenants.cast import Cast
 from tests.tenants.people import make_member, owner_of, signed_in
@@ -191,3 +192,15 @@ def test_a_plan_without_a_period_is_not_ended_at_once(cast: Cast) -> None:
     answer = client.post(cancel, follow=True)
     assert b'data-level="error"' in answer.content
     assert current_plan_subscription(cast.acme) is not None
+
+
+def test_who_is_metered_only_is_shown_that_nothing_is_owed(
+    ada: Tenant, client: Client, book: dict[str, Plan]
+) -> None:
+    assert "data-not-invoiced" not in client.get(url("plan")).content.decode()
+    ada.kind = Tenant.Kind.DEMO
+    update_tenant(ada)
+    for page in (url("plan"), url("plan_change", code="large")):
+        assert "data-not-invoiced" in client.get(page).content.decode()
+    page = client.get(url("plan_change", code="large")).content.decode()
+    assert 'data-difference="0.00"' in page

@@ -41,7 +41,7 @@ ACTIONS = {
     ),
     "billing.CreditNote": ({"approve", "reject", "send"}, {"finance"}),
     "billing.Concession": ({"approve", "reject"}, {"finance"}),
-    "billing.Payment": ({"allocate", "refund", "charge_back"}, {"finance"}),
+    "billing.Payment": ({"allocate", "refund", "charge_back", "give_back"}, {"finance"}),
     "billing.Adjustment": ({"approve", "reject", "bill_now"}, {"finance"}),
     "billing.ChargeAttempt": ({"try_now", "refund", "set_aside"}, {"finance"}),
     "billing.ProviderEvent": ({"process_again"}, {"finance"}),

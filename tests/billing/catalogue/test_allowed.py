@@ -77,6 +77,22 @@ def test_one_meter_can_use_up_its_share(meters: tuple[Meter, ...], cap: int) -> 
     assert capped.units == 30_000 + cap * 200
 
 
+def test_a_cap_of_the_meter_s_own_is_the_share_of_its_time() -> None:
+    """Of a cap of 100 the second half of the month has 50, which a spend cap of 60 never meets, and
+    whatever the first half cost under other prices takes nothing of it."""
+    before = replace(plans.make_plan("before", 0), meters=(replace(MESSAGES, included=0),))
+    meter = replace(MESSAGES, included=0, pricing=PerUnit(Decimal(4), 1_000), cap=Decimal(100))
+    after = replace(plans.make_plan("after", 0), meters=(meter,))
+    spans = [PlanSpan(before, NOVEMBER.start, day(16)), PlanSpan(after, day(16))]
+    found = segments(NOVEMBER, spans)
+    used = [Usage(day(3), "messages", "info", "", 14_000)]  # 70 dollars
+    (_, capped) = allowed(NOVEMBER, found, found[1], used, spend_cap=Decimal(100))
+    assert capped.units == 14_000 + 7_500  # 30 dollars are left
+    assert [row.code for row in allowed(NOVEMBER, found, found[1], used, spend_cap=130)] == [
+        "messages"
+    ]
+
+
 @given(plans.meters())
 def test_the_meters_that_count_are_those_that_rating_asks(meters: tuple[Meter, ...]) -> None:
     shadow = Meter(code="own", name="Own", metric=Metric.MESSAGES, pricing=PerUnit(Decimal(1)))

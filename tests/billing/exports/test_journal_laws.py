@@ -34,8 +34,8 @@ ACTS = st.lists(
     st.tuples(
         st.sampled_from(
             (
-                *("pay", "allocate", "release", "refund", "chargeback", "write_off", "credit"),
-                *("void", "top_up", "sent_back", "expiry", "charge", "give"),
+                *("pay", "allocate", "release", "refund", "chargeback", "won", "write_off"),
+                *("credit", "void", "top_up", "sent_back", "expiry", "charge", "give"),
             )
         ),
         st.integers(0, 5),
@@ -93,7 +93,9 @@ def act(what: str, invoice: Invoice, amount: Decimal, payment: Payment | None) -
             return payments.release(payment, invoice, amount)
         case "refund":
             return payments.refund(payment, amount)
-    return payments.charge_back(payment)
+        case "won":
+            return payments.give_back(payment, amount if amount < 30 else None)
+    return payments.charge_back(payment, amount if amount < 30 else None)
 
 
 @settings(

@@ -233,11 +233,14 @@ def test_a_service_credit_is_given_as_it_comes_out(
         for days in (1, 2)
     )
     adjusting.decide(one, approve=True, by="ben")
-    adjusting.decide(two, approve=True, by="ben")
+    part = adjusting.decide(two, approve=True, by="ben").amount
     adjusting.decide(one, approve=False, by="ben")
     two.refresh_from_db()
-    assert given() == {f"adjustment {two.pk}": -two.amount}
-    assert -two.amount == round(Decimal(49) * 20 / 31, 2)
+    # What it is worth more now was approved by nobody.
+    assert given() == {f"adjustment {two.pk}": -part}
+    rest = adjusting.decide(two.tenant.adjustments.get(state="proposed"), approve=True, by="ben")
+    assert given() == {f"adjustment {two.pk}": -part, f"adjustment {rest.pk}": -rest.amount}
+    assert -part - rest.amount == round(Decimal(49) * 20 / 31, 2)
 
 
 def test_who_recorded_a_payment_is_not_believed_when_refunding_it(

@@ -112,6 +112,39 @@ def test_what_is_finalized_and_paid_meanwhile_is_no_difference(invoiced: Cast) -
     assert list(reconcile_invoices()) == []
 
 
+def test_a_month_is_held_to_its_own_entries(invoiced: Cast) -> None:
+    """November alone: what is late on it is found, October's own entries are not read."""
+    december = DECEMBER.date(), JANUARY.date()
+    key = services.issue_key(tenant=invoiced.acme, name="other").key
+    with lifted():
+        LedgerEntry._base_manager.filter(units=300).update(units=301)
+    assert "invoice usage" in {found.check for found in reconcile_invoices()}
+    assert list(reconcile_invoices(*december)) == []
+    use(key, DECEMBER + HOUR, 7)
+    with lifted():
+        LedgerEntry._base_manager.filter(units=5).update(units=6)
+    assert [found.check for found in reconcile_invoices(*december)] == ["late usage"]
+
+
+def test_what_was_posted_before_its_period_was_invoiced_waits_for_it(
+    committed_cast: Cast, book: PlainBook
+) -> None:
+    """In the grace of October November's usage comes already, and is not on October's invoice."""
+    key = services.issue_key(tenant=committed_cast.acme, name="bot").key
+    use(key, NOVEMBER - HOUR, 300)
+    use(key, NOVEMBER + HOUR, 40)
+    close_due_periods(NOVEMBER)
+    finalize_due(NOVEMBER + GRACE)
+    use(key, NOVEMBER + 2 * HOUR, 50)
+    close_due_periods(JANUARY)
+    finalize_due(JANUARY + GRACE)
+    assert list(reconcile_invoices(DECEMBER.date(), DECEMBER.date() + timedelta(days=1))) == []
+    with lifted():
+        LedgerEntry._base_manager.filter(units=40).update(units=41)
+    found = reconcile_invoices(DECEMBER.date(), DECEMBER.date() + timedelta(days=1))
+    assert [one.check for one in found] == ["invoice usage"]
+
+
 def _without_checks(act: Callable[[], object]) -> None:
     off, on = (
         ("SET check_constraint_checks=0", "SET check_constraint_checks=1")

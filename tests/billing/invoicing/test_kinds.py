@@ -155,6 +155,9 @@ def test_what_was_used_as_a_customer_is_on_one_invoice(
                 if line.code == "growth":
                     fees[invoice.period_start] += line.amount  # type: ignore[assignment]
         assert billed == oracle.units
+        for start in (*MONTHS[1:], FEBRUARY + 28 * DAY):  # each month by itself says the same
+            ends = start.date(), start.date() + timedelta(days=1)
+            assert list(reconcile_invoices(*ends)) == []
         for start, end in pairwise(MONTHS):
             exact = Decimal(49) * oracle.seconds(start, end) / ((end - start) // (MINUTE / 60))
             assert fees[start] == exact.quantize(Decimal("0.01"), ROUND_HALF_UP)

@@ -120,6 +120,29 @@ def test_a_chargeback_opens_what_it_paid(invoices: list[Invoice]) -> None:
     assert events(first)[-1] == "reopened"
 
 
+def test_a_chargeback_of_a_part_takes_what_is_free_and_then_the_newest_invoice(
+    invoices: list[Invoice],
+) -> None:
+    first, second = invoices
+    payment, other = pay(first, "60"), pay(second, "40", "tx other")
+    payments.allocate(payment, second, Decimal(5))  # 6 are for nothing yet
+    payments.charge_back(payment, Decimal(8), by="ada", reason="a part")
+    assert (state(first)[1], state(second)[1]) == (0, 6)
+    assert payments.remainder(payment) == 0
+    payments.charge_back(payment, Decimal(13), by="ada", reason="more")
+    assert (state(first)[1], state(second)[1]) == (10, 9)
+    with pytest.raises(InvoicingError, match=r"39\.00 of the payment is here, not 40"):
+        payments.charge_back(payment, Decimal(40))
+    with pytest.raises(InvoicingError, match=r"21\.00 of the payment was taken, not 22"):
+        payments.give_back(payment, Decimal(22))
+    payments.give_back(payment, Decimal(12), by="ada", reason="won")
+    assert (state(first)[1], state(second)[1]) == (0, 7)
+    payments.give_back(payment, by="ada", reason="won")
+    assert (state(first)[1], state(second)[1]) == (0, 4)
+    assert payments.remainder(payment) == 6
+    assert payments.remainder(other) == 0
+
+
 def test_a_chargeback_finds_what_was_allocated_before_it_had_the_locks(
     invoices: list[Invoice],
 ) -> None:
@@ -230,7 +253,10 @@ def test_nothing_is_booked_in_a_locked_period(invoices: list[Invoice]) -> None:
 ACTS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["pay", "allocate", "release", "refund", "chargeback", "write_off", "credit", "void"]
+            [
+                *("pay", "allocate", "release", "refund", "chargeback", "won"),
+                *("write_off", "credit", "void"),
+            ]
         ),
         st.integers(0, 1),
         st.integers(1, 6000),
@@ -275,8 +301,10 @@ def test_in_any_order_sums_hold(
                     payments.release(payment, invoice, amount)
                 elif act == "refund":
                     payments.refund(payment, amount)
+                elif act == "won":
+                    payments.give_back(payment, amount if cents % 2 else None)
                 else:
-                    payments.charge_back(payment)
+                    payments.charge_back(payment, amount if cents % 2 else None)
             except InvoicingError:
                 continue
         for payment in known:

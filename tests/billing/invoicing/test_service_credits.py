@@ -111,7 +111,7 @@ def test_time_counts_once_and_never_beyond_the_fees(
     early=st.integers(0, 6),
     off=st.sampled_from([0, 35, 100]),
 )
-def test_what_is_approved_is_the_worth_of_all_of_it(
+def test_what_is_not_rejected_is_the_worth_of_all_of_it(
     cast: Cast,
     upgraded: PlainBook,
     settings: Any,
@@ -122,7 +122,7 @@ def test_what_is_approved_is_the_worth_of_all_of_it(
     off: int,
 ) -> None:
     """Also where some are decided before others are proposed, and approved ones rejected after
-    all."""
+    all. Nothing that is approved grows but by a decision of its own."""
     settings.RELAY_SLA_FACTOR = factor
     upgraded.discounts = [less(off)] if off else []
     with transaction.atomic():
@@ -137,12 +137,19 @@ def test_what_is_approved_is_the_worth_of_all_of_it(
         approved = [row for row in rows if row.state == "approved"]
         fees = fees_in(upgraded, cast.acme)
 
-        def told(credits: list[Adjustment]) -> bool:
+        def told(credits: list[Adjustment]) -> Decimal:
             windows = [window for row in credits for window in windows_of(row)]
-            return -sum(row.amount for row in credits) == value(windows, fees)
+            return value(windows, fees) + sum(row.amount for row in credits)
 
-        assert told(approved)
-        assert told([row for row in rows if row.state != "rejected"])
+        assert told(approved) >= 0
+        rejected = {row.pk for row in rows if row.state == "rejected"}
+        rests = [row for row in rows if (row.origin or "").startswith("more:")]
+        # Where the rest of one that holds was judged and refused, so much is not given.
+        refused = [
+            r for r in rests if r.pk in rejected and int(r.origin.split(":")[1]) not in rejected
+        ]
+        left = told([row for row in rows if row.state != "rejected"])
+        assert left >= 0 if refused else left == 0
         assert all(row.amount < 0 for row in approved)
         assert -sum(row.amount for row in approved) <= most(upgraded, cast.acme)
         transaction.set_rollback(True)
@@ -155,6 +162,10 @@ def settle(which: int, approve: bool) -> None:
             decide(rows[which % len(rows)], approve=approve, by="ben")
         except InvoicingError:
             return
+        for row in rows:
+            if row.state == "approved":
+                now = Adjustment.objects.get(pk=row.pk)
+                assert now.amount >= row.amount or now.state == "rejected"
 
 
 def test_a_month_of_small_gaps_costs_no_more_than_the_fee(cast: Cast, book: PlainBook) -> None:
@@ -187,6 +198,65 @@ def test_what_another_covered_comes_back_when_that_is_rejected(cast: Cast, book:
         decide(same, approve=True, by="ben")
     decide(one, approve=False, by="ben")
     assert decide(same, approve=True, by="ben").amount == alone
+
+
+def test_what_grows_after_it_was_approved_is_judged_again(
+    cast: Cast, book: PlainBook, settings: Any
+) -> None:
+    """The approved part stays, and is billed; the rest waits, for a second person above the limit,
+    and is refused once."""
+    settings.RELAY_SLA_FACTOR, settings.RELAY_CREDIT_LIMIT = 100, 10
+    first, second = (
+        propose_sla_credit(cast.acme, [(OCTOBER, OCTOBER + hours * HOUR)], reason="x", origin=name)
+        for hours, name in ((2, "gap:1"), (3, "gap:2"))
+    )
+    decide(first[0], approve=True, by="ben")
+    part = decide(second[0], approve=True, by="ada").amount
+    decide(first[0], approve=False, by="ben")
+    second[0].refresh_from_db()
+    assert (second[0].state, second[0].amount) == ("approved", part)
+    rest = Adjustment.objects.get(state="proposed")
+    assert (rest.amount, rest.windows) == (first[0].amount, second[0].windows)
+    close_due_periods(NOVEMBER)
+    finalize_due(NOVEMBER + timedelta(hours=72))
+    assert Invoice.objects.get(tenant=cast.acme).total == 49 + part
+    rest.refresh_from_db()
+    assert (rest.state, rest.amount) == ("proposed", first[0].amount)
+    decide(rest, approve=True, by="ada")
+    close_due_periods(DECEMBER)
+    finalize_due(DECEMBER + timedelta(hours=72))
+    later = Invoice.objects.get(tenant=cast.acme, period_start=NOVEMBER)
+    assert later.total == 49 + first[0].amount
+    assert not Adjustment.objects.filter(state="proposed").exists()
+
+
+def test_the_rest_is_refused_once_and_goes_with_its_credit(
+    cast: Cast, book: PlainBook, settings: Any
+) -> None:
+    settings.RELAY_SLA_FACTOR = 10
+    day = 24 * HOUR
+    book.plans = [PlanSpan(growth("31"), OCTOBER)]
+    (credit,) = propose_sla_credit(cast.acme, [(OCTOBER, OCTOBER + day)], reason="x", origin="g:1")
+    decide(credit, approve=True, by="ben")
+    book.plans = [PlanSpan(growth("62"), OCTOBER)]  # other terms, back to the beginning
+    others = [
+        propose_sla_credit(
+            cast.acme, [(OCTOBER + n * day, OCTOBER + n * day + HOUR)], reason="x", origin=f"g:{n}"
+        )[0]
+        for n in (5, 6, 7)
+    ]
+    rest = Adjustment.objects.get(origin__startswith="more:")
+    assert rest.amount == credit.amount
+    decide(rest, approve=False, by="ben")
+    decide(others[0], approve=False, by="ben")
+    assert Adjustment.objects.filter(origin__startswith="more:").get().state == "rejected"
+    book.plans = [PlanSpan(growth("93"), OCTOBER)]
+    decide(others[1], approve=False, by="ben")
+    again = Adjustment.objects.get(origin__startswith="more:", state="proposed")
+    assert again.amount == 2 * credit.amount
+    decide(credit, approve=False, by="ben")
+    again.refresh_from_db()
+    assert again.state == "rejected"
 
 
 def test_a_window_over_the_end_of_a_period_is_one_of_each(cast: Cast, book: PlainBook) -> None:

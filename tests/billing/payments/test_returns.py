@@ -117,12 +117,56 @@ def test_a_dispute(
     assert in_books() == fake.taken() == (4900 if is_won else 0)
 
 
-def test_a_dispute_of_a_part_waits_for_an_operator(
+@pytest.mark.parametrize("is_won", [False, True])
+def test_a_dispute_of_a_part_opens_a_part(
+    provider: PaymentProvider,
+    fake: FakeStripe,
+    invoice: Invoice,
+    paid: Payment,
+    post: Post,
+    is_won: bool,
+) -> None:
+    dispute = fake.dispute(paid.reference, 1000)
+    post.bring()
+    assert ProviderReturn.objects.get().booked_at is not None
+    assert booked("chargeback") == [Decimal(10)]
+    assert balance(invoice) == 10
+    assert in_books() == fake.taken() == 3900
+    fake.end_dispute(dispute, is_won=is_won)
+    post.bring()
+    events.process_due(provider)
+    assert balance(invoice) == (0 if is_won else 10)
+    assert in_books() == fake.taken() == (4900 if is_won else 3900)
+
+
+def test_two_disputes_of_parts_are_two(
     provider: PaymentProvider, fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
 ) -> None:
-    fake.dispute(paid.reference, 1000)
+    """And a refund under way keeps what is left for it."""
+    first = fake.dispute(paid.reference, 1000)
+    fake.dispute(paid.reference, 500)
     post.bring()
-    row = ProviderReturn.objects.get()
-    assert row.booked_at is None
-    assert "by hand" in row.error
+    assert balance(invoice) == 15
+    fake.end_dispute(first, is_won=True)
+    post.bring()
+    assert balance(invoice) == 5
+    assert in_books() == fake.taken() == 4400
+
+
+def test_what_was_paid_otherwise_meanwhile_is_for_nothing_yet(
+    provider: PaymentProvider, fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
+) -> None:
+    dispute = fake.dispute(paid.reference, 1000)
+    post.bring()
+    payments.record_payment(
+        invoice.tenant,
+        Decimal(10),
+        method="usdc",
+        reference="tx",
+        received_at=paid.received_at,
+        invoice=invoice,
+    )
+    fake.end_dispute(dispute, is_won=True)
+    post.bring()
     assert balance(invoice) == 0
+    assert payments.remainder(paid) == 10

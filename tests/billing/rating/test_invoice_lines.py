@@ -11,6 +11,7 @@ import pytest
 
 from billing.rating.invoice import (
     Adjustment,
+    CapPart,
     DiscountPart,
     FeePart,
     Line,
@@ -201,28 +202,78 @@ def test_a_cap_is_met_exactly() -> None:
     at = november_with(PerUnit(Decimal("0.01")), 5_000, cap=Decimal(50))
     beyond = november_with(PerUnit(Decimal("0.01")), 5_001, cap=Decimal(50))
     assert [str(rated.total) for rated in (below, at, beyond)] == ["49.99", "50.00", "50.00"]
-    assert shares(only(beyond, LineKind.USAGE))[-1] == (Share.CAP, 0, Decimal("-0.01"))
+    cap = only(beyond, LineKind.USAGE).parts[-1]
+    assert isinstance(cap, CapPart)
+    assert (cap.price, cap.most, cap.amount) == (50, 50, Decimal("-0.01"))
     assert november_with(PerUnit(Decimal(1)), 5, cap=Decimal(0)).total == 0
 
 
-def test_a_cap_is_for_the_whole_period() -> None:
-    """Also where the price changes within it: $30 at the old one leave $20 at the new."""
+def test_a_cap_goes_by_the_second_for_each_set_of_prices() -> None:
+    """Half a month of each: 25 dollars of the 50, whatever the other half cost."""
     old = make_plan("old", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=Decimal(50)))
     new = make_plan("new", "0", replace(MESSAGES, pricing=PerUnit(Decimal(2)), cap=Decimal(50)))
     spans = [PlanSpan(old, NOVEMBER.start, day(16)), PlanSpan(new, day(16))]
     rated = november(spans, [used(day(2), 30), used(day(20), 11)])
-    assert [amount for *_, amount in amounts(rated)][2:] == ["30.00", "20.00"]
+    assert [amount for *_, amount in amounts(rated)][2:] == ["25.00", "22.00"]
+    cap = rated.lines[2].parts[-1]
+    assert isinstance(cap, CapPart)
+    assert (cap.seconds * 2, cap.most, cap.amount) == (cap.full_s, 25, -5)
 
 
-def test_a_cap_is_of_what_is_invoiced() -> None:
-    """Half a cent became a whole one: 99 cents are left of the dollar, not 99.5, which are 1.00."""
+def test_what_has_no_cap_takes_nothing_of_a_later_one() -> None:
+    old = make_plan("old", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1))))
+    new = make_plan("new", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=Decimal(50)))
+    spans = [PlanSpan(old, NOVEMBER.start, day(16)), PlanSpan(new, day(16))]
+    rated = november(spans, [used(day(2), 400), used(day(20), 400)])
+    assert [amount for *_, amount in amounts(rated)][2:] == ["400.00", "25.00"]
+
+
+def test_shares_of_one_cap_are_no_cent_more_than_it() -> None:
+    """Halves of 1.01 are 0.50 each: rounded they would be 0.51."""
     old, new = (
-        make_plan(code, "0", replace(MESSAGES, pricing=PerUnit(Decimal(price)), cap=Decimal(1)))
-        for code, price in (("old", "0.005"), ("new", "0.007"))
+        make_plan(code, "0", replace(MESSAGES, pricing=PerUnit(Decimal(n)), cap=Decimal("1.01")))
+        for code, n in (("old", 1), ("new", 2))
     )
     spans = [PlanSpan(old, NOVEMBER.start, day(16)), PlanSpan(new, day(16))]
-    rated = november(spans, [used(day(2), 1), used(day(20), MILLION)])
-    assert [amount for *_, amount in amounts(rated)][2:] == ["0.01", "0.99"]
+    rated = november(spans, [used(day(2), 9), used(day(20), 9)])
+    assert [amount for *_, amount in amounts(rated)][2:] == ["0.50", "0.50"]
+
+
+def test_a_second_on_a_capped_plan_bounds_its_hour_by_the_cap_of_an_hour() -> None:
+    """Its terms pay for the use of that hour, so all of the hour's seconds count for its cap."""
+    plain = make_plan("plain", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1))))
+    capped = make_plan("capped", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=720))
+    blink = day(10) + timedelta(seconds=1)
+    spans = [
+        PlanSpan(plain, NOVEMBER.start, day(10)),
+        PlanSpan(capped, day(10), blink),
+        PlanSpan(plain, blink),
+    ]
+    rated = november(spans, [used(day(10), MILLION)])
+    assert [amount for *_, amount in amounts(rated)][2:] == ["1.00"]
+
+
+def test_a_period_that_begins_within_an_hour_has_its_whole_cap() -> None:
+    """Of its first hour, which the period before pays for, the seconds are its own."""
+    plan = make_plan("plan", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=Decimal(50)))
+    anchor = Anchor(day(1, 10, 30), Interval())
+    period = period_at([anchor], day(1, 10, 30) + timedelta(days=31))
+    found = segments(period, [PlanSpan(plan, anchor.at)])
+    rated = rate(period, found, [used(period.start + timedelta(hours=2), 100)])
+    assert only(rated, LineKind.USAGE).amount == 50
+
+
+def test_who_chooses_overage_for_an_hour_has_the_cap_of_the_plans_time() -> None:
+    """The time without overage counts: a choice is no price."""
+    meter = replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=Decimal(50), overage=True)
+    shut = make_plan("plan", "0", replace(meter, overage=False))
+    spans = [
+        PlanSpan(shut, NOVEMBER.start, day(10)),
+        PlanSpan(make_plan("plan", "0", meter), day(10), day(10, 1)),
+        PlanSpan(shut, day(10, 1)),
+    ]
+    rated = november(spans, [used(day(10), 100)])
+    assert [amount for *_, amount in amounts(rated)][1:] == ["50.00"]
 
 
 # --- segments ---------------------------------------------------------------------------------
@@ -292,9 +343,10 @@ def test_a_second_on_another_plan_reprices_no_hour(plan: str) -> None:
 def test_one_code_of_two_metrics_is_two_lines() -> None:
     """Each with what it includes and its own cap: bytes are no messages."""
     pricing = PerUnit(Decimal(1), 1_000)
-    use = replace(MESSAGES, code="use", pricing=pricing, included=3_000, cap=Decimal(3))
+    use = replace(MESSAGES, code="use", pricing=pricing, included=3_000, cap=Decimal(9))
     one = make_plan("one", "0", use)
-    other = make_plan("other", "0", replace(use, metric=Metric.BYTES, included=0))
+    more = replace(use, metric=Metric.BYTES, included=0, cap=Decimal("4.50"))
+    other = make_plan("other", "0", more)
     spans = [PlanSpan(one, NOVEMBER.start, day(11)), PlanSpan(other, day(11))]
     rated = november(spans, [used(day(2), 4_000), Usage(day(20), "bytes", "", "", 5_000)])
     assert [

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.rating import money
-from billing.rating.invoice import LineKind, Rated, Tax, Usage
+from billing.rating.caps import seconds_paid
+from billing.rating.invoice import CapPart, LineKind, Rated, Tax, Usage
 from billing.rating.periods import HOUR, Anchor, Period, period_at, periods, usage_hours
 from billing.rating.prices import (
     AddOnPrices,
@@ -191,8 +192,9 @@ def test_lines_sum_to_the_total_and_parts_to_their_line(month: Month) -> None:
         assert int(line.amount * 100) == cents(Fraction(line.exact))
         if line.kind is LineKind.USAGE:
             tiers = [part for part in line.parts if isinstance(part, TierPart)]
+            caps = [part for part in line.parts if isinstance(part, CapPart)]
             with money.exact():
-                assert sum((part.amount for part in tiers), Decimal(0)) == line.exact
+                assert sum((part.amount for part in (*tiers, *caps)), Decimal(0)) == line.exact
                 assert sum((part.quantity for part in tiers), Decimal(0)) == line.quantity
 
 
@@ -319,7 +321,10 @@ def bits(number: int) -> list[int]:
 def test_it_does_not_matter_how_usage_is_cut(month: Month, chance: random.Random) -> None:
     """In any order, in pieces, and over the hours of a segment."""
     _, end = usage_hours(month.period)
-    edges = {at.replace(minute=0, second=0) for s in month.segments for at in (s.start, s.end)}
+    # An hour is paid for by what holds at its beginning or else begins in it: edges of both sides.
+    instants = {at for s in month.segments for at in (s.start, s.end)}
+    edges = {at.replace(minute=0, second=0) for at in instants}
+    edges |= {at + HOUR for at in edges}
     pieces = []
     for row in month.usage:
         at = chance.randint(0, row.units)
@@ -385,29 +390,30 @@ def test_but_by_volume_it_may_and_the_tier_shows_why() -> None:
 
 @few
 @given(months())
-def test_a_cap_bounds_what_a_meter_costs_exactly(month: Month) -> None:
-    caps = {
-        meter.code: max(
-            (
-                other.cap
-                for s in month.segments
-                for other in s.plan.meters
-                if other.code == meter.code and other.cap is not None
-            ),
-            default=None,
+def test_a_cap_bounds_what_a_meter_costs_by_the_second(month: Month) -> None:
+    """Where all prices of a meter have a cap, they cost no more than these would by the seconds."""
+    found = month.segments
+    assert sum(seconds_paid(month.period, found)) == sum(segment.seconds for segment in found)
+    meters = [(s, meter) for s in found for meter in s.plan.meters]
+    for code, metric in {(meter.code, meter.metric) for _, meter in meters}:
+        mine = [(s, m) for s, m in meters if (m.code, m.metric) == (code, metric)]
+        if any(meter.cap is None for _, meter in mine):
+            continue
+        shares: dict[tuple[Any, Decimal | None], Fraction] = {}
+        paid = zip(found, seconds_paid(month.period, found), strict=True)
+        for segment, seconds in paid:
+            meter = segment.plan.meter(code)
+            if meter is None or meter.metric != metric or segment.is_trial:
+                continue
+            prices = (meter.pricing, meter.cap)
+            share = Fraction(meter.cap or 0) * seconds / month.period.full_s
+            shares[prices] = shares.get(prices, Fraction(0)) + share
+        spent = sum(
+            line.amount
+            for line in month.rated().lines
+            if (line.kind, line.code, line.unit) == (LineKind.USAGE, code, metric)
         )
-        for s in month.segments
-        for meter in s.plan.meters
-    }
-    uncapped = {meter.code for s in month.segments for meter in s.plan.meters if meter.cap is None}
-    for code, cap in caps.items():
-        if cap is not None and code not in uncapped:
-            spent = sum(
-                line.amount
-                for line in month.rated().lines
-                if (line.kind, line.code) == (LineKind.USAGE, code)
-            )
-            assert spent <= cap
+        assert spent <= sum(shares.values())
 
 
 def test_nothing_hangs_on_the_callers_context() -> None:
