@@ -56,8 +56,8 @@ SERVICES = (
 )
 #: Methods that others have under these names, and why they are not here.
 _NO_TRIGGERS = (
-    "Trigger orders that wait stand in no book, and this relay keeps no list of them, so it is not"
-    " served; StreamData with type ORDERS has their statuses."
+    "Trigger orders that wait stand in no book, and this relay keeps no list of all of them, so it"
+    " is not served; StreamData with type ORDERS has their statuses."
 )
 _ALL_MARKETS = "Books of all markets in one message are not served; l2Book and l4Book streams are."
 _NO_TEXT = "What it carries is not documented, so it is not served; StreamBlockFills is."
