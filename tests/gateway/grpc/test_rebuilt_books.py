@@ -190,3 +190,27 @@ def test_best_prices_of_all_coins(ask: Ask) -> None:
         changes += update.coin in last
         last[update.coin] = best
     assert {"BTC", "ETH"} < last.keys()
+
+
+def test_orders_of_all_coins(ask: Ask) -> None:
+    got = ask("StreamL4BookUpdates", QN["L4BookUpdatesRequest"](), "L4BookUpdatesUpdate")
+    until_s = time.monotonic() + DEADLINE_S
+    orders: dict[str, set[int]] = {}
+    snapshots = of_several = height = 0
+    while of_several < BLOCKS:
+        assert time.monotonic() < until_s
+        message = take(got)
+        snapshots += message.snapshot
+        coins = {diff.coin for diff in message.diffs}
+        of_several += len(coins) > 1
+        for diff in message.diffs:
+            known = orders.setdefault(diff.coin, set())
+            assert (diff.diff_type != 1) == (diff.oid in known)
+            if diff.diff_type == 1:
+                known.add(diff.oid)
+            elif diff.diff_type == 3:
+                known.remove(diff.oid)
+        if len(coins) > 1:
+            assert message.height > height  # one message a block
+            height = message.height
+    assert snapshots == 1
