@@ -19,13 +19,18 @@ from streaming.core.streams import Item, RelayFrame
 Making = Callable[[RelayFrame], Iterable[Made]]
 
 
+#: Behind a hole, where a call can begin at a block.
+AGAIN_FROM = "Ask again from block {} on."
+
+
 class Plain:
     """Implements `call_sink.Writing`: each update in messages of its own."""
 
     def __init__(self, make: Making, *, is_gap_told: bool = False) -> None:
         """`is_gap_told`: what comes after a gap makes good for it, as a snapshot does."""
         self._make = make
-        self._is_gap_told = is_gap_told
+        self.is_gap_told = is_gap_told
+        self.again = AGAIN_FROM
 
     def write(self, items: Sequence[Item]) -> Written:
         """All of `items`, up to one that ends the call."""
@@ -37,14 +42,14 @@ class Plain:
                 event = events.read(frame.payload)
                 if (told := self.say(event)) is not None:
                     messages.append(told)
-                elif (ends := self._end(event)) is not None:
+                elif (ends := self.end(event)) is not None:
                     return Written(messages, tally, ends)
                 continue
             frame.take_number()
             made = list(self._make(frame))
             messages += made
             if made and frame.counted is not None:
-                _count(tally, frame.counted, made)
+                count(tally, frame.counted, made)
         return Written(messages, tally)
 
     def say(self, event: dict[str, Any]) -> bytes | None:
@@ -52,16 +57,17 @@ class Plain:
         del event
         return None
 
-    def _end(self, event: dict[str, Any]) -> CallEnds | None:
+    def end(self, event: dict[str, Any]) -> CallEnds | None:
+        """How the call ends with an event; None: it does not."""
         match event["type"]:
             case "error":
                 return of_refusal(event["code"], event["msg"])
-            case "gap" if not self._is_gap_told:
+            case "gap" if not self.is_gap_told:
                 first, last = event["fromHeight"] + 1, event["toHeight"]
                 which = f"{first} to {last}" if last is not None else f"from {first} on"
                 line = f"Blocks {which} are missing here: {event['reason']}."
                 if last is not None:
-                    line += f" Ask again from block {last + 1} on."
+                    line += f" {self.again.format(last + 1)}"
                 return CallEnds(grpc.StatusCode.DATA_LOSS, line, code="gap")
             case "resumeFailed":
                 oldest = event["oldestHeight"]
@@ -72,7 +78,19 @@ class Plain:
         return None
 
 
-def _count(tally: list[tuple[Counted, int, int]], counted: Counted, made: list[Made]) -> None:
+def made_once(frame: RelayFrame, make: Callable[[bytes, int], bytes]) -> Iterable[bytes]:
+    """A message that is the same for all who get the frame, made of its text and height."""
+    parts = frame.parts
+    forms = parts.forms
+    if forms is None:
+        forms = parts.forms = {}
+    message = forms.get(make)
+    if message is None:
+        message = forms[make] = make(parts.payload, parts.position.height)
+    return (message,)
+
+
+def count(tally: list[tuple[Counted, int, int]], counted: Counted, made: list[Made]) -> None:
     """Add an update's messages; of one that is still made once it is there, which is before it
     leaves."""
     size_bytes = 0

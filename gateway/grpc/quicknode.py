@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import grpc
 import orjson
 
 from gateway.grpc import l4_snapshot, node_text, typed
+from gateway.grpc.book_changes import BestPrices, Levels, Orders
 from gateway.grpc.call import Call, Reading
 from gateway.grpc.door import Door
 from gateway.grpc.envelopes import Made
 from gateway.grpc.filters import Filter, Filters, TooMany
 from gateway.grpc.generated.hyperliquid import streaming_pb2 as pb
-from gateway.grpc.plain import Making, Plain
+from gateway.grpc.plain import Making, Plain, made_once
 from gateway.grpc.reads import Reads
 from gateway.grpc.requests import read
-from gateway.grpc.statuses import bad_argument
+from gateway.grpc.statuses import CallEnds, bad_argument
 from gateway.grpc.wire import bytes_field, message_field, number_field
 from streaming.core.blocks import FileKind
+from streaming.core.dialects.relay import MARKET_TYPES, MAX_NAMES
 from streaming.core.streams import RelayFrame
+from streaming.core.topic import MAX_LEVELS
 from tenants.admission.principal import Principal
 
 DIALECT = "hyperliquid"
@@ -38,6 +41,9 @@ FILES: dict[int, FileKind] = {
     pb.BLOCKS: FileKind.BLOCKS,
     pb.WRITER_ACTIONS: FileKind.WRITER,
 }
+#: A type of theirs that we have nothing for.
+MEMPOOL = 8
+NO_MEMPOOL = "Type 8, transactions that wait, is not served: nodes write no file of them."
 DEFAULT_LEVELS = 20
 _DATA = pb.SubscribeUpdate.DATA_FIELD_NUMBER
 _PONG = b'{"channel":"pong","timestamp":%d}'
@@ -101,6 +107,8 @@ class StreamData:
 
     def _subscribe(self, call: Call, asked: pb.StreamSubscribe) -> None:
         kind = FILES.get(asked.stream_type)
+        if asked.stream_type == MEMPOOL:
+            raise CallEnds(grpc.StatusCode.UNIMPLEMENTED, NO_MEMPOOL, code="not_served")
         if kind is None:
             raise bad_argument("subscribe.stream_type", f"{asked.stream_type} is not 1 to 7")
         wanted = Filter({name: each.values for name, each in asked.filters.items()})
@@ -152,6 +160,9 @@ class QuickNodeService:
         books = {
             "StreamL2Book": stream(self._stream_l2_book),
             "StreamL4Book": stream(self._stream_l4_book),
+            "StreamBboBook": stream(self._stream_bbo_book),
+            "StreamL2BookDiff": stream(self._stream_l2_book_diff),
+            "StreamL4BookUpdates": stream(self._stream_l4_book_updates),
         }
         return (
             grpc.method_handlers_generic_handler(STREAMING, streaming),
@@ -188,47 +199,89 @@ class QuickNodeService:
     async def _stream_l2_book(self, data: bytes, context: Any) -> None:
         async def ask(call: Call, _: Any) -> None:
             asked = read(pb.L2BookRequest, data)
-            subscription: dict[str, Any] = {
-                "type": "l2Book",
-                "coin": asked.coin,
-                "nLevels": asked.n_levels or DEFAULT_LEVELS,
-            }
-            if asked.HasField("n_sig_figs"):
-                subscription["nSigFigs"] = asked.n_sig_figs
-            if asked.HasField("mantissa"):
-                subscription["mantissa"] = asked.mantissa
-            call.ask({"method": "subscribe", "id": 1, "subscription": subscription})
+            _subscribe(call, {"type": "l2Book", "coin": asked.coin, **_levels(asked)})
 
         await self._serve(context, _l2_book, ask, is_gap_told=True)
 
     async def _stream_l4_book(self, data: bytes, context: Any) -> None:
         async def ask(call: Call, _: Any) -> None:
-            subscription = {"type": "l4Book", "coin": read(pb.L4BookRequest, data).coin}
-            call.ask({"method": "subscribe", "id": 1, "subscription": subscription})
+            _subscribe(call, {"type": "l4Book", "coin": read(pb.L4BookRequest, data).coin})
 
         await self._serve(context, _l4_book, ask, is_gap_told=True)
+
+    async def _stream_bbo_book(self, data: bytes, context: Any) -> None:
+        async def ask(call: Call, _: Any) -> None:
+            _subscribe(call, {"type": "bbo", **_coins(read(pb.BboBookRequest, data).coins)})
+
+        await self._serve(context, BestPrices().make, ask, is_gap_told=True)
+
+    async def _stream_l2_book_diff(self, data: bytes, context: Any) -> None:
+        levels = Levels()
+
+        async def ask(call: Call, _: Any) -> None:
+            asked = read(pb.L2BookDiffRequest, data)
+            levels.is_opening_skipped = asked.skip_initial_snapshot
+            _subscribe(call, {"type": "l2Diff", **_coins(asked.coins), **_levels(asked)})
+
+        await self._call(levels.writing).serve(context, ask)
+
+    async def _stream_l4_book_updates(self, data: bytes, context: Any) -> None:
+        orders = Orders()
+
+        async def ask(call: Call, _: Any) -> None:
+            coins = _coins(read(pb.L4BookUpdatesRequest, data).coins)
+            if "coin" in coins:
+                orders.are_of_one()
+            _subscribe(call, {"type": "l4Diff", **coins})
+
+        await self._call(orders.writing).serve(context, ask)
 
     async def _serve(
         self, context: Any, make: Making, ask: Reading, *, is_gap_told: bool = False
     ) -> None:
-        writing = Plain(make, is_gap_told=is_gap_told)
-        await Call(self._door, writing, dialect=DIALECT, has_words=False).serve(context, ask)
+        await self._call(Plain(make, is_gap_told=is_gap_told)).serve(context, ask)
+
+    def _call(self, writing: Plain) -> Call:
+        return Call(self._door, writing, dialect=DIALECT, has_words=False)
 
 
-def _made_once(frame: RelayFrame, make: Any) -> Iterable[bytes]:
-    """A message that is the same for all who get the frame."""
-    parts = frame.parts
-    forms = parts.forms
-    if forms is None:
-        forms = parts.forms = {}
-    message = forms.get(make)
-    if message is None:
-        message = forms[make] = make(parts.payload, parts.position.height)
-    return (message,)
+def _subscribe(call: Call, subscription: dict[str, Any]) -> None:
+    call.ask({"method": "subscribe", "id": 1, "subscription": subscription})
+
+
+def _coins(names: Sequence[str]) -> dict[str, Any]:
+    """The coins of a subscription; none are all. Raises CallEnds."""
+    if not names:
+        return {"marketTypes": list(MARKET_TYPES)}
+    coins = list(dict.fromkeys(names))
+    if len(coins) > MAX_NAMES:
+        what = f"{len(coins):,} are named; up to {MAX_NAMES:,} can be, and none means all"
+        raise bad_argument("coins", what)
+    return {"coin": coins[0]} if len(coins) == 1 else {"coins": coins}
+
+
+def _levels(asked: pb.L2BookRequest | pb.L2BookDiffRequest) -> dict[str, Any]:
+    """How a book by price is wanted. Raises CallEnds."""
+    levels: dict[str, Any] = {"nLevels": asked.n_levels or DEFAULT_LEVELS}
+    if asked.n_levels > MAX_LEVELS:
+        what = f"{asked.n_levels} is not 1 to {MAX_LEVELS}; 0 means {DEFAULT_LEVELS}"
+        raise bad_argument("n_levels", what)
+    if asked.HasField("n_sig_figs"):
+        if not 2 <= asked.n_sig_figs <= 5:
+            raise bad_argument("n_sig_figs", f"{asked.n_sig_figs} is not 2 to 5")
+        levels["nSigFigs"] = asked.n_sig_figs
+    if asked.HasField("mantissa"):
+        if asked.mantissa not in (1, 2, 5):
+            raise bad_argument("mantissa", f"{asked.mantissa} is none of 1, 2, 5")
+        if asked.n_sig_figs != 5:
+            raise bad_argument("mantissa", "it goes with n_sig_figs 5 alone")
+        if asked.mantissa > 1:  # 1 is what there is without it
+            levels["mantissa"] = asked.mantissa
+    return levels
 
 
 def _block(frame: RelayFrame) -> Iterable[bytes]:
-    return _made_once(frame, _block_bytes)
+    return made_once(frame, _block_bytes)
 
 
 def _block_bytes(payload: bytes, _: int) -> bytes:
@@ -236,7 +289,7 @@ def _block_bytes(payload: bytes, _: int) -> bytes:
 
 
 def _l2_book(frame: RelayFrame) -> Iterable[bytes]:
-    return _made_once(frame, _l2_bytes)
+    return made_once(frame, _l2_bytes)
 
 
 def _l2_bytes(payload: bytes, height: int) -> bytes:
@@ -250,7 +303,7 @@ def _l2_bytes(payload: bytes, height: int) -> bytes:
 def _l4_book(frame: RelayFrame) -> Iterable[Made]:
     parts = frame.parts
     if b'"Snapshot"' not in parts.stem[:64]:
-        return _made_once(frame, _l4_diff)
+        return made_once(frame, _l4_diff)
     if parts.forms is None:
         parts.forms = {}
     making = parts.forms.get("l4 snapshot")

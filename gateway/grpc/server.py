@@ -55,13 +55,14 @@ SERVICES = (
     quicknode.BOOKS,
 )
 #: Methods that others have under these names, and why they are not here.
-_UNKNOWN = "Its field numbers are not public, so it is not served."
+_NO_TRIGGERS = (
+    "Trigger orders that wait stand in no book, and this relay keeps no list of all of them, so it"
+    " is not served; StreamData with type ORDERS has their statuses."
+)
 _ALL_MARKETS = "Books of all markets in one message are not served; l2Book and l4Book streams are."
 _NO_TEXT = "What it carries is not documented, so it is not served; StreamBlockFills is."
 NOT_SERVED = {
-    f"/{quicknode.BOOKS}/StreamBboBook": _UNKNOWN,
-    f"/{quicknode.BOOKS}/StreamL2BookDiff": _UNKNOWN,
-    f"/{quicknode.BOOKS}/StreamL4BookUpdates": _UNKNOWN,
+    f"/{quicknode.BOOKS}/StreamTpslUpdates": _NO_TRIGGERS,
     f"/{dwellir.V1}/GetOrderBookSnapshot": _ALL_MARKETS,
     f"/{dwellir.V1}/StreamOrderBookSnapshots": _ALL_MARKETS,
     f"/{dwellir.V1}/StreamBlockTrades": _NO_TEXT,

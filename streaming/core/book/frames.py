@@ -74,20 +74,19 @@ def l4_updates(
     statuses: Iterable[l4_statuses.Status | dict[str, Any]],
     diffs: Iterable[dict[str, Any]],
 ) -> bytes:
-    """What happened to a coin's orders in one block. `diffs` are node events, cut to l4Book's
+    """What happened to a coin's orders in one block. `diffs` are node events, cut to the channel's
     fields here.
     """
     updates = {
         "time": time_ms,
         "height": height,
         "order_statuses": list(statuses),
-        "book_diffs": [_diff(event) for event in diffs],
+        "book_diffs": [{field: event.get(field) for field in _FIELDS[channel]} for event in diffs],
     }
     return _encoder.encode({"channel": channel, "data": {"Updates": updates}})
 
 
 _encoder = msgspec.json.Encoder()
-
-
-def _diff(event: dict[str, Any]) -> dict[str, Any]:
-    return {field: event.get(field) for field in ("user", "oid", "px", "coin", "raw_book_diff")}
+_OFFICIAL = ("user", "oid", "px", "coin", "raw_book_diff")
+#: Without most statuses the side of an order would have to be looked up.
+_FIELDS = {"l4Book": _OFFICIAL, "l4Diff": (*_OFFICIAL, "side")}

@@ -44,7 +44,19 @@ QUICKNODE: Table = {
     "PingRequest": "1 int32 count",
     "PingResponse": "1 int32 count",
     "L2Level": "1 string px, 2 string sz, 3 uint32 n",
-    "L2BookRequest": "1 string coin, 2 uint32 n_levels",
+    "L2BookRequest": "1 string coin, 2 uint32 n_levels, 3 uint32 n_sig_figs, 4 uint64 mantissa",
+    "BboBookRequest": "1 *string coins",
+    "BboBookUpdate": "1 string coin, 2 uint64 time, 3 uint64 block_number, 4 L2Level bid,"
+    " 5 L2Level ask",
+    "L2BookDiffRequest": "1 *string coins, 2 uint32 n_levels, 3 uint32 n_sig_figs,"
+    " 4 uint64 mantissa, 5 bool skip_initial_snapshot",
+    "L2CoinDiff": "1 string coin, 2 uint64 seq, 3 uint64 prev_seq, 4 *L2Level bids,"
+    " 5 *L2Level asks, 6 bool snapshot",
+    "L2BookDiffUpdate": "1 uint64 time, 2 uint64 height, 3 bool snapshot, 4 *L2CoinDiff diffs",
+    "L4BookUpdatesRequest": "1 *string coins",
+    "L4OrderDiff": "1 int32 diff_type, 2 string coin, 3 uint64 oid, 4 string user, 5 string side,"
+    " 6 string px, 7 string sz",
+    "L4BookUpdatesUpdate": "1 uint64 time, 2 uint64 height, 3 *L4OrderDiff diffs, 4 bool snapshot",
     "L2BookUpdate": "1 string coin, 2 uint64 time, 3 uint64 block_number, 4 *L2Level bids,"
     " 5 *L2Level asks",
     "L4BookRequest": "1 string coin",

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 
 from billing.metering.batch import decode
 from billing.metering.spool import Spool, recover
 from gateway.grpc.generated.hlrelay.v1 import relay_pb2 as pb
-from streaming.core.envelope import Role
-from tests.gateway.grpc.clients import Stream, alive, raw, trade
+from streaming.core.envelope import Envelope, Position, Role
+from tests.gateway.grpc.clients import EPOCH, Stream, alive, raw, trade
 from tests.gateway.grpc.tables import QUICKNODE, classes
 from tests.support.edge import DEADLINE_S
 from tests.support.grpc_edge import GrpcEdge
+
+
+def server_stream(channel: grpc.Channel, edge: GrpcEdge, method: str, coins: list[str]) -> Any:
+    """A call of another provider's for changes in books, on bytes."""
+    asked = classes("hyperliquid", QUICKNODE)["BboBookRequest"](coins=coins)
+    call = channel.unary_stream(f"/hyperliquid.OrderBookStreaming/{method}")
+    return call(asked.SerializeToString(), metadata=edge.metadata, timeout=DEADLINE_S)
+
+
+def changed_levels(coin: str, height: int, role: Role) -> Envelope:
+    rows = [[{"px": "1", "sz": "2", "n": 3}], []]
+    data = {"coin": coin, "time": 1, "height": height, "levels": rows}
+    if role is Role.SNAPSHOT:
+        data["snapshot"] = True
+    payload = json.dumps({"channel": "l2Diff", "data": data}).encode()
+    here, before = Position(height), Position(height - 1)
+    return Envelope(f"l2Diff {coin} 20 0 0 0", EPOCH, here, before, role, payload)
+
+
+def best_prices(coin: str, height: int, px: str) -> Envelope:
+    data = {"coin": coin, "time": 1, "bbo": [{"px": px, "sz": "2", "n": 3}, None]}
+    payload = json.dumps({"channel": "bbo", "data": data}, separators=(",", ":")).encode()
+    here, before = Position(height), Position(height - 1)
+    return Envelope(f"bbo {coin}", EPOCH, here, before, Role.UPDATE, payload)
 
 
 def test_what_was_delivered_is_what_is_metered(redis_url: str, tmp_path: Path) -> None:
@@ -55,6 +81,30 @@ def test_what_was_delivered_is_what_is_metered(redis_url: str, tmp_path: Path) -
         filtered.send(messages["SubscribeRequest"](subscribe=subscribe).SerializeToString())
         edge.wait_for_lease("raw stream=node_fills")
         edge.tell(alive("node_fills", 100), raw("node_fills", 101, [{"coin": "BTC"}]))
+
+        levels = server_stream(channel, edge, "StreamL2BookDiff", ["AAA", "BBB"])
+        for coin in ("AAA", "BBB"):
+            edge.wait_for_lease(f"l2Diff {coin} 20 0 0 0")
+        for height, role in ((100, Role.SNAPSHOT), (101, Role.UPDATE)):
+            edge.publish(*(changed_levels(coin, height, role) for coin in ("AAA", "BBB")))
+            update = messages["L2BookDiffUpdate"].FromString(next(levels))
+            assert [diff.coin for diff in update.diffs] == ["AAA", "BBB"]
+            of_head = update.ByteSize()
+            for diff in update.diffs:
+                size_bytes = messages["L2BookDiffUpdate"](diffs=[diff]).ByteSize()
+                of_head -= size_bytes
+                counted["l2Diff", diff.coin, "", "messages"] += 1
+                counted["l2Diff", diff.coin, "", "bytes"] += size_bytes
+            counted["l2Diff", "AAA", "", "bytes"] += of_head
+        prices = server_stream(channel, edge, "StreamBboBook", ["AAA"])
+        edge.wait_for_lease("bbo AAA")
+        for height, px in ((100, "1"), (101, "1"), (102, "2")):  # once nothing is new
+            edge.publish(best_prices("AAA", height, px))
+        for height in (100, 102):
+            data = next(prices)
+            assert messages["BboBookUpdate"].FromString(data).block_number == height
+            counted["bbo", "AAA", "", "messages"] += 1
+            counted["bbo", "AAA", "", "bytes"] += len(data)
 
         # What was written before an answer is counted before it.
         for each in (stream, again, large):

@@ -17,6 +17,13 @@ class StreamType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENTS: _ClassVar[StreamType]
     BLOCKS: _ClassVar[StreamType]
     WRITER_ACTIONS: _ClassVar[StreamType]
+
+class L4OrderDiffType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    L4_ORDER_DIFF_TYPE_UNSPECIFIED: _ClassVar[L4OrderDiffType]
+    L4_ORDER_DIFF_TYPE_NEW: _ClassVar[L4OrderDiffType]
+    L4_ORDER_DIFF_TYPE_UPDATE: _ClassVar[L4OrderDiffType]
+    L4_ORDER_DIFF_TYPE_REMOVE: _ClassVar[L4OrderDiffType]
 UNKNOWN: StreamType
 TRADES: StreamType
 ORDERS: StreamType
@@ -25,6 +32,10 @@ TWAP: StreamType
 EVENTS: StreamType
 BLOCKS: StreamType
 WRITER_ACTIONS: StreamType
+L4_ORDER_DIFF_TYPE_UNSPECIFIED: L4OrderDiffType
+L4_ORDER_DIFF_TYPE_NEW: L4OrderDiffType
+L4_ORDER_DIFF_TYPE_UPDATE: L4OrderDiffType
+L4_ORDER_DIFF_TYPE_REMOVE: L4OrderDiffType
 
 class SubscribeRequest(_message.Message):
     __slots__ = ("subscribe", "ping")
@@ -220,3 +231,101 @@ class L4Order(_message.Message):
     tif: str
     cloid: str
     def __init__(self, user: _Optional[str] = ..., coin: _Optional[str] = ..., side: _Optional[str] = ..., limit_px: _Optional[str] = ..., sz: _Optional[str] = ..., oid: _Optional[int] = ..., timestamp: _Optional[int] = ..., trigger_condition: _Optional[str] = ..., is_trigger: _Optional[bool] = ..., trigger_px: _Optional[str] = ..., is_position_tpsl: _Optional[bool] = ..., reduce_only: _Optional[bool] = ..., order_type: _Optional[str] = ..., tif: _Optional[str] = ..., cloid: _Optional[str] = ...) -> None: ...
+
+class BboBookRequest(_message.Message):
+    __slots__ = ("coins",)
+    COINS_FIELD_NUMBER: _ClassVar[int]
+    coins: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, coins: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class BboBookUpdate(_message.Message):
+    __slots__ = ("coin", "time", "block_number", "bid", "ask")
+    COIN_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    BID_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
+    coin: str
+    time: int
+    block_number: int
+    bid: L2Level
+    ask: L2Level
+    def __init__(self, coin: _Optional[str] = ..., time: _Optional[int] = ..., block_number: _Optional[int] = ..., bid: _Optional[_Union[L2Level, _Mapping]] = ..., ask: _Optional[_Union[L2Level, _Mapping]] = ...) -> None: ...
+
+class L2BookDiffRequest(_message.Message):
+    __slots__ = ("coins", "n_levels", "n_sig_figs", "mantissa", "skip_initial_snapshot")
+    COINS_FIELD_NUMBER: _ClassVar[int]
+    N_LEVELS_FIELD_NUMBER: _ClassVar[int]
+    N_SIG_FIGS_FIELD_NUMBER: _ClassVar[int]
+    MANTISSA_FIELD_NUMBER: _ClassVar[int]
+    SKIP_INITIAL_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    coins: _containers.RepeatedScalarFieldContainer[str]
+    n_levels: int
+    n_sig_figs: int
+    mantissa: int
+    skip_initial_snapshot: bool
+    def __init__(self, coins: _Optional[_Iterable[str]] = ..., n_levels: _Optional[int] = ..., n_sig_figs: _Optional[int] = ..., mantissa: _Optional[int] = ..., skip_initial_snapshot: _Optional[bool] = ...) -> None: ...
+
+class L2BookDiffUpdate(_message.Message):
+    __slots__ = ("time", "height", "snapshot", "diffs")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    DIFFS_FIELD_NUMBER: _ClassVar[int]
+    time: int
+    height: int
+    snapshot: bool
+    diffs: _containers.RepeatedCompositeFieldContainer[L2CoinDiff]
+    def __init__(self, time: _Optional[int] = ..., height: _Optional[int] = ..., snapshot: _Optional[bool] = ..., diffs: _Optional[_Iterable[_Union[L2CoinDiff, _Mapping]]] = ...) -> None: ...
+
+class L2CoinDiff(_message.Message):
+    __slots__ = ("coin", "seq", "prev_seq", "bids", "asks", "snapshot")
+    COIN_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    PREV_SEQ_FIELD_NUMBER: _ClassVar[int]
+    BIDS_FIELD_NUMBER: _ClassVar[int]
+    ASKS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    coin: str
+    seq: int
+    prev_seq: int
+    bids: _containers.RepeatedCompositeFieldContainer[L2Level]
+    asks: _containers.RepeatedCompositeFieldContainer[L2Level]
+    snapshot: bool
+    def __init__(self, coin: _Optional[str] = ..., seq: _Optional[int] = ..., prev_seq: _Optional[int] = ..., bids: _Optional[_Iterable[_Union[L2Level, _Mapping]]] = ..., asks: _Optional[_Iterable[_Union[L2Level, _Mapping]]] = ..., snapshot: _Optional[bool] = ...) -> None: ...
+
+class L4BookUpdatesRequest(_message.Message):
+    __slots__ = ("coins",)
+    COINS_FIELD_NUMBER: _ClassVar[int]
+    coins: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, coins: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class L4BookUpdatesUpdate(_message.Message):
+    __slots__ = ("time", "height", "diffs", "snapshot")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    DIFFS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    time: int
+    height: int
+    diffs: _containers.RepeatedCompositeFieldContainer[L4OrderDiff]
+    snapshot: bool
+    def __init__(self, time: _Optional[int] = ..., height: _Optional[int] = ..., diffs: _Optional[_Iterable[_Union[L4OrderDiff, _Mapping]]] = ..., snapshot: _Optional[bool] = ...) -> None: ...
+
+class L4OrderDiff(_message.Message):
+    __slots__ = ("diff_type", "coin", "oid", "user", "side", "px", "sz")
+    DIFF_TYPE_FIELD_NUMBER: _ClassVar[int]
+    COIN_FIELD_NUMBER: _ClassVar[int]
+    OID_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    PX_FIELD_NUMBER: _ClassVar[int]
+    SZ_FIELD_NUMBER: _ClassVar[int]
+    diff_type: L4OrderDiffType
+    coin: str
+    oid: int
+    user: str
+    side: str
+    px: str
+    sz: str
+    def __init__(self, diff_type: _Optional[_Union[L4OrderDiffType, str]] = ..., coin: _Optional[str] = ..., oid: _Optional[int] = ..., user: _Optional[str] = ..., side: _Optional[str] = ..., px: _Optional[str] = ..., sz: _Optional[str] = ...) -> None: ...
