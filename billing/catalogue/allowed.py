@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 
-from billing.rating.caps import cap_of
+from billing.rating.caps import Charged, most_of
 from billing.rating.fields import MAX_UNITS
 from billing.rating.invoice import Usage
 from billing.rating.money import ZERO, exact, render
@@ -80,8 +80,7 @@ def allowed(
         for meter, channels in open_meters:
             included = included_units(period, segments, meter.code, meter.metric)
             rows = [t for t in totals.get((meter.code, meter.metric), ()) if not t.is_trial]
-            cap = cap_of(period, segments, meter)
-            paid = _paid_by(share, meter, included, rows, None if cap is None else cap.most)
+            paid = _paid_by(share, meter, included, rows)
             if paid is not None:
                 code = meter.code + CAP_SUFFIX
                 found.append(Allowed(code, meter, channels, min(paid, MAX_UNITS), is_hard=True))
@@ -188,18 +187,22 @@ def _paid_by(
     meter: Meter,
     included: int,
     totals: Sequence[MeterTotal],
-    most: Decimal | None,
 ) -> int | None:
     """Weighted units of the whole period at which `meter` has cost `share` more than it has. None
-    when it cannot cost so much, because the share of its cap is `most`."""
+    when it cannot cost so much, because of its cap."""
     with exact():
         used = sum((total.quantity for total in totals), start=ZERO)
         taken = sum((total.included for total in totals), start=ZERO)
         charged, cost = ZERO, ZERO
+        before: list[Charged] = []
         for total in totals:
             prices = (total.meter.pricing, total.meter.cap, total.meter.overage)
             if prices == (meter.pricing, meter.cap, True):
                 charged, cost = total.charged, total.cost
+                break
+            if total.meter.cap is not None:
+                before.append(Charged(total.meter.cap, total.cost))
+        most = most_of(meter, before)
         budget = cost + share
         if most is not None and budget >= most:
             return None

@@ -332,7 +332,7 @@ def _tier(part: dict[str, Any], metric: str) -> Detail:
         case "refused":
             text = _("%(quantity)s beyond what the plan admits, free of charge")
             return Detail(text % {"quantity": quantity})
-        case "cap":  # of invoices from before caps went by the second
+        case "cap":  # of invoices from before caps had a part of their own
             most = _("no more than %(most)s a period") % {"most": money(Decimal(part["price"]))}
             return Detail(_("%(what)s: %(how)s") % {"what": most, "how": _exact(part)})
     price = f"{number(part['price'])} USD"
@@ -358,12 +358,9 @@ def _tier(part: dict[str, Any], metric: str) -> Detail:
 
 def _cap(part: dict[str, Any]) -> Detail:
     most = _("no more than %(most)s a period") % {"most": money(Decimal(part["price"]))}
-    if part["seconds"] != part["full_s"]:
-        most = _("%(cap)s, %(most)s for %(share)s") % {
-            "cap": most,
-            "most": money(Decimal(part["most"])),
-            "share": _share(part["seconds"], part["full_s"]),
-        }
+    if Decimal(part["most"]) != Decimal(part["price"]):
+        left = {"cap": most, "left": money(Decimal(part["most"]))}
+        most = _("%(cap)s, of which other prices have left %(left)s") % left
     return Detail(_("%(what)s: %(how)s") % {"what": most, "how": _exact(part)})
 
 

@@ -63,12 +63,10 @@ class FeePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapPart:
-    """What a cap of `price` takes off (`amount`, below 0): the units cost `most`, its share for
-    `seconds` of `full_s`."""
+    """What a cap of `price` takes off (`amount`, below 0): the units cost `most`, less than the cap
+    where other capped prices of the period have left less."""
 
     price: Decimal
-    seconds: int
-    full_s: int
     most: Decimal
     amount: Decimal
 

@@ -5,9 +5,9 @@
    rounded up to a whole unit once. Usage takes it up in the order of the segments. A trial has an
    amount of its own: what is used for nothing takes nothing from the paid days.
 3. What is beyond is charged by the prices in force when it was used: one line, one total and so one
-   walk through the tiers for each set of prices, up to their share of a cap (`caps.py`). Where
-   nothing about the prices changes, that is the total of the period, and it does not matter how
-   usage is cut by hour, channel or segment.
+   walk through the tiers for each set of prices, up to their cap (`caps.py`). Where nothing about
+   the prices changes, that is the total of the period, and it does not matter how usage is cut by
+   hour, channel or segment.
 4. Then discounts in the order given, adjustments, the tax on what is left of each line, and last
    the wallet.
 """
@@ -22,7 +22,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from billing.rating import money
-from billing.rating.caps import cap_of
+from billing.rating.caps import Charged, most_of
 from billing.rating.invoice import (
     NO_TAX,
     Adjustment,
@@ -179,8 +179,8 @@ class _Total:
 
 def _usage(period: Period, segments: Sequence[Segment], counted: _Counted) -> Iterator[Line]:
     for of_meter in _totals(period, segments, counted):
-        for total in of_meter.totals:
-            yield _usage_line(total, of_meter, cap_of(period, segments, total.meter))
+        for _, line in _usage_lines(of_meter):
+            yield line
 
 
 class _OfMeter(NamedTuple):
@@ -260,9 +260,9 @@ def meter_totals(
                     total.quantity,
                     total.included,
                     total.charged,
-                    _usage_line(total, of_meter, cap_of(period, segments, total.meter)).exact,
+                    line.exact,
                 )
-                for total in of_meter.totals
+                for total, line in _usage_lines(of_meter)
             )
             for of_meter in _totals(period, segments, _count(period, segments, usage))
         }
@@ -279,7 +279,16 @@ def _total_of(totals: list[_Total], meter: Meter, *, is_trial: bool) -> _Total:
     return totals[-1]
 
 
-def _usage_line(total: _Total, of_meter: _OfMeter, cap: CapPart | None) -> Line:
+def _usage_lines(of_meter: _OfMeter) -> Iterator[tuple[_Total, Line]]:
+    before: list[Charged] = []
+    for total in of_meter.totals:
+        line = _usage_line(total, of_meter, most_of(total.meter, before))
+        if total.meter.cap is not None:
+            before.append(Charged(total.meter.cap, line.amount))
+        yield total, line
+
+
+def _usage_line(total: _Total, of_meter: _OfMeter, most: Decimal | None) -> Line:
     meter = total.meter
     parts: list[TierPart | CapPart] = []
     if total.included:
@@ -289,9 +298,9 @@ def _usage_line(total: _Total, of_meter: _OfMeter, cap: CapPart | None) -> Line:
     if total.refused:
         parts.append(TierPart(share=Share.REFUSED, quantity=total.refused))
     exact = sum((part.amount for part in parts), start=ZERO)
-    if cap is not None and exact > cap.most:
-        parts.append(replace(cap, amount=cap.most - exact))
-        exact = cap.most
+    if meter.cap is not None and most is not None and exact > most:
+        parts.append(CapPart(price=meter.cap, most=most, amount=most - exact))
+        exact = most
     return Line(
         kind=LineKind.USAGE,
         code=meter.code,

@@ -77,11 +77,10 @@ def test_one_meter_can_use_up_its_share(meters: tuple[Meter, ...], cap: int) -> 
     assert capped.units == 30_000 + cap * 200
 
 
-def test_a_cap_of_the_meter_s_own_is_the_share_of_its_time() -> None:
-    """Of a cap of 100 the second half of the month has 50, which a spend cap of 60 never meets, and
-    whatever the first half cost under other prices takes nothing of it."""
+def test_a_spend_cap_is_not_met_where_the_meter_s_own_cap_is_less() -> None:
+    """A cap of 50, of which what the first half cost without one takes nothing."""
     before = replace(plans.make_plan("before", 0), meters=(replace(MESSAGES, included=0),))
-    meter = replace(MESSAGES, included=0, pricing=PerUnit(Decimal(4), 1_000), cap=Decimal(100))
+    meter = replace(MESSAGES, included=0, pricing=PerUnit(Decimal(4), 1_000), cap=Decimal(50))
     after = replace(plans.make_plan("after", 0), meters=(meter,))
     spans = [PlanSpan(before, NOVEMBER.start, day(16)), PlanSpan(after, day(16))]
     found = segments(NOVEMBER, spans)
@@ -89,6 +88,24 @@ def test_a_cap_of_the_meter_s_own_is_the_share_of_its_time() -> None:
     (_, capped) = allowed(NOVEMBER, found, found[1], used, spend_cap=Decimal(100))
     assert capped.units == 14_000 + 7_500  # 30 dollars are left
     assert [row.code for row in allowed(NOVEMBER, found, found[1], used, spend_cap=130)] == [
+        "messages"
+    ]
+
+
+def test_a_spend_cap_knows_what_other_prices_left_of_a_meter_s_cap() -> None:
+    """Of a cap of 50 the first half has used 40: the second can cost 10 more, and no 20."""
+    meter = replace(MESSAGES, included=0, pricing=PerUnit(Decimal(5), 1_000), cap=Decimal(50))
+    other = replace(meter, pricing=PerUnit(Decimal(4), 1_000))
+    first, second = (
+        replace(plans.make_plan(name, 0), meters=(one,))
+        for name, one in (("first", meter), ("second", other))
+    )
+    spans = [PlanSpan(first, NOVEMBER.start, day(16)), PlanSpan(second, day(16))]
+    found = segments(NOVEMBER, spans)
+    used = [Usage(day(3), "messages", "info", "", 8_000)]  # 40 dollars
+    (_, capped) = allowed(NOVEMBER, found, found[1], used, spend_cap=Decimal(45))
+    assert capped.units == 8_000 + 1_250  # 5 dollars are left
+    assert [row.code for row in allowed(NOVEMBER, found, found[1], used, spend_cap=60)] == [
         "messages"
     ]
 

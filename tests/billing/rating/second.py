@@ -259,34 +259,16 @@ def _meter_cents(
                 break
         else:
             charged.append((prices, beyond))
-    found = []
-    for (pricing, cap, _, trial), quantity in charged:
-        cost = price_of(pricing, quantity)
-        if cap is not None and not trial:
-            held = sum(
-                seconds
-                for term, seconds in seconds_by_payer(terms)
-                if term in having
-                and not term.trial
-                and (term.meters[code].pricing, term.meters[code].cap) == (pricing, cap)
-            )
-            # Whole cents, and none more than the share.
-            cost = min(cost, Fraction(Fraction(cap) * 100 * held // full_s, 100))
-        found.append(cents(cost))
-    return found
-
-
-def seconds_by_payer(terms: list[Terms]) -> list[tuple[Terms, Seconds]]:
-    """How many seconds anything was in force in the hours that terms pay for, hour by hour."""
-    first, last = min(t.start for t in terms), max(t.end for t in terms)
-    cuts = {at for t in terms for at in (t.start, t.end)}
-    cuts |= set(range(first // 3_600 * 3_600, last, 3_600))
-    found: list[tuple[Terms, Seconds]] = []
-    for start, end in pairwise(sorted(at for at in cuts if first <= at <= last)):
-        if any(t.start <= start < t.end for t in terms):
-            hour = start // 3_600 * 3_600
-            touching = [t for t in terms if t.start < hour + 3_600 and t.end > hour]
-            found.append((min(touching, key=lambda t: t.start), end - start))
+    found: list[int] = []
+    largest, under_caps = 0, 0  # cents: the largest cap so far, and what was charged under any
+    for (pricing, cap, *_), quantity in charged:
+        asked = cents(price_of(pricing, quantity))
+        if cap is not None:
+            own = int(Fraction(cap) * 100)
+            largest = max(largest, own)
+            asked = min(asked, own, largest - under_caps)
+            under_caps += asked
+        found.append(asked)
     return found
 
 

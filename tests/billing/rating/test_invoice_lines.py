@@ -208,72 +208,66 @@ def test_a_cap_is_met_exactly() -> None:
     assert november_with(PerUnit(Decimal(1)), 5, cap=Decimal(0)).total == 0
 
 
-def test_a_cap_goes_by_the_second_for_each_set_of_prices() -> None:
-    """Half a month of each: 25 dollars of the 50, whatever the other half cost."""
-    old = make_plan("old", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=Decimal(50)))
-    new = make_plan("new", "0", replace(MESSAGES, pricing=PerUnit(Decimal(2)), cap=Decimal(50)))
-    spans = [PlanSpan(old, NOVEMBER.start, day(16)), PlanSpan(new, day(16))]
+def of(price: str, cap: str | None = None, *, code: str = "messages") -> Any:
+    """A plan whose messages cost `price` each."""
+    meter = replace(MESSAGES, pricing=PerUnit(Decimal(price)), cap=Decimal(cap) if cap else None)
+    return make_plan(f"{price}-{cap}", "0", meter)
+
+
+def halves(first: Any, second: Any, *, used_of_first: int, used_of_second: int) -> list[str]:
+    """What half a month of each costs."""
+    spans = [PlanSpan(first, NOVEMBER.start, day(16)), PlanSpan(second, day(16))]
+    rated = november(spans, [used(day(2), used_of_first), used(day(20), used_of_second)])
+    return [amount for *_, amount in amounts(rated)][2:]
+
+
+def test_two_capped_prices_together_cost_no_more_than_the_larger_cap() -> None:
+    assert halves(of("1", "50"), of("2", "50"), used_of_first=30, used_of_second=11) == [
+        "30.00",
+        "20.00",
+    ]
+    assert halves(of("1", "50"), of("2", "80"), used_of_first=60, used_of_second=50) == [
+        "50.00",
+        "30.00",
+    ]
+    assert halves(of("1", "80"), of("2", "50"), used_of_first=20, used_of_second=50) == [
+        "20.00",
+        "50.00",
+    ]
+
+
+def test_the_part_says_what_other_prices_left_of_a_cap() -> None:
+    spans = [PlanSpan(of("1", "50"), NOVEMBER.start, day(16)), PlanSpan(of("2", "50"), day(16))]
     rated = november(spans, [used(day(2), 30), used(day(20), 11)])
-    assert [amount for *_, amount in amounts(rated)][2:] == ["25.00", "22.00"]
-    cap = rated.lines[2].parts[-1]
+    cap = rated.lines[3].parts[-1]
     assert isinstance(cap, CapPart)
-    assert (cap.seconds * 2, cap.most, cap.amount) == (cap.full_s, 25, -5)
+    assert (cap.price, cap.most, cap.amount) == (50, 20, -2)
 
 
 def test_what_has_no_cap_takes_nothing_of_a_later_one() -> None:
-    old = make_plan("old", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1))))
-    new = make_plan("new", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=Decimal(50)))
-    spans = [PlanSpan(old, NOVEMBER.start, day(16)), PlanSpan(new, day(16))]
+    assert halves(of("1"), of("1", "50"), used_of_first=400, used_of_second=400) == [
+        "400.00",
+        "50.00",
+    ]
+
+
+def test_a_cap_is_no_cent_more_than_it_says() -> None:
+    assert november_with(PerUnit(Decimal(1)), 9, cap=Decimal("1.015")).total == Decimal("1.01")
+
+
+def test_who_leaves_after_an_hour_owes_what_the_hour_cost_up_to_the_cap() -> None:
+    """All of a month's use may lie in one hour: a share of the cap by time would give it away."""
+    for then in ([], [PlanSpan(of("3"), day(1, 1))]):
+        spans = [PlanSpan(of("1", "500"), NOVEMBER.start, day(1, 1)), *then]
+        rated = november(spans, [used(day(1), 10_000)])
+        assert only(rated, LineKind.USAGE).amount == 500
+
+
+def test_a_trial_has_no_part_of_a_cap() -> None:
+    plan = of("1", "50")
+    spans = [PlanSpan(plan, NOVEMBER.start, trial_end=day(16))]
     rated = november(spans, [used(day(2), 400), used(day(20), 400)])
-    assert [amount for *_, amount in amounts(rated)][2:] == ["400.00", "25.00"]
-
-
-def test_shares_of_one_cap_are_no_cent_more_than_it() -> None:
-    """Halves of 1.01 are 0.50 each: rounded they would be 0.51."""
-    old, new = (
-        make_plan(code, "0", replace(MESSAGES, pricing=PerUnit(Decimal(n)), cap=Decimal("1.01")))
-        for code, n in (("old", 1), ("new", 2))
-    )
-    spans = [PlanSpan(old, NOVEMBER.start, day(16)), PlanSpan(new, day(16))]
-    rated = november(spans, [used(day(2), 9), used(day(20), 9)])
-    assert [amount for *_, amount in amounts(rated)][2:] == ["0.50", "0.50"]
-
-
-def test_a_second_on_a_capped_plan_bounds_its_hour_by_the_cap_of_an_hour() -> None:
-    """Its terms pay for the use of that hour, so all of the hour's seconds count for its cap."""
-    plain = make_plan("plain", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1))))
-    capped = make_plan("capped", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=720))
-    blink = day(10) + timedelta(seconds=1)
-    spans = [
-        PlanSpan(plain, NOVEMBER.start, day(10)),
-        PlanSpan(capped, day(10), blink),
-        PlanSpan(plain, blink),
-    ]
-    rated = november(spans, [used(day(10), MILLION)])
-    assert [amount for *_, amount in amounts(rated)][2:] == ["1.00"]
-
-
-def test_a_period_that_begins_within_an_hour_has_its_whole_cap() -> None:
-    """Of its first hour, which the period before pays for, the seconds are its own."""
-    plan = make_plan("plan", "0", replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=Decimal(50)))
-    anchor = Anchor(day(1, 10, 30), Interval())
-    period = period_at([anchor], day(1, 10, 30) + timedelta(days=31))
-    found = segments(period, [PlanSpan(plan, anchor.at)])
-    rated = rate(period, found, [used(period.start + timedelta(hours=2), 100)])
-    assert only(rated, LineKind.USAGE).amount == 50
-
-
-def test_who_chooses_overage_for_an_hour_has_the_cap_of_the_plans_time() -> None:
-    """The time without overage counts: a choice is no price."""
-    meter = replace(MESSAGES, pricing=PerUnit(Decimal(1)), cap=Decimal(50), overage=True)
-    shut = make_plan("plan", "0", replace(meter, overage=False))
-    spans = [
-        PlanSpan(shut, NOVEMBER.start, day(10)),
-        PlanSpan(make_plan("plan", "0", meter), day(10), day(10, 1)),
-        PlanSpan(shut, day(10, 1)),
-    ]
-    rated = november(spans, [used(day(10), 100)])
-    assert [amount for *_, amount in amounts(rated)][1:] == ["50.00"]
+    assert rated.total == 50
 
 
 # --- segments ---------------------------------------------------------------------------------
@@ -353,7 +347,7 @@ def test_one_code_of_two_metrics_is_two_lines() -> None:
         (line.unit, line.quantity, f"{line.amount:f}")
         for line in rated.lines
         if line.kind is LineKind.USAGE
-    ] == [("messages", 4_000, "3.00"), ("bytes", 5_000, "3.00")]
+    ] == [("messages", 4_000, "3.00"), ("bytes", 5_000, "4.50")]
 
 
 def test_the_first_hour_of_a_tenant_is_paid_by_what_begins_in_it() -> None:
