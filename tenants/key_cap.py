@@ -22,8 +22,9 @@ def lock(tenant_id: int) -> None:
 
 def refuse_one_more(tenant_id: int, *, now: datetime, is_successor: bool = False) -> None:
     """Raises ValidationError where a tenant has as many living keys as it may have. Old keys beside
-    their successors do not count, but for a successor, of which there may be as many again: else
-    rotations with an overlap were a way around, or a full tenant could not rotate a stolen key."""
+    their successors do not count, but for a successor beside its old one, of which there may be as
+    many again: else rotations with an overlap were a way around, or a full tenant could not rotate
+    a stolen key. (Without an overlap there is never one more.)"""
     living = APIKey.objects.for_tenant(tenant_id).of_customers().living(now)
     most = settings.RELAY_MAX_KEYS
     if is_successor:

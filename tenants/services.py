@@ -96,8 +96,8 @@ def issue_key(
     )
     key.full_clean()
     key_cap.lock(tenant.pk)
-    is_successor = first_key is not None
-    key_cap.refuse_one_more(tenant.pk, now=timezone.now(), is_successor=is_successor)
+    if first_key is None:
+        key_cap.refuse_one_more(tenant.pk, now=timezone.now())
     key.save()
     key._opened_as = key.rights_now()
     changes.announce_on_commit([key.digest])
@@ -133,6 +133,8 @@ def rotate_key(key: APIKey, *, overlap: timedelta, now: datetime | None = None) 
     locked = APIKey.objects.select_for_update().select_related("tenant").get(pk=key.pk)
     if (why := _why_not_rotated(locked, at)) is not None:
         raise ValidationError(why % {"prefix": locked.prefix})
+    if overlap:
+        key_cap.refuse_one_more(key.tenant_id, now=timezone.now(), is_successor=True)
     issued = issue_key(
         tenant=locked.tenant,
         environment=locked.environment,

@@ -65,7 +65,10 @@ class AlertsForm(forms.Form):
         required=False,
         choices=[(kind, KIND_NAMES.get(kind, kind)) for kind in MAILED_TO_MEMBERS],
         widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("Webhooks are told what each of them asked for."),
+        help_text=gettext_lazy(
+            "Webhooks are told what each of them asked for. A replaced key is always mailed to who "
+            "manages keys."
+        ),
     )
     mail_roles = forms.MultipleChoiceField(
         label=gettext_lazy("To everybody in these roles"),

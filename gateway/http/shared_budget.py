@@ -152,8 +152,11 @@ class SharedBudget:
                 # Before it is counted there, so that it is never spent later than it may be.
                 now_s = time.monotonic()
                 answers, loans, budget = self._settled(asked, now_s)
-                if any(answers) and (idle := self._lent.over(now_s=now_s, all_of_them=True)):
-                    # Nobody is refused what lies here for another action.
+                is_short = any(
+                    wait_s and ask.is_action for ask, wait_s in zip(asked, answers, strict=True)
+                )
+                if is_short and (idle := self._lent.over(now_s=now_s, all_of_them=True)):
+                    # No action is refused what lies here for another's.
                     self._returned += idle
                     answers, loans, budget = self._settled(asked, now_s)
                 returned = len(self._returned)

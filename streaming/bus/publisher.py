@@ -30,6 +30,9 @@ SILENCE_LIMIT_S = 15.0
 #: stale. The edges see the hole by position and ask for snapshots. 64 MiB holds three BTC l4Book
 #: snapshots.
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
+#: After some was shed all states are told again, once what waited has left and at most this often:
+#: told sooner they would fill it up again, and be shed for ever.
+TELL_AGAIN_S = 1.0
 #: An edge that got nothing for this long is told the tip: it must be able to tell a quiet topic
 #: from a dead worker.
 QUIET_S = 0.1
@@ -65,8 +68,8 @@ class Publisher:
         log_writer: Log | None = None,
     ) -> None:
         """`on_connect` is called when everybody must be told the state again: on a new connection,
-        and when there is room after some was shed. `holders` gives the edges that lease a topic,
-        `edges` all that live; `tip` the highest block taken in and its own time (ns), (0, 0)
+        and when what waited has left after some was shed. `holders` gives the edges that lease a
+        topic, `edges` all that live; `tip` the highest block taken in and its own time (ns), (0, 0)
         without a node; `heights` the highest of each kind of file.
         """
         self._url = url
@@ -82,6 +85,7 @@ class Publisher:
         # the snapshot.
         self._unprimed: set[tuple[str, str]] = set()
         self._is_shed = False
+        self._tell_again_s = 0.0
 
     async def run(self) -> None:
         """Keep the connection until cancelled."""
@@ -177,6 +181,10 @@ class Publisher:
         self._is_shed = connection is not None  # a new one tells everything again anyway
         return False
 
+    def _has_drained(self) -> bool:
+        connection = self._connection
+        return connection is not None and connection.unsent_bytes <= MAX_UNSENT_BYTES // 16
+
     def _message(self, edge: str, envelopes: list[Envelope]) -> Command:
         height, block_ns = self._tip()
         data = wire.encode(
@@ -191,9 +199,9 @@ class Publisher:
         """Give every edge that has heard nothing a sign of life."""
         while True:
             now_s = time.monotonic()
-            if self._is_shed and self._is_open():
+            if self._is_shed and self._has_drained() and now_s >= self._tell_again_s:
                 # A hole in events shows by its places; the last state of a quiet topic would not.
-                self._is_shed = False
+                self._is_shed, self._tell_again_s = False, now_s + TELL_AGAIN_S
                 self._on_connect()
             edges = set(self._edges())
             for edge in edges:

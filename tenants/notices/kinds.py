@@ -32,12 +32,12 @@ KINDS: dict[str, tuple[str, ...]] = {
 #: What an endpoint can choose to get. A ping comes when somebody asks for it.
 SUBSCRIBABLE = tuple(kind for kind in KINDS if kind != PING)
 
-#: What is mailed to members: whose business it is, or whom their tenant chose. The rest is mailed
-#: to whom the billing profile names, or to nobody.
+#: What is mailed to members, to others or not at all, as their tenant chose. That a key was
+#: replaced is mailed to those whose business it is in any case: whoever stole another could silence
+#: it. The rest is mailed to whom the billing profile names, or to nobody.
 MAILED_TO_MEMBERS = (
     "quota.warning",
     "quota.reached",
-    "key.rotated",
     "gap.recorded",
     WEBHOOK_DISABLED,
 )

@@ -108,6 +108,29 @@ async def test_a_quiet_edge_is_told_the_tip(client: redis.asyncio.Redis, url: st
         assert (await edge.next(lambda m: m.tip_height == 8)).tip_ns == 80
 
 
+async def test_after_some_was_shed_all_states_are_told_again_once(
+    client: redis.asyncio.Redis, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a second shedding soon after nothing is told at once: that would fill the bus again."""
+    told: list[None] = []
+    publisher = Publisher(url=url, worker="w", holders=lambda _: {EDGE}, edges=lambda: [EDGE])
+    publisher._on_connect = lambda: told.append(None)
+    async with Edge(client) as edge, running(publisher.run):
+        await until(lambda: len(told) == 1)
+        for _ in range(2):
+            with monkeypatch.context() as full:
+                full.setattr("streaming.bus.publisher.MAX_UNSENT_BYTES", -1)
+                publisher.publish([update(3)])
+            await until(lambda: len(told) == 2)
+            for _ in range(3):  # signs of life, so ticks
+                await edge.next(lambda m: not m.envelopes)
+        assert len(told) == 2
+        assert publisher._is_shed  # and will be, once the second is over
+        monkeypatch.setattr("streaming.bus.publisher.TELL_AGAIN_S", 0.0)
+        publisher._tell_again_s = 0.0
+        await until(lambda: len(told) == 3)
+
+
 async def test_what_is_published_is_in_the_log_already(
     client: redis.asyncio.Redis, url: str
 ) -> None:
