@@ -16,7 +16,7 @@ from billing.invoicing.errors import InvoicingError
 from billing.invoicing.locks import lock_cursor, refuse_locked
 from billing.invoicing.retrying import retried
 from billing.invoicing.standing import ZERO, added_up, lock_standing, restand, settled
-from billing.models import Invoice, InvoiceStanding, Payment, PaymentAllocation
+from billing.models import Invoice, InvoiceStanding, Payment, PaymentAllocation, ProviderReturn
 from billing.rating.money import render_amount
 from tenants.models import Tenant
 
@@ -240,7 +240,9 @@ def give_back(
     what it was released from, the oldest first, as far as that is open; the rest is for nothing
     yet. Raises InvoicingError for more than it took."""
     held, standings = _locked_with_invoices(payment)
-    taken = added_up(held.allocations.filter(kind=Kind.CHARGEBACK))
+    taken = added_up(held.allocations.filter(kind=Kind.CHARGEBACK)) - _paid_anew(held)
+    if taken <= 0:
+        raise InvoicingError("nothing of the payment was taken that was not given back")
     amount = taken if amount is None else amount
     _whole_cents(amount)
     if amount > taken:
@@ -254,6 +256,17 @@ def give_back(
             restand(standing, by=by, reason=reason or "given back by the bank")
             left -= part
     return row
+
+
+def _paid_anew(payment: Payment) -> Decimal:
+    """What the bank gave back of a payment by disputes that were won before `give_back` was: each
+    was booked as a payment of its own, by this name, and its chargeback stayed."""
+    won = ProviderReturn.objects.filter(
+        kind=ProviderReturn.Kind.DISPUTE, attempt__payment=payment, undone_at__isnull=False
+    )
+    names = [f"{reference} undone" for reference in won.values_list("reference", flat=True)]
+    cards = Payment.objects.filter(tenant=payment.tenant_id, method=Payment.Method.CARD)
+    return added_up(cards.filter(reference__in=names))
 
 
 def _locked_with_invoices(payment: Payment) -> tuple[Payment, list[InvoiceStanding]]:

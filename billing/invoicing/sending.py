@@ -1,5 +1,9 @@
 """Invoices and credit notes by mail, in the language of who reads it. A mail may go out twice when
-the relay dies in the moment after it, never not at all; two beats send one."""
+the relay dies in the moment after it, never not at all; two beats send one.
+
+What goes in several mails was sent when one of them was taken: tried again for the others, it would
+come to its reader every few minutes for as long as one address is dead. Those are in the log.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +42,9 @@ CLAIM = timedelta(minutes=10)
 def send(
     what: Invoice | CreditNote, *, by: str = "", again: bool = False, now: datetime | None = None
 ) -> bool:
-    """Mail an invoice or credit note with its PDF to the address it names. False when it was sent,
-    or is being sent, and not `again`. Raises InvoicingError for what is not final or has no
-    address, OSError (also of SMTP) when the mail is not taken."""
+    """Mail an invoice or credit note with its PDF to the addresses it names. False when it was
+    sent, or is being sent, and not `again`. Raises InvoicingError for what is not final or has no
+    address, OSError (also of SMTP) when no mail of it is taken."""
     at = now or timezone.now()
     if what.number is None:
         raise InvoicingError(f"{what} is a draft: only what is final is sent")
@@ -58,7 +62,7 @@ def send(
         state.sending_since = at
         state.save(update_fields=["sending_since"])
     try:
-        _send_all(_messages(what, addresses))
+        _send_all(_messages(what, addresses), what.number)
     except OSError:
         type(state).objects.filter(pk=state.pk).update(sending_since=None)
         raise
@@ -231,15 +235,25 @@ def remind_on_commit(invoice: Invoice, balance: Decimal) -> None:
             log.warning("reminder_without_address", invoice=invoice.pk)
             return
         try:
-            _send_all(_messages(invoice, addresses, owed=balance))
+            _send_all(_messages(invoice, addresses, owed=balance), invoice.number)
         except OSError as error:
             log.warning("reminder_not_sent", invoice=invoice.pk, why=type(error).__name__)
 
     transaction.on_commit(mail)
 
 
-def _send_all(messages: list[EmailMessage]) -> None:
-    """When the second of two is not taken, the first goes out again with the next attempt: rather
-    twice than never."""
+def _send_all(messages: list[EmailMessage], number: str | None) -> None:
+    """Each on its own: one language's mail that is not taken keeps none from the others, nor has
+    them sent again and again. Raises the first one's OSError when none is taken."""
+    errors = []
     for message in messages:
-        message.send()
+        try:
+            message.send()
+        except OSError as error:
+            errors.append(error)
+            # An address is of a person; its domain is enough to find it in the profile.
+            domains = sorted({address.rpartition("@")[2] for address in message.to})
+            why = type(error).__name__
+            log.warning("document_not_taken", number=number, domains=domains, why=why)
+    if errors and len(errors) == len(messages):
+        raise errors[0]

@@ -62,11 +62,14 @@ class AccountAdapter(DefaultAccountAdapter):
         context: dict[str, Any],
         headers: dict[str, str] | None = None,
     ) -> EmailMessage:
-        """`account/email/NAME` is our letter `account/NAME`, in the language of the page: who reads
-        it sits before that."""
+        """`account/email/NAME` is our letter `account/NAME`, in the language that the address's
+        proven owner chose: somebody else may sit before the page, and it is the owner who has to
+        understand that. Where nobody chose, in the page's."""
+        to = [email] if isinstance(email, str) else email
+        chosen = languages.of_proven(to[0]) if to else None
         letter = letters.write(
             f"account/{template_prefix.rpartition('/')[2]}",
-            language=get_language() or settings.LANGUAGE_CODE,
+            language=chosen or get_language() or settings.LANGUAGE_CODE,
             site=settings.RELAY_SITE_NAME,
             **context,
         )
@@ -74,7 +77,7 @@ class AccountAdapter(DefaultAccountAdapter):
             subject=self.format_email_subject(letter.subject),
             body=letter.text,
             from_email=self.get_from_email(),
-            to=[email] if isinstance(email, str) else email,
+            to=to,
             headers=headers,
         )
 

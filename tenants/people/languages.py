@@ -40,6 +40,13 @@ def of_address(address: str, tenant: Tenant) -> str:
     return of_owner(tenant) if reader is None else _chosen_by(reader)
 
 
+def of_proven(address: str) -> str | None:
+    """What was chosen by who has proved that the address is theirs; None where nobody has, or
+    chose none of ours."""
+    reader = _who_proved(address.strip().lower())
+    return None if reader is None else _choice_of(reader)
+
+
 def of_invited(invitation: Invitation) -> str:
     """Of who has an account with that address; else of who invites, and where that is the relay's
     operator without a name, of the tenant's owner."""
@@ -62,6 +69,10 @@ def _who_proved(email: str) -> int | None:
 
 
 def _chosen_by(user_id: int) -> str:
-    """English too when it is a language that we do not speak any more."""
+    return _choice_of(user_id) or settings.LANGUAGE_CODE
+
+
+def _choice_of(user_id: int) -> str | None:
+    """None too when it is a language that we do not speak any more."""
     chosen = ChosenLanguage.objects.filter(pk=user_id).values_list("language", flat=True).first()
-    return chosen if chosen in dict(settings.LANGUAGES) else settings.LANGUAGE_CODE
+    return chosen if chosen in dict(settings.LANGUAGES) else None

@@ -177,7 +177,7 @@ def test_a_suspension(cast: Cast, language: str) -> None:
         assert "unpaid since May" in str(message.body)
 
 
-# The accounts' own, in the language of the page that has them sent.
+# The accounts' own: in the language that the owner of the address chose, else the page's.
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_sign_up_and_what_is_forgotten(cast: Cast, language: str) -> None:
 @in_both_languages
 @pytest.mark.usefixtures("fresh_limits")
 def test_a_change_of_ones_account(cast: Cast, language: str) -> None:
-    """With where it came from; the choice of before says nothing: the page is what one reads."""
+    """With where it came from; who never chose reads what the page is in."""
     ada = make_person("ada")
     ada.set_password(PASSWORD)
     ada.save()
@@ -244,6 +244,46 @@ def test_a_change_of_ones_account(cast: Cast, language: str) -> None:
     assert new not in str(changed.body)
 
 
+@in_both_languages
+@pytest.mark.usefixtures("fresh_limits")
+def test_who_acts_does_not_choose_what_the_owner_reads(cast: Cast, language: str) -> None:
+    """Who took over an account, or tries another's address, may read something else."""
+    other = CHINESE if language == "en" else "en"
+    ada = reads(make_person("ada"), language)
+    ada.set_password(PASSWORD)
+    ada.save()
+    new = "another long and odd one"
+    browser = browser_in(other, REMOTE_ADDR="198.51.100.7", HTTP_USER_AGENT="Firefox")
+    browser.post("/accounts/login/", {"login": ada.email, "password": PASSWORD})
+    browser.post(
+        "/accounts/password/change/",
+        {"oldpassword": PASSWORD, "password1": new, "password2": new},
+    )
+    form = {
+        "email": "Ada@Example.com", "password1": PASSWORD, "password2": PASSWORD,
+        "company": "Eve", "terms": "on",
+    }  # fmt: skip
+    for page in ("/accounts/signup/", "/accounts/password/reset/"):
+        browser_in(other).post(page, form)
+    changed, exists, code = mail.outbox
+    reset = "http://testserver/accounts/password/reset/"
+    assert_reads(changed, language, shown={"Firefox", "testserver"})
+    assert_reads(exists, language, shown={reset, ada.email, "testserver"})
+    assert_reads(code, language, shown={last_code(), ada.email, "testserver"})
+
+
+@pytest.mark.usefixtures("fresh_limits")
+def test_who_has_not_proved_an_address_chooses_for_nobody(cast: Cast) -> None:
+    """Nor does a language that is none of ours any more."""
+    reads(make_person("eve", verified=False), CHINESE)
+    reads(make_person("fay"), "tlh")
+    for address in ("eve@example.com", "fay@example.com"):
+        browser_in("en").post("/accounts/password/reset/", {"email": address})
+    assert len(mail.outbox) == 2
+    for message in mail.outbox:
+        assert_reads(message, "en")
+
+
 CHANGES = {
     "account/email/email_changed": {"from_email": "a@example.com", "to_email": "b@example.com"},
     "account/email/email_confirm": {},
@@ -260,12 +300,18 @@ CHANGES = {
 
 
 @in_both_languages
+@pytest.mark.parametrize("has_chosen", [True, False])
 @pytest.mark.parametrize("prefix", CHANGES)
-def test_each_change_that_is_told(rf: RequestFactory, prefix: str, language: str) -> None:
+def test_each_change_that_is_told(
+    rf: RequestFactory, prefix: str, language: str, has_chosen: bool
+) -> None:
     """As allauth's flows ask for it, in a request whose language was found out before."""
     ada = make_person("ada")
+    if has_chosen:
+        reads(ada, language)
+    page = (CHINESE if language == "en" else "en") if has_chosen else language
     request = rf.post("/", HTTP_USER_AGENT="Firefox", REMOTE_ADDR="198.51.100.7")
-    with request_context(request), translation.override(language):
+    with request_context(request), translation.override(page):
         get_adapter().send_notification_mail(prefix, ada, dict(CHANGES[prefix]))
     (message,) = mail.outbox
     assert message.to == [ada.email]

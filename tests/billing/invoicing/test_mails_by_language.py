@@ -4,16 +4,20 @@ that stay as they were drawn."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import smtplib
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core import mail
+from django.core.mail.backends.locmem import EmailBackend
 from django.utils import timezone, translation
+from structlog.testing import capture_logs
 
 from billing import tasks
-from billing.invoicing import crediting
+from billing.invoicing import crediting, sending
 from billing.invoicing.closing import close_due_periods, finalize_due
 from billing.invoicing.documents import document, render_html
 from billing.invoicing.sending import send
@@ -153,3 +157,83 @@ def test_an_accountant_with_an_account_elsewhere_reads_their_own(
     BillingProfile.objects.update(invoice_email="ap@example.com")
     tasks.send_invoices.apply()
     assert_reads(mail.outbox[0], CHINESE, shown={invoice.number, SELLER, BUYER, "USD"})
+
+
+class PickyBackend(EmailBackend):
+    """A mail server that knows no such reader: a mail of which nobody is left is not taken."""
+
+    unknown: frozenset[str] = frozenset()
+
+    def send_messages(self, messages: Any) -> int:
+        for message in messages:
+            if self.unknown.issuperset(message.to):
+                raise smtplib.SMTPRecipientsRefused({each: (550, b"no") for each in message.to})
+        return super().send_messages(messages)
+
+
+ADA, MEI = "ada@example.com", "mei@example.net"
+
+
+@pytest.fixture
+def refuse(cast: Cast, invoice: Invoice, settings: Any) -> Iterator[Callable[..., None]]:
+    """Ada reads English and Mei Chinese; those who are named are refused."""
+    reads(owner_of(cast.acme).user, "en")
+    mei = reads(make_member(cast.acme, "mei", Role.OWNER).user, CHINESE)
+    User.objects.filter(pk=mei.pk).update(email=MEI)
+    BillingProfile.objects.update(invoice_email="")
+    settings.EMAIL_BACKEND = f"{__name__}.PickyBackend"
+
+    def name(*unknown: str) -> None:
+        PickyBackend.unknown = frozenset(unknown)
+
+    yield name
+    name()
+
+
+@pytest.mark.parametrize(("refused", "reader"), [(ADA, MEI), (MEI, ADA)])
+def test_a_language_that_is_refused_keeps_it_from_no_other(
+    invoice: Invoice, refuse: Callable[..., None], refused: str, reader: str
+) -> None:
+    """Nor is it sent to them again and again; who was refused is in the log, but for the name."""
+    refuse(refused)
+    with capture_logs() as logs:
+        tasks.send_invoices.apply()
+        tasks.send_invoices.apply()
+    assert [message.to for message in mail.outbox] == [[reader]]
+    assert list(invoice.events.filter(kind="sent").values_list("kind", flat=True)) == ["sent"]
+    (line,) = [each for each in logs if each["event"] == "document_not_taken"]
+    assert line["number"] == invoice.number
+    assert line["domains"] == [refused.rpartition("@")[2]]
+    assert "@" not in str(line)
+    refuse()
+    assert send(invoice, again=True)
+    assert [message.to for message in mail.outbox[1:]] == [[ADA], [MEI]]
+
+
+def test_what_nobody_takes_is_not_sent_and_tried_again(
+    invoice: Invoice, refuse: Callable[..., None]
+) -> None:
+    refuse(ADA, MEI)
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        send(invoice)
+    tasks.send_invoices.apply()
+    assert not invoice.events.filter(kind="sent").exists()
+    refuse()
+    tasks.send_invoices.apply()
+    assert [message.to for message in mail.outbox] == [[ADA], [MEI]]
+
+
+def test_so_it_is_with_credit_notes_and_reminders(
+    invoice: Invoice, refuse: Callable[..., None], django_capture_on_commit_callbacks: Any
+) -> None:
+    send(invoice)
+    mail.outbox.clear()
+    refuse(ADA)
+    with django_capture_on_commit_callbacks(execute=True):
+        sending.remind_on_commit(invoice, invoice.payable)
+    assert [message.to for message in mail.outbox] == [[MEI]]
+    crediting.credit(invoice, reason="An outage", by="ada")
+    tasks.send_invoices.apply()
+    tasks.send_invoices.apply()
+    assert [message.to for message in mail.outbox] == [[MEI], [MEI]]
+    assert invoice.events.filter(kind="credit_sent").count() == 1

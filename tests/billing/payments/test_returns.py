@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
 from billing.invoicing import crediting, payments
 from billing.invoicing.errors import InvoicingError
@@ -142,7 +143,6 @@ def test_a_dispute_of_a_part_opens_a_part(
 def test_two_disputes_of_parts_are_two(
     provider: PaymentProvider, fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
 ) -> None:
-    """And a refund under way keeps what is left for it."""
     first = fake.dispute(paid.reference, 1000)
     fake.dispute(paid.reference, 500)
     post.bring()
@@ -151,6 +151,73 @@ def test_two_disputes_of_parts_are_two(
     post.bring()
     assert balance(invoice) == 5
     assert in_books() == fake.taken() == 4400
+
+
+@pytest.mark.parametrize(("disputed", "opened"), [(10, 10), (29, 29), (39, 29)])
+def test_a_refund_under_way_keeps_what_is_left_for_it(
+    provider: PaymentProvider,
+    fake: FakeStripe,
+    invoice: Invoice,
+    paid: Payment,
+    post: Post,
+    disputed: int,
+    opened: int,
+) -> None:
+    """A dispute takes from it only what the invoice does not have."""
+    line = invoice.lines.get(code="growth")
+    crediting.credit(invoice, {line.pk: Decimal(20)}, by="ben", reason="not wanted")
+    returns.begin(paid, Decimal(20), by="ben")
+    fake.dispute(paid.reference, 100 * disputed)
+    post.bring()
+    assert booked("chargeback") == [Decimal(disputed)]
+    assert balance(invoice) == opened
+    if disputed == opened:
+        assert booked("refund") == [Decimal(20)]
+        assert payments.remainder(paid) == 0
+        assert in_books() == fake.taken() == 100 * (29 - disputed)
+    else:  # it was sent before anybody heard, and is more than is left
+        assert booked("refund") == []
+        assert payments.remainder(paid) == 10
+
+
+def test_a_dispute_won_before_payments_were_given_back_is_not_given_back_again(
+    fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
+) -> None:
+    """It was booked as a payment of its own then, and its chargeback stayed."""
+    dispute = fake.dispute(paid.reference)
+    post.bring()
+    at = timezone.now()
+    ProviderReturn.objects.update(state=ProviderReturn.State.UNDONE, undone_at=at)
+    payments.record_payment(
+        invoice.tenant,
+        Decimal(49),
+        method="card",
+        reference=f"{dispute} undone",
+        received_at=at,
+        invoice=invoice,
+    )
+    fake.end_dispute(dispute, is_won=True)
+    post.bring()
+    for amount in (None, Decimal(49), Decimal("0.01")):
+        with pytest.raises(InvoicingError, match="nothing of the payment was taken"):
+            payments.give_back(paid, amount, by="ben")
+    assert balance(invoice) == 0
+    assert in_books() == fake.taken() == 4900
+
+
+def test_a_dispute_won_since_hides_no_other_chargeback(
+    fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
+) -> None:
+    dispute = fake.dispute(paid.reference, 1000)
+    post.bring()
+    payments.charge_back(paid, Decimal(5), by="ben", reason="by hand")
+    fake.end_dispute(dispute, is_won=True)
+    post.bring()
+    payments.give_back(paid, by="ben", reason="all that is left")
+    assert sum(booked("chargeback")) == 0
+    assert balance(invoice) == 0
+    with pytest.raises(InvoicingError, match="nothing of the payment was taken"):
+        payments.give_back(paid, by="ben")
 
 
 def test_what_was_paid_otherwise_meanwhile_is_for_nothing_yet(
