@@ -47,35 +47,27 @@ OF_RELAY = (
     "tests/docsite/test_quickstart.py",
     "tests/docsite/test_race.py",
     "tests/docsite/test_snippets_parse.py",
+    "tests/gateway/grpc/test_rebuilt_books.py",
     "tests/gateway/grpc/test_whole_relay.py",
 )
+#: Who ask for `site`, the relay with a browser.
+OF_SITE = tuple(
+    f"tests/dashboard/test_{name}.py"
+    for name in (
+        "console", "frame", "journeys", "live", "money_journeys", "people_journeys",
+        "public_pages", "screens", "usage_pages",
+    )
+)  # fmt: skip
+#: Files that share what takes long to start, and much to keep: a rig, a relay, one with a browser.
+TOGETHER = (("tests/journeys/test_r",), OF_RELAY, OF_SITE)
 #: What takes longest, which `-n` begins with: else one process has it all to itself at the end.
 LONGEST_FIRST = (
     "tests/journeys/test_r",
-    "tests/dashboard/test_console",
-    "tests/dashboard/test_frame",
-    "tests/dashboard/test_journeys",
-    "tests/dashboard/test_live",
-    "tests/dashboard/test_money_journeys",
-    "tests/dashboard/test_public_pages",
-    "tests/dashboard/test_screens",
-    "tests/dashboard/test_usage_pages",
+    *OF_SITE,
     "tests/journeys/test_what_was_delivered",
     "tests/journeys/test_a_recorded_feed",
     *OF_RELAY,
 )
-#: Files that share what takes long to start, and much to keep: a rig, a relay, one with a browser.
-TOGETHER = (
-    ("tests/journeys/test_r",),
-    OF_RELAY,
-    tuple(
-        f"tests/dashboard/test_{name}.py"
-        for name in (
-            "console", "frame", "journeys", "live", "money_journeys", "public_pages", "screens",
-            "usage_pages",
-        )
-    ),
-)  # fmt: skip
 
 
 class Scheduling(LoadFileScheduling):
@@ -116,9 +108,12 @@ def pytest_collection_modifyitems(
     """Mark what touches the database, by mark or by fixture, as `database`, before `-m` chooses;
     and put the longest first, after pytest-django has put what touches the database first."""
     for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        for shared, those in (("running_relay", OF_RELAY), ("site", OF_SITE)):
+            if shared in fixtures and not item.nodeid.startswith(those):
+                raise pytest.UsageError(f"{item.nodeid} asks for {shared}: name it in TOGETHER")
         if item.get_closest_marker("any_database"):
             continue
-        fixtures = set(getattr(item, "fixturenames", ()))
         if item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}:
             item.add_marker("database")
     yield
