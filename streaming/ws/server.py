@@ -101,8 +101,6 @@ class Protocol(ws_protocol.WebSocketProtocol):
 
     def end(self, code: int, reason: str = "") -> None:
         """Close in good order: what is on its way leaves first, then the close frame."""
-        if self.writer is not None:
-            self.writer.is_closing = True
         # Not sendClose: autobahn lets applications use 1000 and 3000–4999 only.
         self.sendCloseFrame(code=code, reasonUtf8=reason.encode()[:123])
 
@@ -159,13 +157,17 @@ class Protocol(ws_protocol.WebSocketProtocol):
 
     def sendFrame(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
         """Control frames take their place among the data: written past it they would cut a frame in
-        two."""
+        two. Behind a close frame, our answer to theirs as well, nothing may come: a browser calls
+        that an error, and the consumer hears of it later than the hub has more."""
         if self.writer is None or options:
             super().sendFrame(opcode, payload=payload, **options)
             return
         frame = Frame(payload)
         frame.wire = bytes((0x80 | opcode,)) + frame.wire[1:]
-        self.writer.control(frame, is_last=opcode == CLOSE_FRAME)
+        is_last = opcode == CLOSE_FRAME
+        self.writer.control(frame, is_last=is_last)
+        if is_last:
+            self.writer.is_closing = True
 
     def onConnect(self, request: Any) -> Any:
         """Daphne decodes the subprotocols as ASCII, and logs a traceback where they are not."""

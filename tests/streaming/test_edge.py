@@ -1,6 +1,7 @@
 """A customer at a real edge: the handshake, the dialect, the bounds of what they may send."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable
 
@@ -55,6 +56,27 @@ def test_frames_pass_byte_for_byte(edge: Edge) -> None:
         edge.wait_for_lease("bbo EXACT")
         edge.publish(frame("bbo EXACT", 1, odd, role=Role.SNAPSHOT))
         assert customer.recv(DEADLINE_S) == odd.decode()
+
+
+def test_nothing_comes_behind_the_answer_to_a_close_frame(edge: Edge) -> None:
+    """Even to who asked before it, in the same segment."""
+    with (
+        socket.create_connection(("127.0.0.1", edge.port), DEADLINE_S) as raw,
+        raw.makefile("rb") as stream,
+    ):
+        raw.sendall(
+            f"GET /{edge.api_key}/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        while stream.readline() != b"\r\n":
+            pass
+        ping, close = b'{"method":"ping"}', (1000).to_bytes(2, "big")
+        no_mask = bytes(4)
+        asked = bytes((0x81, 0x80 | len(ping))) + no_mask + ping
+        raw.sendall(3 * asked + bytes((0x88, 0x80 | len(close))) + no_mask + close)
+        answers = stream.read()
+    assert answers == bytes((0x88, len(close))) + close
 
 
 def test_the_lease_outlives_the_customer_and_warms_the_next(edge: Edge) -> None:
