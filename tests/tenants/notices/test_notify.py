@@ -79,6 +79,7 @@ def test_the_port_says_whom_to_mail(cast: Cast, monkeypatch: pytest.MonkeyPatch)
         return ["ada@acme.example"]
 
     monkeypatch.setattr(recipients, "_recipients", recipients.nobody)
+    monkeypatch.setattr(recipients, "_language", recipients.default)  # put back: `plug` sets it too
     assert tell(cast.acme, "first") is not None
     assert not Delivery.objects.exists()
     recipients.plug(people)
