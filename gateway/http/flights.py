@@ -37,7 +37,10 @@ class Flights(Generic[T]):
         task = self._tasks[key] = asyncio.ensure_future(work)
         self._begun[tenant] = self._begun.get(tenant, 0) + 1
         task.add_done_callback(lambda done: self._landed(key, tenant, done))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            del task  # it keeps what it raised, and that keeps this frame
 
     def _landed(self, key: bytes, tenant: str, done: asyncio.Task[T]) -> None:
         del self._tasks[key]

@@ -126,7 +126,10 @@ class Origins:
         if got is None or got.answer.status == 429:
             error = spent or self._nobody(got, is_any=bool(origins))
             error.upstream_s = time.monotonic() - began_s if tries else None
-            raise error
+            try:
+                raise error
+            finally:
+                del error, spent  # it keeps this frame, which would keep it for a collector
         return got
 
     async def close(self) -> None:

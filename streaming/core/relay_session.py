@@ -203,6 +203,7 @@ class RelaySession:
         for subscription in self.subscriptions.values():
             for stream in subscription.streams.values():
                 self._end(stream)
+            subscription.end()
         self.subscriptions.clear()
         self._hub.relays.sessions.pop(self, None)
 
@@ -378,6 +379,7 @@ class RelaySession:
         del self.subscriptions[held.id_json]
         for stream in held.streams.values():
             self._end(stream)
+        held.end()
         self.say(relay.acknowledged("unsubscribe", held.id_json, held.echo))
 
     def _end(self, stream: Stream) -> None:

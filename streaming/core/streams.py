@@ -156,6 +156,12 @@ class Subscription:
         self._ahead.pop(stream, None)
         self.lost.pop(stream, None)
 
+    def end(self) -> None:
+        """Nothing of it is followed any more. It and its streams refer to each other: undone, they
+        are freed with their last frame, and not when a collector looks."""
+        for streams in (self.streams, self._behind, self._ahead, self.lost):
+            streams.clear()
+
     def cursor(self, stream: Stream, *, source: str, is_news: bool = True) -> str:
         """How far the whole subscription is, right after a frame of `stream`; `is_news` unless it
         is a snapshot or a gap.

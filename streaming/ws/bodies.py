@@ -1,4 +1,5 @@
-"""A bound on HTTP bodies: Daphne spools them to disk, at any length, before anybody is asked."""
+"""A bound on HTTP bodies, which Daphne spools to disk, at any length, before anybody is asked; and
+an end for requests that became a WebSocket."""
 
 from __future__ import annotations
 
@@ -20,6 +21,20 @@ class Request(http_protocol.WebRequest):
 
     _received_bytes = 0
     _is_refused = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Twisted would read forms for itself, as Django does, and to find that a body of JSON is
+        # none it makes a class each time: a third of what an `/info` answer takes.
+        super().__init__(*args, **{**options, "parsePOSTFormSubmission": False})
+
+    def process(self) -> Any:
+        """The request is whole. Of one that became a WebSocket the channel has no more use: without
+        its list of requests both are freed now, 5 KB for each customer, and not when a collector
+        looks."""
+        done = super().process()
+        if self.transport is None:
+            self.channel.requests.clear()
+        return done
 
     def gotLength(self, length: int | None) -> None:
         """The announced length; None for a chunked body."""

@@ -77,5 +77,5 @@ class Command(BaseCommand):
             self.stdout.write(line)
             self.stdout.flush()  # into a file it would stay here
 
-        garbage.tame()
+        garbage.tame(loop)
         await server.run(say=say)

@@ -69,7 +69,7 @@ class Command(BaseCommand):
             for name in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(name, on_signal)
             reactor.callLater(0, runtime.current)
-            garbage.tame()
+            garbage.tame(loop)
 
         def stop() -> Any:
             return defer.Deferred.fromFuture(asyncio.ensure_future(runtime.stop()))
