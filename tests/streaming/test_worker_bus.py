@@ -132,6 +132,22 @@ async def test_after_some_was_shed_all_states_are_told_again_once(
         await until(lambda: len(told) == 3)
 
 
+async def test_who_cannot_tell_that_it_lives_does_not_live_on_in_silence(
+    client: redis.asyncio.Redis, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = asyncio.Event()
+    publisher = Publisher(url=url, worker="w", holders=lambda _: {EDGE}, on_connect=told.set)
+    async with running(publisher.run) as (task,):
+        await asyncio.wait_for(told.wait(), DEADLINE_S)
+        monkeypatch.setattr("streaming.bus.publisher.MAX_UNSENT_BYTES", -1)
+        publisher.publish([update(3)])
+        monkeypatch.undo()
+        publisher._on_connect = None  # type: ignore[assignment]  # fails when it is called
+        await asyncio.wait([task], timeout=DEADLINE_S)
+        assert task.done()
+        assert isinstance(task.exception(), TypeError)
+
+
 async def test_what_is_published_is_in_the_log_already(
     client: redis.asyncio.Redis, url: str
 ) -> None:
