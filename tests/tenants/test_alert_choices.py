@@ -126,6 +126,16 @@ def test_what_is_not_to_be_mailed_is_a_notice_without_mail(cast: Cast) -> None:
     assert mailed(cast.acme, 100) == {"ada@example.com"}
 
 
+def test_a_choice_with_a_kind_that_is_none_any_more_can_be_changed(cast: Cast) -> None:
+    """`key.rotated` was one: every change of anything else was refused."""
+    AlertChoice.objects.create(
+        tenant=cast.acme, thresholds=[100], mail_kinds=["key.rotated", "quota.warning"]
+    )
+    assert alerts_of(cast.acme).mail_kinds == ["quota.warning"]
+    choose_alerts(cast.acme, thresholds=[90])
+    assert alerts_of(cast.acme).thresholds == [90, 100]
+
+
 def test_a_choice_is_audited_and_heard_of(
     cast: Cast, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
 ) -> None:
