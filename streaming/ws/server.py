@@ -374,6 +374,14 @@ class Server(server.Server):
         else:
             protocol.check_timeouts()
 
+    def kill_all_applications(self) -> Any:
+        """At the end all are told. Daphne stops at the first connection that has none: a request
+        that became a WebSocket is such a one for a second."""
+        for protocol, details in list(self.connections.items()):
+            if "application_instance" not in details:
+                del self.connections[protocol]
+        return super().kill_all_applications()
+
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Say who it is that asks, and offer the socket itself to WebSocket applications.
 

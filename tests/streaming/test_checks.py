@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import subprocess
 import sys
 import time
 import urllib.request
@@ -20,8 +21,13 @@ DEADLINE_S = 10.0
 
 
 @pytest.fixture
-def port(tmp_path: Path) -> Iterator[int]:
-    port, log = free_port(), tmp_path / "server.log"
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "server.log"
+
+
+@pytest.fixture
+def running(log: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    port = free_port()
     process = start_process(
         [sys.executable, "-m", "tests.support.small_server", str(port)], log=log
     )
@@ -31,9 +37,14 @@ def port(tmp_path: Path) -> Iterator[int]:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     wait_until(is_up, process=process, what="server", log=log)
-    yield port
+    yield port, process
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def port(running: tuple[int, subprocess.Popen[bytes]]) -> int:
+    return running[0]
 
 
 def known(port: int) -> int:
@@ -79,3 +90,14 @@ def test_an_answer_that_breaks_off_is_cut_and_ends_no_checks(port: int) -> None:
     with silent_customer(port) as customer:
         assert customer.recv(1) == b"\x89"
     until_forgotten(port)
+
+
+def test_who_connected_just_before_the_end_is_told_as_well(
+    running: tuple[int, subprocess.Popen[bytes]], log: Path
+) -> None:
+    """Of a handshake a request is left for a second, which has no application to be told."""
+    port, process = running
+    with silent_customer(port), silent_customer(port):
+        process.terminate()
+        process.wait(DEADLINE_S)
+    assert log.read_text().count("told to end") == 2

@@ -3,6 +3,7 @@ often, so that a test need not wait for it."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,8 +21,12 @@ async def application(
     """A socket that says nothing; an answer that breaks off; how many others are known."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
+        try:
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+        except asyncio.CancelledError:
+            print("told to end", flush=True)
+            raise
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
     if scope["path"] == "/broken":
