@@ -88,6 +88,7 @@ class Protocol(ws_protocol.WebSocketProtocol):
         transport = self.transport
         if transport is not None:
             self._socket = transport.socket
+            self.writer.fd = self._socket.fileno()
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
             transport.unregisterProducer()  # the HTTP channel left itself registered
@@ -163,6 +164,8 @@ class Protocol(ws_protocol.WebSocketProtocol):
     def connectionLost(self, reason: Any = None) -> None:
         """Let go of everything that holds us, so that the last reference frees us at once: left to
         the collector, 2,000 customers who are cut stop the loop for 0.8 s."""
+        if self.writer is not None:
+            self.writer.fd = -1  # the number is somebody else's from now on
         super().connectionLost(reason)
         self.writer = None
         self.__dict__.pop("_farewell", None)
