@@ -31,6 +31,13 @@ class NativeFanout:
         built.bind({cls.__name__: cls for cls in _CLASSES}, StreamState.LIVE)
         self._built = built
 
+    def queue(
+        self, followers: dict[Session, None], frame: Frame, dirty: list[Recipient]
+    ) -> list[Session]:
+        """Add a frame to what each of the official dialect gets; who is left to do."""
+        rest: list[Session] = self._built.queue(followers, frame, dirty)
+        return rest
+
     def deliver(
         self,
         streams: dict[Stream, None],

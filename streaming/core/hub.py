@@ -59,7 +59,12 @@ class Demand(Protocol):
 
 
 class Fanout(Protocol):
-    """The two loops below, where somebody does what is plain of them faster."""
+    """The loops of a fan-out, where somebody does what is plain of them faster."""
+
+    def queue(
+        self, followers: dict[Session, None], frame: Frame, dirty: list[Recipient]
+    ) -> list[Session]:
+        """Add a frame to what each of the official dialect gets; who is left to do."""
 
     def deliver(
         self,
@@ -317,9 +322,13 @@ class Hub:
         if not followers:
             return
         frame = self._frame(feed, envelope.payload)
+        dirty = self.dirty
         if feed.joined_at:
             followers = self._past_their_snapshot(feed, envelope.position)
-        dirty = self.dirty
+        elif self.fanout is not None:
+            self.counters.deliveries += len(followers)
+            followers = self.fanout.queue(feed.live, frame, dirty)
+            self.counters.deliveries -= len(followers)
         for session in followers:
             if not session.pending:
                 dirty.append(session)
