@@ -16,6 +16,8 @@ from tenants.long_lists import LongListAdmin, since
 from tenants.models import Allowance, QuotaOverride, QuotaWarning
 from tenants.notices.admin import ReadOnly
 
+_BANDS = tuple(zip((1, *THRESHOLDS), (*THRESHOLDS, None), strict=True))
+
 
 class InForceFilter(admin.SimpleListFilter):
     """Whether it counts now."""
@@ -50,16 +52,22 @@ class MetricFilter(admin.SimpleListFilter):
 
 
 class ThresholdFilter(admin.SimpleListFilter):
-    """How far it had come."""
+    """How far it had come, from one of the usual percentages to the next: tenants choose any."""
 
     title, parameter_name = "percent", "percent"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(str(percent), f"{percent} %") for percent in THRESHOLDS]
+        return [
+            (str(low), f"{low} % and more" if high is None else f"{low} to {high - 1} %")
+            for low, high in _BANDS
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value() or ""
-        return queryset.filter(threshold=int(value)) if value.isdecimal() else queryset
+        for low, high in _BANDS:
+            if self.value() == str(low):
+                chosen = queryset.filter(threshold__gte=low)
+                return chosen if high is None else chosen.filter(threshold__lt=high)
+        return queryset
 
 
 @admin.register(QuotaOverride)

@@ -37,6 +37,9 @@ CHANGED = gettext_lazy(
 )
 #: How long an old key may work beside its successor.
 MAX_OVERLAP = timedelta(days=7)
+#: Of the rotations of one key and its successors: a stolen key that rotates itself in a loop sends
+#: its owner no thousand mails. Webhooks are told of each.
+MAILED_AN_HOUR = 5
 #: How far ahead a suspension can be announced.
 MAX_GRACE = timedelta(days=90)
 _OF_ALLOWANCE = ("metric", "channels", "weights", "ends_at", "units", "is_hard", "goes_on")
@@ -158,11 +161,15 @@ def _tell_rotation(key: APIKey) -> None:
     from tenants.notices.services import notify  # notices know people, and those are written here
 
     assert key.expires_at is not None  # noqa: S101
+    assert key.rotated_at is not None  # noqa: S101
+    family = APIKey.objects.filter(Q(pk=key.family_id) | Q(first_key=key.family_id))
+    lately = family.filter(rotated_at__gt=key.rotated_at - timedelta(hours=1)).count()
     notify(
         tenant=key.tenant,
         kind="key.rotated",
         payload={"prefix": key.prefix, "ends_at": key.expires_at.isoformat()},
         dedupe=f"key.rotated:{key.pk}",
+        to=() if lately > MAILED_AN_HOUR else None,
     )
 
 

@@ -18,6 +18,18 @@ from billing.invoicing.brand import MAX_LOGO_BYTES, LogoError, keep, read_logo, 
 from billing.models import Payment, Seller
 
 
+def _amount(*, required: bool = True, help_text: str = "") -> forms.DecimalField:
+    """An amount of money, in whole cents."""
+    return forms.DecimalField(
+        required=required,
+        help_text=help_text,
+        min_value=Decimal("0.01"),
+        max_digits=20,
+        decimal_places=2,
+        widget=UnfoldAdminDecimalFieldWidget(),
+    )
+
+
 class ConfirmForm(forms.Form):
     """Nothing but a yes."""
 
@@ -34,13 +46,8 @@ class CreditForm(ReasonForm):
     line = forms.IntegerField(
         required=False, min_value=1, help_text="The place of a line; none: all that is left."
     )
-    amount = forms.DecimalField(
-        required=False,
-        min_value=Decimal("0.01"),
-        max_digits=20,
-        decimal_places=2,
-        widget=UnfoldAdminDecimalFieldWidget(),
-        help_text="Of what was paid for that line: after discounts, without tax.",
+    amount = _amount(
+        required=False, help_text="Of what was paid for that line: after discounts, without tax."
     )
 
     def clean(self) -> dict[str, Any]:
@@ -54,12 +61,7 @@ class CreditForm(ReasonForm):
 class PaymentForm(forms.Form):
     """Money that came in for an invoice."""
 
-    amount = forms.DecimalField(
-        min_value=Decimal("0.01"),
-        max_digits=20,
-        decimal_places=2,
-        widget=UnfoldAdminDecimalFieldWidget(),
-    )
+    amount = _amount()
     method = forms.ChoiceField(choices=Payment.Method.choices, widget=UnfoldAdminSelectWidget())
     reference = forms.CharField(
         max_length=120,
@@ -81,25 +83,13 @@ class PaymentForm(forms.Form):
 class RefundForm(ReasonForm):
     """Money that was sent back."""
 
-    amount = forms.DecimalField(
-        min_value=Decimal("0.01"),
-        max_digits=20,
-        decimal_places=2,
-        widget=UnfoldAdminDecimalFieldWidget(),
-    )
+    amount = _amount()
 
 
 class ChargeBackForm(ReasonForm):
     """Money that the bank took, or gave back."""
 
-    amount = forms.DecimalField(
-        required=False,
-        min_value=Decimal("0.01"),
-        max_digits=20,
-        decimal_places=2,
-        widget=UnfoldAdminDecimalFieldWidget(),
-        help_text="Empty: all of it.",
-    )
+    amount = _amount(required=False, help_text="Empty: all of it.")
 
 
 class AllocateForm(forms.Form):
@@ -108,14 +98,7 @@ class AllocateForm(forms.Form):
     invoice = forms.CharField(
         max_length=32, widget=UnfoldAdminTextInputWidget(), help_text="Its number."
     )
-    amount = forms.DecimalField(
-        required=False,
-        min_value=Decimal("0.01"),
-        max_digits=20,
-        decimal_places=2,
-        widget=UnfoldAdminDecimalFieldWidget(),
-        help_text="None: as much as is left, and open.",
-    )
+    amount = _amount(required=False, help_text="None: as much as is left, and open.")
 
 
 class SellerForm(forms.ModelForm):

@@ -1,15 +1,17 @@
 """Invoices and credit notes by mail, in the language of who reads it. A mail may go out twice when
 the relay dies in the moment after it, never not at all; two beats send one.
 
-What goes in several mails was sent when one of them was taken: tried again for the others, it would
-come to its reader every few minutes for as long as one address is dead. Those are in the log.
+What goes in several mails was sent when one of them was taken: all of them tried again, it would
+come to its reader every few minutes for as long as one address is dead. The rest is tried again by
+itself, later each time, and given up after some hours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import structlog
@@ -37,6 +39,9 @@ log = structlog.get_logger(__name__)
 
 #: After which a mail that was begun and not noted as sent is begun again.
 CLAIM = timedelta(minutes=10)
+#: After which what some readers' servers did not take is tried again; twice as long each time.
+REST_AFTER = timedelta(minutes=10)
+REST_TRIES = 5
 
 
 def send(
@@ -62,16 +67,54 @@ def send(
         state.sending_since = at
         state.save(update_fields=["sending_since"])
     try:
-        _send_all(_messages(what, addresses), what.number)
+        rest = _send_all(_messages(what, addresses), what.number)
     except OSError:
         type(state).objects.filter(pk=state.pk).update(sending_since=None)
         raise
     with transaction.atomic():
         state = _lock_state(what)
         state.sent_at, state.sending_since = state.sent_at or at, None
-        state.save(update_fields=["sent_at", "sending_since"])
+        _leave(state, rest, tries=0, at=at)
+        state.save(update_fields=["sent_at", "sending_since", *_REST])
         _note(what, is_first=is_first, at=at, by=by)
     return True
+
+
+_REST = ("rest_languages", "rest_tries", "rest_at")
+
+
+def _leave(
+    state: InvoiceStanding | CreditNoteMailing, rest: list[str], *, tries: int, at: datetime
+) -> None:
+    """Note what was not taken in, and when that is tried again."""
+    is_left = bool(rest) and tries < REST_TRIES
+    state.rest_languages, state.rest_tries = rest, tries
+    state.rest_at = at + REST_AFTER * 2**tries if is_left else None
+    if rest and not is_left:
+        log.warning("document_given_up", document=state.pk, languages=rest)
+
+
+def _send_rest(what: Invoice | CreditNote, at: datetime) -> bool:
+    """Mail it once more to those who read what was not taken."""
+    with transaction.atomic():
+        state = _lock_state(what)
+        if state.rest_at is None or state.rest_at > at:
+            return False
+        languages, tries = list(state.rest_languages), state.rest_tries + 1
+        # Should we die now, it is tried again, but for its last time.
+        _leave(state, languages, tries=tries, at=at)
+        state.save(update_fields=_REST)
+    addresses = addresses_of(what if isinstance(what, Invoice) else what.invoice)
+    messages = [one for one in _messages(what, addresses) if one[0] in languages]
+    try:
+        rest = _send_all(messages, what.number)
+    except OSError:
+        return False
+    with transaction.atomic():
+        state = _lock_state(what)
+        _leave(state, rest, tries=tries, at=at)
+        state.save(update_fields=_REST)
+    return not rest
 
 
 def _lock_state(what: Invoice | CreditNote) -> Any:
@@ -136,8 +179,24 @@ def send_due(now: datetime | None = None) -> int:
     """Send all invoices and credit notes that were not. Answers how many; those that fail are in
     the log, and tried again."""
     at = now or timezone.now()
-    sent = sum(_try_to_send(invoice, at) for invoice in _unsent_invoices(at))
-    return sent + sum(_try_to_send(note, at) for note in _unsent_credits(at))
+    first, rest = partial(send, now=at), partial(_send_rest, at=at)
+    sent = sum(_tried(first, invoice) for invoice in _unsent_invoices(at))
+    sent += sum(_tried(first, note) for note in _unsent_credits(at))
+    for what in _rests(at):
+        _tried(rest, what)
+    return sent
+
+
+def _rests(at: datetime) -> Iterator[Invoice | CreditNote]:
+    invoices = InvoiceStanding.objects.filter(rest_at__lte=at).exclude(
+        state=InvoiceStanding.State.VOIDED
+    )
+    for standing in invoices.select_related("invoice__tenant").order_by("pk").iterator():
+        yield standing.invoice
+    notes = CreditNoteMailing.objects.filter(rest_at__lte=at)
+    related = ("credit_note__invoice__tenant", "credit_note__invoice__standing")
+    for mailing in notes.select_related(*related).order_by("pk").iterator():
+        yield mailing.credit_note
 
 
 def _unsent_invoices(at: datetime) -> Iterator[Invoice]:
@@ -155,11 +214,11 @@ def _unsent_credits(at: datetime) -> Iterator[CreditNote]:
     return (row.credit_note for row in found.order_by("pk").iterator())
 
 
-def _try_to_send(what: Invoice | CreditNote, at: datetime) -> bool:
+def _tried(work: Callable[[Invoice | CreditNote], bool], what: Invoice | CreditNote) -> bool:
     if not addresses_of(what if isinstance(what, Invoice) else what.invoice):
         return False  # its page says so; the address may come later
     try:
-        return send(what, now=at)
+        return work(what)
     except Exception as error:
         log.warning("document_not_sent", number=what.number, why=type(error).__name__)
         return False
@@ -167,9 +226,9 @@ def _try_to_send(what: Invoice | CreditNote, at: datetime) -> bool:
 
 def _messages(
     what: Invoice | CreditNote, addresses: list[str], *, owed: Decimal | None = None
-) -> list[EmailMessage]:
-    """One mail to all who read the same language, with the documents, which are in English
-    whatever the mail is in. With what is still `owed` it is a reminder."""
+) -> list[tuple[str, EmailMessage]]:
+    """Languages, and one mail to all who read it, with the documents, which are in English whatever
+    the mail is in. With what is still `owed` it is a reminder."""
     attached: list[Invoice | CreditNote] = [what]
     if isinstance(what, Invoice):
         name, says = _of_invoice(what, owed)
@@ -193,7 +252,7 @@ def _messages(
         )
         for file_name, pdf in documents:
             message.attach(file_name, pdf, "application/pdf")
-        messages.append(message)
+        messages.append((language, message))
     return messages
 
 
@@ -242,14 +301,15 @@ def remind_on_commit(invoice: Invoice, balance: Decimal) -> None:
     transaction.on_commit(mail)
 
 
-def _send_all(messages: list[EmailMessage], number: str | None) -> None:
-    """Each on its own: one language's mail that is not taken keeps none from the others, nor has
-    them sent again and again. Raises the first one's OSError when none is taken."""
-    errors = []
-    for message in messages:
+def _send_all(messages: list[tuple[str, EmailMessage]], number: str | None) -> list[str]:
+    """Each on its own: one language's mail that is not taken keeps none from the others. Answers
+    the languages that are left. Raises the first one's OSError when none is taken."""
+    rest, errors = [], []
+    for language, message in messages:
         try:
             message.send()
         except OSError as error:
+            rest.append(language)
             errors.append(error)
             # An address is of a person; its domain is enough to find it in the profile.
             domains = sorted({address.rpartition("@")[2] for address in message.to})
@@ -257,3 +317,4 @@ def _send_all(messages: list[EmailMessage], number: str | None) -> None:
             log.warning("document_not_taken", number=number, domains=domains, why=why)
     if errors and len(errors) == len(messages):
         raise errors[0]
+    return rest

@@ -11,6 +11,7 @@ from django.utils import timezone
 from billing.append_only import AppendOnlyModel, AppendOnlyQuerySet
 from billing.models.corrections import CreditNote
 from billing.models.invoices import Invoice
+from billing.models.mailed import PartlyMailed
 
 _Row = TypeVar("_Row", bound=models.Model)
 
@@ -54,7 +55,7 @@ class InvoiceDocument(AppendOnlyModel):
         return f"{self.format} {self.sha256[:12]}"
 
 
-class CreditNoteMailing(models.Model):
+class CreditNoteMailing(PartlyMailed):
     """Whether an issued credit note was mailed: beside it, because it itself cannot change."""
 
     credit_note = models.OneToOneField(

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from billing.append_only import AppendOnlyModel, AppendOnlyQuerySet
 from billing.models.freezing import FreezingModel, FreezingQuerySet
+from billing.models.mailed import PartlyMailed
 from tenants.models import Tenant
 
 _Row = TypeVar("_Row", bound=models.Model)
@@ -290,7 +291,7 @@ class InvoiceEvent(AppendOnlyModel):
         return f"{self.kind} {self.at:%Y-%m-%d %H:%M}"
 
 
-class InvoiceStanding(models.Model):
+class InvoiceStanding(PartlyMailed):
     """Where a finalized invoice stands: the sum of its allocations and events, beside it because it
     itself cannot change. `balance` is what is still to pay; below 0 it is in the tenant's favour.
 

@@ -76,12 +76,14 @@ def learn(attempt: ChargeAttempt, returned: Returned) -> ProviderReturn:
     if row is None:
         kind = ProviderReturn.Kind.DISPUTE if returned.is_dispute else ProviderReturn.Kind.REFUND
         row = ProviderReturn(attempt=held, provider=held.provider, kind=kind)
-    row.reference, row.amount = returned.reference, returned.amount
+    row.reference = returned.reference
+    if row.booked_at is None:
+        row.amount = returned.amount
     if row.state != State.UNDONE:  # which is the end of it
         row.state = _STATES[returned.state]
     row.save()
     _went(row, is_gone=row.state != State.UNDONE)
-    _book(row.pk)
+    _book(row.pk, returned.amount)
     row.refresh_from_db()
     return row
 
@@ -164,8 +166,9 @@ def _send(provider: PaymentProvider, row: ProviderReturn) -> ProviderReturn:
     return learn(row.attempt, returned)
 
 
-def _book(number: int) -> None:
-    """Bring the books to what a return is now. Inside a transaction."""
+def _book(number: int, amount: Decimal | None = None) -> None:
+    """Bring the books to what a return is now, `amount` what it comes to now, where that is known.
+    Inside a transaction."""
     attempt = ProviderReturn.objects.get(pk=number).attempt
     lock_standing(attempt.invoice)
     row = ProviderReturn.objects.select_for_update().get(pk=number)
@@ -177,6 +180,8 @@ def _book(number: int) -> None:
                     raise InvoicingError("the charge it is of is not recorded")
                 _take(row, payment)
                 row.booked_at = timezone.now()
+            elif row.state == State.RETURNED and payment is not None:
+                _take_otherwise(row, payment, amount)
             elif row.state == State.UNDONE and row.booked_at is not None and not row.undone_at:
                 _give_back(row, attempt)
                 row.undone_at = timezone.now()
@@ -193,6 +198,19 @@ def _take(row: ProviderReturn, payment: Payment) -> None:
         payments.refund(payment, row.amount, by=by, reason=reason)
         return
     payments.charge_back(payment, row.amount, by=by, reason=reason)
+
+
+def _take_otherwise(row: ProviderReturn, payment: Payment, amount: Decimal | None) -> None:
+    """A bank may change what is disputed while it is. What is booked of a dispute is its `amount`:
+    that is what comes back when it is won."""
+    if row.kind != ProviderReturn.Kind.DISPUTE or not amount or amount == row.amount:
+        return
+    reason = f"{row.kind} {row.reference} changed"
+    if amount > row.amount:
+        payments.charge_back(payment, amount - row.amount, reason=reason)
+    else:
+        payments.give_back(payment, row.amount - amount, reason=reason)
+    row.amount = amount
 
 
 def _give_back(row: ProviderReturn, attempt: ChargeAttempt) -> None:

@@ -204,6 +204,7 @@ class Tracer:
                 if self._waiting or now_s - beat_s >= BEAT_EVERY_S:
                     beat_s = now_s
                     await self.flush()
+                    stop_if_cancelled()
         finally:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(LAST_S):

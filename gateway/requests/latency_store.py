@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from gateway.requests.latency import KEPT_HOURS, Latencies, Latency, by_door
+from tenants.wire.cancellation import stop_if_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ class LatencyWriter:
             while True:
                 await asyncio.sleep(WRITE_EVERY_S)
                 await self.flush()
+                stop_if_cancelled()
         finally:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(LAST_S):

@@ -97,4 +97,5 @@ class Lease:
         asked_s = time.monotonic()  # before: Redis counts from when it hears us
         is_ours = await self._take(keys=[self._key], args=[self._holder, round(TTL_S * 1000)])
         self._held_until_s = asked_s + TTL_S if is_ours else 0.0
+        stop_if_cancelled()  # else who waits for another's lease waits on, and is never stopped
         return bool(is_ours)

@@ -95,12 +95,7 @@ class Publisher:
                 self._connection = await resp.connect(self._url, on_reply=self._on_reply)
                 retry_s, self._is_shed = 0.05, False
                 self._on_connect()
-                telling = asyncio.ensure_future(self._tell_tips())
-                try:
-                    await self._watch(self._connection)
-                finally:
-                    telling.cancel()
-                    await asyncio.gather(telling, return_exceptions=True)
+                await self._serve(self._connection)
             except (OSError, TimeoutError) as error:
                 log.warning("bus_unreachable", error=str(error))
             finally:
@@ -110,6 +105,19 @@ class Publisher:
             metrics.BUS_RECONNECTS.inc()
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.5))  # noqa: S311
             retry_s = min(retry_s * 2, 1.0)
+
+    async def _serve(self, connection: resp.RespConnection) -> None:
+        """Until the connection is over. Raises what keeps us from telling that we live: in silence
+        every edge would take us for dead."""
+        jobs = [asyncio.ensure_future(job) for job in (self._watch(connection), self._tell_tips())]
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
 
     async def _watch(self, connection: resp.RespConnection) -> None:
         """Until the connection ends, or nothing is heard on it: half-open, and nobody said so."""

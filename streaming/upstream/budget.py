@@ -9,7 +9,7 @@ there is none, a tenant who holds less takes a place from the one who holds most
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -94,6 +94,8 @@ class PublicBudget:
         self._slots: list[set[Slot]] = [set() for _ in range(self.limits.connections)]
         self._holders: list[str] = [""] * self.limits.connections  # of links with slots
         self._users: Counter[str] = Counter()
+        #: What each holder that runs does when another may have made room.
+        self.seekers: dict[str, Callable[[], None]] = {}
 
     # --- rates ---
 
@@ -150,6 +152,12 @@ class PublicBudget:
             self._users[topic.user] -= 1
             if not self._users[topic.user]:
                 del self._users[topic.user]
+
+    def tell_room(self, *, of: str) -> None:
+        """A place of `of` was given back: let the others try who waits there."""
+        for holder, seek in list(self.seekers.items()):
+            if holder != of:
+                seek()
 
     def give_all(self) -> None:
         """Give every place back: the sources that had them have ended. What was said in the last

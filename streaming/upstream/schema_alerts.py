@@ -17,6 +17,7 @@ from redis.exceptions import DataError, RedisError
 from streaming.bus import keys
 from streaming.core.schema_sentinel import Finding
 from streaming.upstream import metrics
+from tenants.wire.cancellation import stop_if_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ class SchemaAlerts:
                     await self._tell_one(client)
                 except (RedisError, OSError):
                     await asyncio.sleep(RETRY_S)
+                stop_if_cancelled()
         finally:
             await client.aclose()
 

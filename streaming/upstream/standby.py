@@ -15,6 +15,9 @@ from streaming.core.topic import Topic
 #: Without a new block anywhere for this long the nodes are out. Customers are told `stale` after
 #: 1.5 s; a change of source costs followers of events a gap, so it is not made for a hiccup.
 OUT_AFTER_S = 4.0
+#: Of the time since it was looked last no more counts than this. In what is longer our own process
+#: stood still, and what the nodes gave meanwhile is not read yet: that is no silence of theirs.
+LOOKED_AT_MOST_S = 1.0
 #: Blocks must come again for this long without a pause (other workers tell theirs once a
 #: second), ...
 BACK_AFTER_S = 2.0
@@ -36,6 +39,7 @@ class Standby:
         self.is_backed = False  # whether any worker has a public feed to stand in
         self.is_out = False  # whether the nodes give nothing
         self.are_books_out = False
+        self._seen_s = self._looked_at_s = 0.0  # how long was looked, and when it was last
         self._height = 0
         self._rose_at_s: float | None = None
         self._rising_since_s: float | None = None
@@ -48,6 +52,8 @@ class Standby:
         books. Returns whether anything is decided otherwise than before.
         """
         before = self.is_out, self.are_books_out
+        self._seen_s += min(now_s - self._looked_at_s, LOOKED_AT_MOST_S)
+        self._looked_at_s, now_s = now_s, self._seen_s
         if height > self._height:
             self._height, rose_at_s, self._rose_at_s = height, self._rose_at_s, now_s
             if rose_at_s is None or now_s - rose_at_s > PAUSE_S or self._rising_since_s is None:

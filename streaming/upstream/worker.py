@@ -152,6 +152,7 @@ class Worker:
             try:
                 await self._tell()
                 await self.log_writer.rebuild(self._redis)
+                stop_if_cancelled()
                 return
             except (RedisError, OSError) as error:
                 stop_if_cancelled()

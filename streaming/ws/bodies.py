@@ -36,6 +36,14 @@ class Request(http_protocol.WebRequest):
             self.channel.requests.clear()
         return done
 
+    def handle_exception(self, exception: Exception) -> None:
+        """The application failed. An answer that has begun cannot become an error: it is cut, so
+        that nobody waits for the rest, nor takes a part for the whole."""
+        if not self._response_started:
+            super().handle_exception(exception)
+        elif not self.finished and self.channel is not None:
+            self.channel.forceAbortClient()
+
     def gotLength(self, length: int | None) -> None:
         """The announced length; None for a chunked body."""
         super().gotLength(length)

@@ -344,7 +344,12 @@ class Server(server.Server):
     def _check(self, protocols: deque[Any]) -> None:
         # One by one: what is forgotten is freed then, and not with the last of them.
         for _ in range(min(CHECKS_PER_TURN, len(protocols))):
-            self._check_one(protocols.popleft())
+            try:
+                self._check_one(protocols.popleft())
+            except Exception:
+                # One connection's fault: were it to end the checks, nobody would be pinged, nor
+                # forgotten, as long as the process lives.
+                log.exception("a connection could not be checked")
         if protocols:
             reactor.callLater(0, self._check, protocols)
         else:
@@ -357,6 +362,8 @@ class Server(server.Server):
             if gone_s and time.time() - gone_s > self.application_close_timeout:
                 log.warning("an application did not end with its connection, and was cancelled")
                 task.cancel()
+            if not gone_s:
+                protocol.check_timeouts()
             return
         if task is not None:
             del details["application_instance"]

@@ -20,6 +20,9 @@ from tenants.services import announce_tenant
 def alerts_of(tenant: Tenant) -> AlertChoice:
     """What was chosen, or, not saved, what holds until something is."""
     found = AlertChoice.objects.filter(tenant=tenant).first()
+    if found is not None:
+        # What was a choice once need not be one any more.
+        found.mail_kinds = [kind for kind in found.mail_kinds if kind in MAILED_TO_MEMBERS]
     return found or AlertChoice(
         tenant=tenant, thresholds=list(THRESHOLDS), mail_kinds=list(MAILED_TO_MEMBERS)
     )

@@ -125,6 +125,19 @@ def test_nobody_stands_in_where_there_is_nobody() -> None:
     assert not nodes.standby.covers(BBO)
 
 
+def test_who_stood_still_does_not_call_it_silence_of_the_nodes() -> None:
+    """A process goes on, and looks before it has read what came meanwhile."""
+    nodes = Nodes()
+    nodes.live(5)
+    nodes.now_s += 60.0
+    assert not nodes.look(age_s=60.0, books_ready=False)
+    nodes.live(0.25)
+    assert not nodes.standby.covers(TRADES)
+    assert not nodes.standby.covers(BBO)
+    nodes.stall(OUT_AFTER_S)
+    assert nodes.standby.covers(TRADES)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.25, 6.0)), max_size=40))
 def test_it_changes_its_mind_at_most_once_in_some_seconds(spells) -> None:
     nodes = Nodes()

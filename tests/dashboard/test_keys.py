@@ -184,3 +184,13 @@ def test_every_scope_can_be_given_and_none_is_lost_by_an_edit(ada: Client) -> No
     shown = ada.get(f"/app/acme/keys/{made.pk}/").content.decode()
     chosen = re.findall(r'name="scopes" value="(\w+)"[^>]*checked', shown)
     assert set(chosen) == set(every)
+
+
+def test_the_page_tells_no_keys_from_keys_that_have_ended(ada: Client, cast: Cast) -> None:
+    APIKey.objects.filter(tenant=cast.acme).delete()
+    assert "No keys yet" in ada.get("/app/acme/keys/").content.decode()
+    services.revoke_key(services.issue_key(tenant=cast.acme, name="Bot").key)
+    page = ada.get("/app/acme/keys/").content.decode()
+    assert "No keys yet" not in page
+    assert "No key works now" in page
+    assert "Bot" in ada.get("/app/acme/keys/?show=ended").content.decode()

@@ -140,3 +140,21 @@ def test_every_filter_opens(operator: Client) -> None:
             for choice in spec.choices(context["cl"]):
                 if query := choice.get("query_string"):
                     assert operator.get(list_of(model) + query).status_code == 200, (model, query)
+
+
+def test_warnings_at_any_percentage_are_found(operator: Client) -> None:
+    """Each in one choice of the filter, whatever its tenant chose."""
+    with unchecked():
+        for percent in (1, 60, 75, 79, 99, 100, 149, 150, 1000):
+            row: Any = make(QuotaWarning)
+            QuotaWarning.objects.filter(pk=row.pk).update(threshold=percent)
+    (spec,) = [
+        spec
+        for spec in operator.get(list_of(QuotaWarning)).context["cl"].filter_specs
+        if spec.title == "percent"
+    ]
+    found = []
+    for value, _ in spec.lookup_choices:
+        rows = operator.get(f"{list_of(QuotaWarning)}?percent={value}").context["cl"].queryset
+        found.append(sorted(rows.values_list("threshold", flat=True)))
+    assert found == [[1, 60], [75, 79], [99], [100, 149], [150, 1000]]

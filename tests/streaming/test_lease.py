@@ -1,7 +1,9 @@
 """One holder at a time: the next takes over within a second of a holder's death, and only then."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Awaitable, Callable
 
 import pytest
 import redis.asyncio
@@ -34,6 +36,34 @@ async def test_a_released_lease_is_free_at_once(redis_url: str) -> None:
         assert await client.get("test:lease") == b"one"
         await first.release()
         await asyncio.wait_for(second.acquire(), 0.2)
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+@pytest.mark.parametrize("waits", [Lease.acquire, Lease.keep])
+async def test_who_is_stopped_stops_although_the_client_swallows_it(
+    answer: int, waits: Callable[[Lease], Awaitable[None]]
+) -> None:
+    """redis-py then answers as if nothing had been: another's lease was waited for for ever."""
+    asked = asyncio.Event()
+
+    class Client:
+        def register_script(self, _: str) -> Callable[..., Awaitable[int]]:
+            return self.answered
+
+        async def answered(self, **_: object) -> int:
+            if not asked.is_set():  # once: a test that fails must end
+                asked.set()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+            return answer
+
+    lease = Lease(Client(), key="test:lease", holder="one")  # type: ignore[arg-type]
+    waiting = asyncio.ensure_future(waits(lease))
+    await asked.wait()
+    waiting.cancel()
+    done, _ = await asyncio.wait([waiting], timeout=TTL_S)
+    assert done
+    assert waiting.cancelled()
 
 
 async def test_who_was_overtaken_is_told(redis_url: str) -> None:

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streaming.core.catalogue import Catalogue
 from streaming.core.envelope import Envelope, Role
 from streaming.core.topic import Kind, Topic
 from streaming.upstream import quarantine
 from streaming.upstream.budget import Limits, PublicBudget
+from streaming.upstream.sources import public as public_module
 from streaming.upstream.sources import public_link
 from streaming.upstream.sources.public import PublicSource
 from streaming.upstream.spec import parse_upstreams
@@ -388,3 +390,37 @@ def test_whoever_wants_what_no_place_is_lost_or_given_twice(wishes, is_unnamed: 
                 task.cancel()
 
     asyncio.run(run())
+
+
+async def test_a_place_that_another_source_gives_back_is_taken() -> None:
+    """Two rows behind one address: who waits hears of places that were not its own."""
+    (spec,) = parse_upstreams("ws://127.0.0.1:1/ws")
+    budget = PublicBudget(Limits(users=1))
+    has, waits = (PublicSource(spec, name=name, budget=budget) for name in ("has", "waits"))
+    tasks = [asyncio.ensure_future(source.run(Published())) for source in (has, waits)]
+    await asyncio.sleep(0)
+    assert has.want(fills(1))
+    assert waits.want(fills(2))
+    assert waits.state()["waiting"] == 1
+    has.unwant(fills(1))
+    assert (waits.state()["subscriptions"], waits.state()["waiting"]) == (1, 0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert not budget.seekers
+
+
+async def test_a_source_that_failed_gives_nothing_until_it_runs_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (spec,) = parse_upstreams("ws://127.0.0.1:1/ws")
+    source = PublicSource(spec, name="public0")
+
+    async def broken(url: str, *, before: Catalogue) -> Any:
+        raise ValueError("on purpose")
+
+    monkeypatch.setattr(public_module, "read_catalogue", broken)
+    with pytest.raises(ExceptionGroup):
+        await source.run(Published())
+    assert not source.want(BBO)
+    assert source.state()["subscriptions"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import orjson
 import pytest
 import redis.asyncio
 
-from streaming.bus import demand, keys, metrics
+from streaming.bus import demand, keys, lease, metrics
 from streaming.bus.demand import EdgeLeases
 from streaming.bus.lease import LOOK_S, TTL_S, Lease
 from streaming.bus.publisher import Command, Publisher
@@ -129,6 +130,22 @@ async def test_after_some_was_shed_all_states_are_told_again_once(
         monkeypatch.setattr("streaming.bus.publisher.TELL_AGAIN_S", 0.0)
         publisher._tell_again_s = 0.0
         await until(lambda: len(told) == 3)
+
+
+async def test_who_cannot_tell_that_it_lives_does_not_live_on_in_silence(
+    client: redis.asyncio.Redis, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = asyncio.Event()
+    publisher = Publisher(url=url, worker="w", holders=lambda _: {EDGE}, on_connect=told.set)
+    async with running(publisher.run) as (task,):
+        await asyncio.wait_for(told.wait(), DEADLINE_S)
+        monkeypatch.setattr("streaming.bus.publisher.MAX_UNSENT_BYTES", -1)
+        publisher.publish([update(3)])
+        monkeypatch.undo()
+        publisher._on_connect = None  # type: ignore[assignment]  # fails when it is called
+        await asyncio.wait([task], timeout=DEADLINE_S)
+        assert task.done()
+        assert isinstance(task.exception(), TypeError)
 
 
 async def test_what_is_published_is_in_the_log_already(
@@ -418,6 +435,26 @@ async def test_a_flush_while_customers_come_and_go_drops_nothing(
         assert number > 3, "it was torn for a while"
 
 
+async def test_a_worker_that_is_stopped_while_it_begins_ends(
+    client: redis.asyncio.Redis, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client swallows it: then the worker began for good, and was never stopped."""
+    made, asked = Worker(nodes=None, build_owned=list, bus_url=url), asyncio.Event()
+
+    async def rebuild(_: object) -> None:
+        asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(made.log_writer, "rebuild", rebuild)
+    running_it = asyncio.ensure_future(made.run())
+    await asyncio.wait_for(asked.wait(), DEADLINE_S)
+    running_it.cancel()
+    done, _ = await asyncio.wait([running_it], timeout=1.0)
+    running_it.cancel()
+    assert done
+
+
 async def test_nodes_take_over_what_another_source_gives(
     client: redis.asyncio.Redis, url: str
 ) -> None:
@@ -441,11 +478,12 @@ async def test_nodes_take_over_what_another_source_gives(
             assert not public.wanted
 
 
-@pytest.mark.alone  # sources are out and back within fractions of a second
 async def test_a_public_feed_stands_in_while_no_node_gives_anything(
     client: redis.asyncio.Redis, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lease, "TTL_S", 600.0)  # who is not quick enough must not lose it here
     monkeypatch.setattr(standby, "OUT_AFTER_S", 1.6)  # others are heard each second
+    monkeypatch.setattr(standby, "LOOKED_AT_MOST_S", 0.3)  # one that is not quick looks no less
     monkeypatch.setattr(standby, "BACK_AFTER_S", 0.3)
     monkeypatch.setattr(standby, "CATCHING_UP_S", 60.0)  # the blocks' time is made up
     public, events = FakeSource("p-1"), Topic(Kind.TRADES, "BTC", by_event=True).name
@@ -480,8 +518,10 @@ async def test_a_public_feed_stands_in_while_no_node_gives_anything(
                 first = await edge.next(lambda m: any(e.epoch == "p-1" for e in m.envelopes))
                 assert [e.topic for e in first.envelopes] == [TRADES]
                 await until(lambda: other._serving.keys() == {events})  # it leaves it to the owner
-                await live(peer, lambda: other._serving.keys() == {TRADES, events})
-                await until(lambda: not public.wanted)
+                await live(
+                    peer,
+                    lambda: other._serving.keys() == {TRADES, events} and not public.wanted,
+                )
                 back = await edge.next(
                     lambda m: any(e.epoch == owner.epoch and e.topic == TRADES for e in m.envelopes)
                 )

@@ -97,6 +97,12 @@ class FakeStripe:
             self._tell("charge.dispute.created", row)
             return str(row["id"])
 
+    def change_dispute(self, dispute: str, cents: int) -> None:
+        """The bank takes more of it, or less."""
+        with self._lock:
+            self.disputes[dispute]["amount"] = cents
+            self._tell("charge.dispute.updated", self.disputes[dispute])
+
     def end_dispute(self, dispute: str, *, is_won: bool) -> None:
         """It is decided."""
         with self._lock:

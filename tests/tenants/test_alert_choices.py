@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,14 +11,14 @@ from django.core.exceptions import ValidationError
 
 from tenants.admission.caps import MICRO, caps_of, standing
 from tenants.admission.principal import THRESHOLDS, Allowed, Principal
-from tenants.models import AlertChoice, Delivery, Tenant
+from tenants.models import AlertChoice, APIKey, Delivery, Tenant
 from tenants.notices.kinds import MAILED_TO_MEMBERS
 from tenants.people.alerts import alerts_of, choose_alerts
 from tenants.people.recipients import recipients
 from tenants.people.roles import Role
 from tenants.quota_warnings import warn
 from tenants.selectors import principals_by_digest
-from tenants.services import issue_key
+from tenants.services import MAILED_AN_HOUR, issue_key, rotate_key
 from tests.tenants.cast import Cast
 from tests.tenants.people import make_member, owner_of
 
@@ -117,6 +117,22 @@ def test_mail_goes_to_the_roles_and_members_that_were_chosen(cast: Cast) -> None
     assert recipients(cast.acme, "invoice.sent") == ("ada@example.com",)
 
 
+def test_a_key_that_rotates_itself_for_ever_fills_no_mailbox(cast: Cast) -> None:
+    """Webhooks are told of each, and of other keys everybody is, whatever one of them does."""
+    owner_of(cast.acme)
+    stolen, other = (issue_key(tenant=cast.acme, name=name).key for name in ("bot", "desk"))
+    for _ in range(MAILED_AN_HOUR + 20):
+        stolen = rotate_key(stolen, overlap=timedelta(0)).key
+    assert cast.acme.notices.filter(kind="key.rotated").count() == MAILED_AN_HOUR + 20
+    mails = Delivery.objects.filter(tenant=cast.acme, address="ada@example.com")
+    assert mails.count() == MAILED_AN_HOUR
+    rotate_key(other, overlap=timedelta(0))
+    assert mails.count() == MAILED_AN_HOUR + 1
+    APIKey.objects.exclude(rotated_at=None).update(rotated_at=NOON - timedelta(hours=1))
+    rotate_key(stolen, overlap=timedelta(0))
+    assert mails.count() == MAILED_AN_HOUR + 2
+
+
 def test_what_is_not_to_be_mailed_is_a_notice_without_mail(cast: Cast) -> None:
     owner_of(cast.acme)
     kept = [kind for kind in MAILED_TO_MEMBERS if kind != "quota.warning"]
@@ -124,6 +140,16 @@ def test_what_is_not_to_be_mailed_is_a_notice_without_mail(cast: Cast) -> None:
     assert mailed(cast.acme, 75) == set()
     assert cast.acme.notices.get().kind == "quota.warning"
     assert mailed(cast.acme, 100) == {"ada@example.com"}
+
+
+def test_a_choice_with_a_kind_that_is_none_any_more_can_be_changed(cast: Cast) -> None:
+    """`key.rotated` was one: every change of anything else was refused."""
+    AlertChoice.objects.create(
+        tenant=cast.acme, thresholds=[100], mail_kinds=["key.rotated", "quota.warning"]
+    )
+    assert alerts_of(cast.acme).mail_kinds == ["quota.warning"]
+    choose_alerts(cast.acme, thresholds=[90])
+    assert alerts_of(cast.acme).thresholds == [90, 100]
 
 
 def test_a_choice_is_audited_and_heard_of(

@@ -51,11 +51,16 @@ def listing(request: PageRequest) -> HttpResponse:
     context = {
         "rows": found.rows,
         "ended": ended,
+        "had_some": not found.rows and _has_ended_keys(request),
         "older": older if found.next_cursor else "",
         "may_manage": may_manage(request),
         "days": DAYS,
     }
     return render(request, "dashboard/keys/list.html", context)
+
+
+def _has_ended_keys(request: PageRequest) -> bool:
+    return bool(keys.key_page(request.tenant, is_active=False, limit=1).rows)
 
 
 @page(may=May.MANAGE_KEYS, methods=("GET", "HEAD", "POST"))

@@ -157,11 +157,16 @@ class PublicSource:
     async def run(self, publish: Publish) -> None:
         """Serve what is wanted until cancelled."""
         self._publish = publish
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            group.create_task(self._follow_catalogue())
-            for link in self._links.values():  # of a run that failed
-                group.create_task(link.run())
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._budget.seekers[self.name] = self._seek
+                group.create_task(self._follow_catalogue())
+                for link in self._links.values():  # of a run that failed
+                    group.create_task(link.run())
+        finally:
+            self._group = None  # nothing can be begun in it any more
+            self._budget.seekers.pop(self.name, None)
 
     # --- places -----------------------------------------------------------------------------------
 
@@ -223,6 +228,11 @@ class PublicSource:
         if topic in self._link_of or topic in self._leaving or topic in self._gates:
             return
         self._budget.give(topic, holder=self.name)
+        self._seek()
+        self._budget.tell_room(of=self.name)
+
+    def _seek(self) -> None:
+        """Try who waits for a place."""
         for waiting in list(itertools.islice(self._waiting, RETRIED)):
             if waiting in self._waiting:
                 self._place(waiting, self._waiting.pop(waiting))

@@ -210,6 +210,47 @@ def test_a_language_that_is_refused_keeps_it_from_no_other(
     assert [message.to for message in mail.outbox[1:]] == [[ADA], [MEI]]
 
 
+@pytest.mark.parametrize("is_credit", [False, True])
+def test_a_language_that_was_refused_is_tried_again_alone(
+    invoice: Invoice, refuse: Callable[..., None], is_credit: bool
+) -> None:
+    """Later each time: its server may have been away. Who got theirs gets no other."""
+    number = invoice.number
+    if is_credit:
+        send(invoice)
+        mail.outbox.clear()
+        number = crediting.credit(invoice, reason="An outage", by="ada").number
+    refuse(MEI)
+    at = timezone.now()
+    sending.send_due(at)
+    sending.send_due(at + sending.REST_AFTER * 1.01)
+    refuse()
+    sending.send_due(at + sending.REST_AFTER * 2)  # too soon for a third
+    assert [message.to for message in mail.outbox] == [[ADA]]
+    for _ in range(2):
+        sending.send_due(at + sending.REST_AFTER * 4)
+    assert [message.to for message in mail.outbox] == [[ADA], [MEI]]
+    shown = {number, invoice.number, SELLER, BUYER, "USD", "An outage"}
+    assert_reads(mail.outbox[1], CHINESE, shown=shown)
+    assert invoice.events.filter(kind__in=["sent", "credit_sent"]).count() == 1 + is_credit
+
+
+def test_a_reader_whom_no_server_knows_is_given_up(
+    invoice: Invoice, refuse: Callable[..., None]
+) -> None:
+    refuse(MEI)
+    at = timezone.now()
+    with capture_logs() as logs:
+        for hours in range(48):
+            sending.send_due(at + timedelta(hours=hours))
+    events = [each["event"] for each in logs]
+    assert events.count("document_not_taken") == 1 + sending.REST_TRIES
+    assert events.count("document_given_up") == 1
+    refuse()
+    assert send(invoice, again=True)
+    assert [message.to for message in mail.outbox] == [[ADA], [ADA], [MEI]]
+
+
 def test_what_nobody_takes_is_not_sent_and_tried_again(
     invoice: Invoice, refuse: Callable[..., None]
 ) -> None:

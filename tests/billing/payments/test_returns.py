@@ -140,6 +140,62 @@ def test_a_dispute_of_a_part_opens_a_part(
     assert in_books() == fake.taken() == (4900 if is_won else 3900)
 
 
+@pytest.mark.parametrize("is_won", [False, True])
+@pytest.mark.parametrize("changes", [(2000,), (400,), (2000, 400), (400, 2000)])
+def test_a_dispute_whose_amount_changes_is_booked_as_it_is(
+    provider: PaymentProvider,
+    fake: FakeStripe,
+    invoice: Invoice,
+    paid: Payment,
+    post: Post,
+    changes: tuple[int, ...],
+    is_won: bool,
+) -> None:
+    """Each change once, however often it is told; won, as much comes back as was taken."""
+    dispute = fake.dispute(paid.reference, 1000)
+    post.bring()
+    for cents in changes:
+        fake.change_dispute(dispute, cents)
+        post.bring()
+        fake.tell("charge.dispute.updated", fake.disputes[dispute])
+        post.bring()
+        assert balance(invoice) == Decimal(cents) / 100
+        assert in_books() == fake.taken() == 4900 - cents
+    fake.end_dispute(dispute, is_won=is_won)
+    post.bring()
+    assert ProviderReturn.objects.get().error == ""
+    assert balance(invoice) == (0 if is_won else Decimal(changes[-1]) / 100)
+    assert in_books() == fake.taken()
+
+
+def test_a_dispute_that_is_won_with_another_amount_gives_back_what_it_took(
+    provider: PaymentProvider, fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
+) -> None:
+    dispute = fake.dispute(paid.reference, 1000)
+    post.bring()
+    fake.disputes[dispute]["amount"] = 2000
+    fake.end_dispute(dispute, is_won=True)
+    post.bring()
+    assert balance(invoice) == 0
+    assert in_books() == fake.taken() == 4900
+
+
+def test_a_dispute_of_more_than_is_here_says_so_and_stays_as_it_was(
+    provider: PaymentProvider, fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
+) -> None:
+    dispute = fake.dispute(paid.reference, 1000)
+    post.bring()
+    fake.change_dispute(dispute, 9900)
+    post.bring()
+    row = ProviderReturn.objects.get()
+    assert (row.amount, balance(invoice)) == (10, 10)
+    assert "of the payment is here" in row.error
+    fake.end_dispute(dispute, is_won=True)
+    post.bring()
+    assert balance(invoice) == 0
+    assert ProviderReturn.objects.get().error == ""
+
+
 def test_two_disputes_of_parts_are_two(
     provider: PaymentProvider, fake: FakeStripe, invoice: Invoice, paid: Payment, post: Post
 ) -> None:
