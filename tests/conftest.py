@@ -17,7 +17,7 @@ from django.utils import translation
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadfile import LoadFileScheduling
 
-from tests.support import guards
+from tests.support import guards, static
 from tests.support.environment import VAR
 from tests.support.migrated import copy_migrated
 from tests.support.relay import RunningRelay
@@ -39,6 +39,9 @@ guards.lift_for_flushes()
 # A quarter second of a core for each user that is made, which no test is about; the last of the
 # list still reads what is hashed with it.
 site.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *site.PASSWORD_HASHERS]
+static.find_once()
+# All that is collected stays: garbage is looked for from then on (`pytest_collection_finish`).
+gc.disable()
 
 
 #: Who ask for `running_relay`. It ends with the last of them: a quiet one takes a fifth of a core.
@@ -119,6 +122,21 @@ def pytest_collection_modifyitems(
     yield
     if hasattr(config, "workerinput"):  # of pytest-xdist
         items.sort(key=_rank)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The few that go alone need not all others to be imported."""
+    if config.option.markexpr == "alone" and collection_path.match("test_*.py"):
+        return "pytest.mark.alone" not in collection_path.read_text("utf-8") or None
+    return None
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what tests make, less often than Python would: a sixth of the suite
+    went into walks through all the modules there are."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
