@@ -17,7 +17,7 @@ from django.utils import translation
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadfile import LoadFileScheduling
 
-from tests.support import guards, static
+from tests.support import guards, pages
 from tests.support.environment import VAR
 from tests.support.migrated import copy_migrated
 from tests.support.relay import RunningRelay
@@ -39,7 +39,8 @@ guards.lift_for_flushes()
 # A quarter second of a core for each user that is made, which no test is about; the last of the
 # list still reads what is hashed with it.
 site.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *site.PASSWORD_HASHERS]
-static.find_once()
+pages.find_static_once()
+pages.keep_contexts_of_pages()
 # All that is collected stays: garbage is looked for from then on (`pytest_collection_finish`).
 gc.disable()
 
