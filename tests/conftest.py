@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest import runner
 from _pytest.unraisableexception import collect_unraisable
 from django.conf import settings as site
 from django.test import Client
@@ -22,6 +23,7 @@ from tests.support.environment import VAR
 from tests.support.migrated import copy_migrated
 from tests.support.relay import RunningRelay
 from tests.support.services import Missing, Service, start_mariadb, start_redis
+from tests.support.stack import with_room
 from tests.tenants.cast import Cast, make_cast, operator_client
 
 # A shared, loaded machine makes single examples slow now and then; the suite's own timeout bounds
@@ -138,6 +140,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Any:
+    """As pytest does it, with room."""
+    return with_room(lambda: runner.pytest_runtest_protocol(item, nextitem))
 
 
 @pytest.hookimpl(wrapper=True)
