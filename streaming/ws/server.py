@@ -188,6 +188,11 @@ class Protocol(ws_protocol.WebSocketProtocol):
             raise ConnectionDeny(400, "refused")
         return super().onConnect(request)
 
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Of a handshake that was none the server has not heard."""
+        if hasattr(self, "server"):
+            super().onClose(wasClean, code, reason)
+
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Count what the consumer has not handled; beyond the limit the socket is not read."""
         if self.muted:
@@ -329,6 +334,12 @@ class Server(server.Server):
 
         port.doRead = accept_few
         super().listen_success(port)
+
+    def protocol_disconnected(self, protocol: Any) -> None:
+        """Who was refused may hang up when we have forgotten them: Daphne's fails for these, and
+        what is to be undone at the end is not."""
+        if protocol in self.connections:
+            super().protocol_disconnected(protocol)
 
     def application_checker(self) -> None:
         """Look, once a second, whose application has ended or does not end, and forget who is gone;
