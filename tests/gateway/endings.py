@@ -153,6 +153,21 @@ def slow(street: Street, path: str) -> None:
     assert customer.hear_end() == CloseCode.SLOW
 
 
+def cut_while_frames_wait(street: Street, path: str) -> None:
+    """More than the sockets take, less than we hold."""
+    customer = street.customer(path, receive_buffer=4_096)
+    coin = f"WAIT{next(numbers)}"
+    topic = f"trades {coin}"
+    customer.say(asked("subscribe", coin, kind="trades"))
+    customer.hear()
+    street.edge.wait_for_lease(topic)
+    payload = b'{"channel":"trades","data":["%b"]}' % (b"x" * 60_000)
+    street.edge.publish(frame(topic, 0, payload, role=Role.SNAPSHOT))
+    street.edge.publish(*(frame(topic, height, payload) for height in range(1, 12)))
+    customer.hear()
+    customer.reset()
+
+
 def posts(street: Street, path: str) -> None:
     customer = street.customer(path)
     for kind, payload in (
@@ -325,7 +340,7 @@ def spent(street: Street) -> None:
 
 EVERY_DIALECT = [
     one_cut, many_cut, fed_and_left, resumed_and_left, unsubscribed, refused_frames, flooded,
-    flooded_with_pings, too_large_a_frame, slow, posts, cut_with_a_post,
+    flooded_with_pings, too_large_a_frame, slow, cut_while_frames_wait, posts, cut_with_a_post,
 ]  # fmt: skip
 ONCE: dict[str, Callable[[Street], None]] = {
     case.__name__: case

@@ -28,6 +28,7 @@ CONNECTIONS = frozenset(
     {
         "gateway.evm.socket.EvmSocket",
         "gateway.grpc.call.Call",
+        "grpc._cython.cygrpc._ServicerContext",
         "streaming.ws.bodies.Request",
         "streaming.ws.consumer.DataConsumer",
         "streaming.ws.server.Protocol",
