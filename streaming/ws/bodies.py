@@ -28,6 +28,10 @@ class Request(http_protocol.WebRequest):
         # none it makes a class each time: a third of what an `/info` answer takes.
         super().__init__(*args, **{**options, "parsePOSTFormSubmission": False})
 
+    def __repr__(self) -> str:
+        """Without the path, which may hold a key."""
+        return f"<{self.method.decode('ascii', 'replace')} of {self.client}>"
+
     def process(self) -> Any:
         """The request is whole. Of one that became a WebSocket the channel has no more use: without
         its list of requests both are freed now, 5 KB for each customer, and not when a collector
