@@ -30,7 +30,7 @@ class Request(http_protocol.WebRequest):
 
     def __repr__(self) -> str:
         """Without the path, which may hold a key."""
-        return f"<{self.method.decode('ascii', 'replace')} of {self.client}>"
+        return f"<request at {id(self):#x}>"
 
     def process(self) -> Any:
         """The request is whole. Of one that became a WebSocket the channel has no more use: without

@@ -45,6 +45,8 @@ class Upstream:
         kind = (await request.json())["type"]
         if kind == "userFees":
             return web.Response(status=502, body=b"bad gateway")
+        if kind == "portfolio":
+            return web.Response(status=429)
         if kind == "isVip" and request.transport is not None:
             request.transport.abort()
         return web.Response(body=b'{"universe":[1.10]}', content_type="application/json")

@@ -14,6 +14,7 @@ from tests.gateway.test_http_edge import Upstream
 from tests.support.collector import Observer
 from tests.support.edge import Edge
 from tests.support.environment import VAR
+from tests.support.raw_customer import RawCustomer
 
 TIMES = 3
 KEYS = """
@@ -84,6 +85,16 @@ def test_a_page_leaves_what_is_of_django_alone(street: Street, path: str) -> Non
     other."""
     for _ in range(TIMES):
         street.edge.get(path)
+    assert_freed(street)
+
+
+def test_a_request_that_nobody_serves_is_freed(street: Street) -> None:
+    """The last: the upstream is left alone for a while after it says that it is asked too much."""
+    customer = RawCustomer(street.edge.port)
+    where = f"/{street.edge.api_key}/info"
+    for status in (429, 503, 503):
+        assert customer.ask(where, method="POST", body=b'{"type":"portfolio"}') == status
+    customer.close()
     assert_freed(street)
 
 

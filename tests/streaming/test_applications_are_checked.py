@@ -18,9 +18,10 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from streaming.ws import server
+from streaming.ws import checks
+from streaming.ws.checks import CHECK_EVERY_S, CHECKS_PER_TURN
 from streaming.ws.close_codes import CloseCode
-from streaming.ws.server import CHECK_EVERY_S, CHECKS_PER_TURN, Factory, Protocol, Server
+from streaming.ws.server import Factory, Protocol, Server
 
 KEY = "hlr_test_" + "5" * 32 + "abcdef"
 Application = Callable[..., Awaitable[None]]
@@ -32,7 +33,7 @@ class Connection:
     def __init__(self, error: Exception | None = None) -> None:
         self.looks = 0
         self.error = error
-        self.transport = StringTransport()
+        self.transport: Any = StringTransport()
 
     def check_timeouts(self) -> None:
         """Count."""
@@ -44,7 +45,7 @@ class Connection:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(server, "reactor", clock)
+    monkeypatch.setattr(checks, "reactor", clock)
     return clock
 
 
@@ -92,7 +93,7 @@ def shaken(made: Server) -> Protocol:
 async def test_who_has_ended_is_forgotten(made: Server, clock: Clock) -> None:
     gone, here = Connection(), Connection()
     task = asyncio.ensure_future(asyncio.sleep(0))
-    made.connections[gone] = {"disconnected": time.time(), "application_instance": task}
+    made.connections[gone] = {"disconnected": time.monotonic(), "application_instance": task}
     made.connections[here] = {}
     freed = weakref.ref(gone)
     del gone
@@ -151,12 +152,12 @@ async def test_who_was_pinged_and_is_cut_is_freed(clock: Clock, is_answered: boo
 
 async def test_an_application_that_does_not_end_is_cancelled(made: Server, clock: Clock) -> None:
     task = asyncio.ensure_future(idle())
-    details = {"disconnected": time.time(), "application_instance": task}
+    details = {"disconnected": time.monotonic(), "application_instance": task}
     made.connections[Connection()] = details
     made.application_checker()
     await asyncio.sleep(0)
     assert not task.done()
-    details["disconnected"] = time.time() - made.application_close_timeout - 1
+    details["disconnected"] = time.monotonic() - made.application_close_timeout - 1
     turn(clock)
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -189,7 +190,7 @@ async def test_a_failed_application_is_told_once_and_without_the_key(
 
 async def test_many_are_looked_at_in_pieces(made: Server, clock: Clock) -> None:
     crowd = 3 * CHECKS_PER_TURN + 1
-    made.connections |= {Connection(): {"disconnected": time.time()} for _ in range(crowd)}
+    made.connections |= {Connection(): {"disconnected": time.monotonic()} for _ in range(crowd)}
     left = []
     made.application_checker()
     left.append(len(made.connections))
@@ -199,10 +200,14 @@ async def test_many_are_looked_at_in_pieces(made: Server, clock: Clock) -> None:
     assert left == [2 * CHECKS_PER_TURN + 1, CHECKS_PER_TURN + 1, 1, 0]
 
 
+@pytest.mark.parametrize("has_transport", [True, False])
 async def test_one_that_cannot_be_looked_at_ends_alone(
-    made: Server, clock: Clock, caplog: pytest.LogCaptureFixture
+    made: Server, clock: Clock, caplog: pytest.LogCaptureFixture, has_transport: bool
 ) -> None:
     broken, others = Connection(RuntimeError("ours")), [Connection() for _ in range(3)]
+    transport = broken.transport
+    if not has_transport:
+        broken.transport = None
     task = asyncio.ensure_future(idle())
     made.connections[others[0]] = {}
     made.connections[broken] = {"application_instance": task}
@@ -211,8 +216,28 @@ async def test_one_that_cannot_be_looked_at_ends_alone(
     assert turn(clock) == CHECK_EVERY_S
     assert list(made.connections) == others
     assert [other.looks for other in others] == [2, 2, 2]
-    assert broken.transport.disconnected
+    assert transport.disconnected == has_transport
     with pytest.raises(asyncio.CancelledError):
         await task
     (record,) = caplog.records
     assert record.getMessage() == "a connection could not be looked at, and was cut"
+
+
+async def test_what_cannot_even_be_cut_does_not_end_the_looking(made: Server, clock: Clock) -> None:
+    broken, other = Connection(RuntimeError("ours")), Connection()
+    broken.transport = object()
+    made.connections |= {broken: {}, other: {}}
+    with pytest.raises(AttributeError):
+        made.application_checker()
+    assert turn(clock) == 0
+    assert list(made.connections) == [other]
+    assert turn(clock) == CHECK_EVERY_S
+    assert other.looks == 2
+
+
+async def test_at_the_end_all_applications_end_also_beside_who_has_none(made: Server) -> None:
+    task = asyncio.ensure_future(idle())
+    made.connections |= {Connection(): {}, Connection(): {"application_instance": task}}
+    await asyncio.sleep(0)
+    await made.kill_all_applications().asFuture(asyncio.get_running_loop())
+    assert task.cancelled()

@@ -42,8 +42,8 @@ MAX_EDGES = 40
 def look(*_: object) -> None:
     """Write what was found, in heaps of what refers to each other: how many objects of what kind,
     and which references make cycles of them; and what is alive."""
-    if server := sys.modules.get("streaming.ws.server"):
-        server.CHECK_EVERY_S = 0.01  # whoever looks waits for it
+    if checks := sys.modules.get("streaming.ws.checks"):
+        checks.CHECK_EVERY_S = 0.01  # whoever looks waits for it
     gc.collect()
     found = gc.garbage[:]
     gc.garbage.clear()
