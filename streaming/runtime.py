@@ -250,14 +250,18 @@ class Runtime:
             await asyncio.sleep(SWEEP_S)
             now_s = time.monotonic()
             self.hub.sweep(now_s=now_s)
-            for connection in list(self.connections):
-                since_s = connection.stalled_since_s
-                if since_s is not None and now_s - since_s > STALL_LIMIT_S:
-                    connection.cut_slow()
-                    continue
-                since_s = connection.mute_since_s
-                if since_s is not None and now_s - since_s > self._mute_s:
-                    connection.cut_mute(f"nothing asked for within {self._mute_s:g} s")
+            self._cut_still(now_s=now_s)
+
+    def _cut_still(self, *, now_s: float) -> None:
+        # Not in the loop above: while it sleeps it would hold the last one, who may be gone.
+        for connection in list(self.connections):
+            since_s = connection.stalled_since_s
+            if since_s is not None and now_s - since_s > STALL_LIMIT_S:
+                connection.cut_slow()
+                continue
+            since_s = connection.mute_since_s
+            if since_s is not None and now_s - since_s > self._mute_s:
+                connection.cut_mute(f"nothing asked for within {self._mute_s:g} s")
 
     async def _mark_minutes(self) -> None:
         while True:

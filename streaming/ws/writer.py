@@ -139,6 +139,14 @@ class Writer:
             frame.drop()
         self.is_closing = True
 
+    def close(self) -> None:
+        """The connection is gone. What waited refers to its session, and that to us: let go of it,
+        so that all are freed at once."""
+        self.is_closing = True
+        self._outbox.clear()
+        self._on_ready.clear()
+        self._cut = None
+
     @property
     def held_frames(self) -> int:
         """Frames that wait for this customer, bulk included."""
