@@ -28,10 +28,12 @@ help:
 install: LOCKS := $(LOCK)
 install:
 	@$(call install_locks,$(LOCKS))
+	@$(BIN)/python -m streaming.native.build
 
 tools: LOCKS := $(LOCK) $(TOOLS)
 tools:
 	@$(call install_locks,$(LOCKS))
+	@$(BIN)/python -m streaming.native.build
 
 define install_locks
 	set -e; \

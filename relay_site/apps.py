@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from django.apps import AppConfig
@@ -20,6 +21,8 @@ class RelaySiteConfig(AppConfig):
         """Print every problem and exit with 2; `manage.py up` lists them itself, beside what else
         it finds.
         """
+        gc.freeze()  # what is imported by now stays
+        gc.enable()  # `manage.py` begins without
         # Tasks sent from any process go through our Celery, which the first import makes the
         # default.
         import relay_site.celery  # noqa: F401

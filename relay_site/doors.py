@@ -46,6 +46,7 @@ from gateway.sandbox.socket import SandboxSocket
 from gateway.upstreams.specs import Upstreams
 from relay_site import wiring
 from streaming import runtime
+from streaming.fanout import native_fanout
 from streaming.nodes import selectors, services
 from streaming.nodes.follow import Rows, Specs
 from streaming.ws.metrics import HubCollector
@@ -270,6 +271,7 @@ def configure() -> None:
             posts=_open,
             jobs=_jobs,
             drain=_drain,
+            fanout=native_fanout() if settings.RELAY_NATIVE_FANOUT else None,
             mute_s=settings.RELAY_MUTE_S,
         )
     )

@@ -63,6 +63,8 @@ RELAY_UPSTREAM_WORKERS = env.integer("RELAY_UPSTREAM_WORKERS", default=2, least=
 #: A connection that has sent nothing for so long is closed. The exchange's own Python client opens
 #: one with its first object and sends its first ping after 50 s.
 RELAY_MUTE_S = env.number("RELAY_MUTE_S", default=60.0, least=1.0, most=86_400.0)
+#: Whether an edge hands out frames in C, where that was built (`make install`, with a compiler).
+RELAY_NATIVE_FANOUT = env.switch("RELAY_NATIVE_FANOUT", default=True)
 #: Seconds over which a stopping edge lets its sessions go.
 RELAY_DRAIN_S = env.number(
     "RELAY_DRAIN_S", default=30.0 if IS_PRODUCTION else 0.0, least=0.0, most=600.0

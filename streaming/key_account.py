@@ -11,10 +11,12 @@ class KeyAccount:
     """Counts what one key is delivered: a slot for each channel, coin and reason, looked up
     once."""
 
-    __slots__ = ("_add_each", "_slots")
+    # `_meter` for who adds to its `words` himself (`streaming.fanout`).
+    __slots__ = ("_add_each", "_meter", "_slots")
 
     def __init__(self, meter: runtime.MeterPort, key_id: int, *, free_for: str = "") -> None:
         """`free_for` is why all of it is free, whatever else would be a reason."""
+        self._meter = meter
         self._add_each = meter.add_each
         self._slots = _Slots(meter, key_id, free_for)
 

@@ -29,7 +29,7 @@ from streaming.bus.gap_reports import GapReporter
 from streaming.bus.log_reader import LogReader
 from streaming.bus.replayer import Replayer
 from streaming.core.catalogue import Catalogue
-from streaming.core.hub import Hub
+from streaming.core.hub import Fanout, Hub
 from streaming.sessions import OpenSession, SessionRegistry
 from streaming.ws.close_codes import STALL_LIMIT_S
 from streaming.ws.drain import Customer, let_go
@@ -121,6 +121,8 @@ class Config:
     """What those above keep running in this process, by name; begun anew when it fails."""
     drain: Callable[[Runtime], Awaitable[None]] | None = None
     """Waits for what must not be cut at a stop, which the jobs' end would do."""
+    fanout: Fanout | None = None
+    """Does what is plain of the fan-out faster."""
     mute_s: float = 60.0
     """How long a connection may send nothing after the handshake."""
 
@@ -139,7 +141,11 @@ class Runtime:
         self.replayer = Replayer(LogReader(self.redis))
         self.gap_reports = GapReporter(client=self.redis, edge=self.edge)
         self.hub = Hub(
-            self.leases, replays=self.replayer, ledger=self.gap_reports, on_fault=_log_fault
+            self.leases,
+            replays=self.replayer,
+            ledger=self.gap_reports,
+            on_fault=_log_fault,
+            fanout=config.fanout,
         )
         self.feeder = Feeder(url=config.bus_url, edge=self.edge, hub=self.hub)
         self.admission = config.admission()
@@ -244,14 +250,18 @@ class Runtime:
             await asyncio.sleep(SWEEP_S)
             now_s = time.monotonic()
             self.hub.sweep(now_s=now_s)
-            for connection in list(self.connections):
-                since_s = connection.stalled_since_s
-                if since_s is not None and now_s - since_s > STALL_LIMIT_S:
-                    connection.cut_slow()
-                    continue
-                since_s = connection.mute_since_s
-                if since_s is not None and now_s - since_s > self._mute_s:
-                    connection.cut_mute(f"nothing asked for within {self._mute_s:g} s")
+            self._cut_still(now_s=now_s)
+
+    def _cut_still(self, *, now_s: float) -> None:
+        # Not in the loop above: while it sleeps it would hold the last one, who may be gone.
+        for connection in list(self.connections):
+            since_s = connection.stalled_since_s
+            if since_s is not None and now_s - since_s > STALL_LIMIT_S:
+                connection.cut_slow()
+                continue
+            since_s = connection.mute_since_s
+            if since_s is not None and now_s - since_s > self._mute_s:
+                connection.cut_mute(f"nothing asked for within {self._mute_s:g} s")
 
     async def _mark_minutes(self) -> None:
         while True:

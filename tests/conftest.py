@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest import runner
 from _pytest.unraisableexception import collect_unraisable
 from django.conf import settings as site
 from django.test import Client
@@ -17,11 +18,12 @@ from django.utils import translation
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadfile import LoadFileScheduling
 
-from tests.support import guards
+from tests.support import guards, pages
 from tests.support.environment import VAR
 from tests.support.migrated import copy_migrated
 from tests.support.relay import RunningRelay
 from tests.support.services import Missing, Service, start_mariadb, start_redis
+from tests.support.stack import with_room
 from tests.tenants.cast import Cast, make_cast, operator_client
 
 # A shared, loaded machine makes single examples slow now and then; the suite's own timeout bounds
@@ -36,9 +38,14 @@ settings.register_profile(
 )
 settings.load_profile("relay")
 guards.lift_for_flushes()
+guards.keep_what_migrate_leaves()
 # A quarter second of a core for each user that is made, which no test is about; the last of the
 # list still reads what is hashed with it.
 site.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *site.PASSWORD_HASHERS]
+pages.find_static_once()
+pages.keep_contexts_of_pages()
+# All that is collected stays: garbage is looked for from then on (`pytest_collection_finish`).
+gc.disable()
 
 
 #: Who ask for `running_relay`. It ends with the last of them: a quiet one takes a fifth of a core.
@@ -119,6 +126,27 @@ def pytest_collection_modifyitems(
     yield
     if hasattr(config, "workerinput"):  # of pytest-xdist
         items.sort(key=_rank)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The few that go alone need not all others to be imported."""
+    if config.option.markexpr == "alone" and collection_path.match("test_*.py"):
+        return "pytest.mark.alone" not in collection_path.read_text("utf-8") or None
+    return None
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what tests make, less often than Python would: a sixth of the suite
+    went into walks through all the modules there are."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Any:
+    """As pytest does it, with room."""
+    return with_room(lambda: runner.pytest_runtest_protocol(item, nextitem))
 
 
 @pytest.hookimpl(wrapper=True)

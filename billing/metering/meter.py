@@ -60,7 +60,9 @@ class Meter:
         self._coins: dict[int, set[str]] = {}
         # Of each key and coin the slots of minutes, the one used last first.
         self._hours: dict[int, dict[str, list[int]]] = {}
-        self._words = file.words
+        self.words = file.words
+        """The counters: at a slot its messages, behind it their payload bytes, then its requests.
+        Another object once the file has grown."""
         self._names: list[tuple[int, str] | None] = []  # of the slots, in their order
         self._read: list[list[int]] = [[] for _ in range(METRICS)]
         self._overflow = self._allocate((OVERFLOW_KEY_ID, "overflow", "", ""))
@@ -120,15 +122,15 @@ class Meter:
         hour, bit = divmod(minute, MINUTES_AN_HOUR)
         coins = self._hours.get(key_id)
         slots = coins.get(coin) if coins is not None else None
-        if slots is None or self._words[slots[0] + _TO_HOUR] != hour:
+        if slots is None or self.words[slots[0] + _TO_HOUR] != hour:
             slots = self._open_hour(key_id, coin, hour)
             if slots is None:
                 return
-        self._words[slots[0]] |= 1 << bit
+        self.words[slots[0]] |= 1 << bit
 
     def add(self, slot: int, messages: int, payload_bytes: int) -> None:
         """Count `messages` handed to a writable transport, of `payload_bytes` together."""
-        words = self._words
+        words = self.words
         words[slot] += messages
         words[slot + 1] += payload_bytes
 
@@ -140,13 +142,13 @@ class Meter:
         """
         for name, messages, payload_bytes in tally:
             slot = slots[name]
-            words = self._words
+            words = self.words
             words[slot] += messages
             words[slot + 1] += payload_bytes
 
     def add_requests(self, slot: int, n: int) -> None:
         """Count `n` requests served."""
-        self._words[slot + 2] += n
+        self.words[slot + 2] += n
 
     def begin_seal(self, now: datetime) -> Seal | None:
         """Freeze what was counted into a batch with a number; None when nothing was. On the
@@ -163,7 +165,7 @@ class Meter:
 
     def totals(self, slot: int) -> tuple[int, int, int]:
         """Messages, payload bytes and requests ever counted in a slot."""
-        messages, payload_bytes, requests = self._words[slot : slot + 3]
+        messages, payload_bytes, requests = self.words[slot : slot + 3]
         return messages, payload_bytes, requests
 
     def used_since(self) -> Iterator[list[Usage]]:
@@ -184,7 +186,7 @@ class Meter:
     def _changes(self, metric: int, start: int, count: int) -> dict[int, int]:
         """By how much the slots that have changed did; by their numbers from `start`."""
         first = HEADER_WORDS + start * SLOT_WORDS + TOTALS + metric
-        now = self._words[first : first + (count - 1) * SLOT_WORDS + 1 : SLOT_WORDS].tolist()
+        now = self.words[first : first + (count - 1) * SLOT_WORDS + 1 : SLOT_WORDS].tolist()
         read = self._read[metric]
         before = read[start : start + count]
         before += [0] * (count - len(before))
@@ -215,7 +217,7 @@ class Meter:
                 coin = OTHER_COINS
         slots = coins.get(coin, [])
         for number, at in enumerate(slots):
-            if self._words[at + _TO_HOUR] == hour or self.file.reopen(at - TOTALS, hour):
+            if self.words[at + _TO_HOUR] == hour or self.file.reopen(at - TOTALS, hour):
                 slots.insert(0, slots.pop(number))
                 return slots
         try:
@@ -239,7 +241,7 @@ class Meter:
         if self.file.slot_count >= self._max_slots:
             raise OSError(f"{self._max_slots} slots are in use")
         offset = self.file.new_slot(key_id, channel, coin=coin, reason=reason, hour=hour)
-        self._words = self.file.words  # the file may have grown, and with it moved
+        self.words = self.file.words  # the file may have grown, and with it moved
         self._names.append(None if hour or reason in ALWAYS_FREE else (key_id, channel))
         metrics.slots.set(self.file.slot_count)
         return offset + TOTALS

@@ -158,7 +158,10 @@ class Nodes:
         else:
             error = self._nobody()
         error.took_s = time.monotonic() - began_s if tried else None
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # it keeps this frame, which would keep it for a collector
 
     async def send(self, body: bytes, *, tenant: str, weight: float) -> Told:
         """POST `body` once, whatever comes of it. Raises RpcError, which says whether it was

@@ -112,7 +112,10 @@ class Evm:
             each = (self._answer(one, principal, outcome) for one in calls)
             answers = list(await asyncio.gather(*each))
         if not is_batch and outcome.denied is not None:
-            raise outcome.denied
+            try:
+                raise outcome.denied
+            finally:
+                del outcome  # it keeps what keeps this frame
         outcome.body = b"[" + b",".join(answers) + b"]" if is_batch else answers[0]
         self.count(principal, sum(one.error is None for one in calls), len(outcome.body))
         if call is not None and outcome.took_s is not None:
@@ -143,9 +146,9 @@ class Evm:
             call.error = RpcError(
                 LIMIT, str(denied), retryAfter=round(denied.retry_after_s or 1, 1)
             )
-            outcome.denied = denied
+            outcome.denied = denied.with_traceback(None)  # which keeps the outcome
         except RpcError as error:
-            call.error = error
+            call.error = error.with_traceback(None)  # which keeps the call
             if error.took_s is not None:
                 outcome.took_s = max(error.took_s, outcome.took_s or 0.0)
         except NodeError as error:

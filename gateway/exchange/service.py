@@ -139,8 +139,7 @@ class Exchange:
                 )
                 answer = await self._passed_on(watch, asked, principal, began_s + READY_S)
             except BadAction as bad:
-                problem = HttpError(422, "bad_action", str(bad), headers=standing)
-                raise problem from bad
+                raise HttpError(422, "bad_action", str(bad), headers=standing) from bad
             except HttpError as error:
                 told = watch.headers() if watch is not None else []
                 error.headers = [*error.headers, *standing, *told]

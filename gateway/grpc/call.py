@@ -19,6 +19,7 @@ from gateway.grpc.statuses import (
     CallEnds,
     Metadata,
     abort,
+    bare,
     fault,
     of_denied,
 )
@@ -142,7 +143,7 @@ class Call:
             return
         error = task.exception()
         if isinstance(error, CallEnds):
-            self._end(error)
+            self._end(bare(error))
         elif isinstance(error, grpc.aio.BaseError):
             # The client is gone, and gRPC cancels us; if it does not, this is the end as well.
             line = "The call was cut."
@@ -295,5 +296,6 @@ class Call:
             self._over.cancel()
             metrics.ENDED.labels("CANCELLED").inc()
         self.session.close(now_s=time.monotonic())
+        self.sink.close()
         if self._lease is not None:
             self._lease.close()

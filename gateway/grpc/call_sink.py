@@ -144,6 +144,17 @@ class CallSink:
         for frame in dropped:
             frame.drop()
 
+    def close(self) -> None:
+        """The call is over. What waited or was on its way refers to its session, and that to us:
+        let go of it and of the call, so that all are freed at once."""
+        self.is_closing = True
+        self._on_overflow = _nothing
+        self._burst.clear()
+        self._outbox.clear()
+        self._on_ready.clear()
+        self._taken = self._cut = ()
+        self._written, self._messages, self._message = Written((), []), iter(()), None
+
     async def drained(self) -> None:
         """Until everything that waits has left."""
         if not self.is_ready:
@@ -161,7 +172,7 @@ class CallSink:
             self._go()
             await self._over
         finally:
-            self._write = None
+            self._write = self._over = None
             call, self._call = self._call, None
             if call is not None:
                 call.close()
@@ -217,7 +228,8 @@ class CallSink:
         else:
             awaited.add_done_callback(self._returned)
 
-    def _returned(self, _: object) -> None:
+    def _returned(self, awaited: object) -> None:
+        del awaited  # with its error, which keeps this frame
         if self._call is None:
             return  # the customer is gone
         try:
@@ -265,6 +277,10 @@ class CallSink:
             waiting, self._on_ready = self._on_ready, []
             for callback in waiting:
                 callback()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _size(item: Item) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from gateway.grpc import node_text
+from gateway.grpc import handlers, node_text
 from gateway.grpc.call import Call
 from gateway.grpc.door import Door
 from gateway.grpc.generated.hyperliquid_l1_gateway.v1 import gateway_pb2 as v1
@@ -74,17 +74,15 @@ class DwellirService:
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """What a server is given."""
-        stream = grpc.unary_stream_rpc_method_handler
-        unary = grpc.unary_unary_rpc_method_handler
         first = {
-            "StreamBlocks": stream(self._stream(V1, FileKind.BLOCKS, timestamp_of)),
-            "StreamBlockFills": stream(self._stream(V1, FileKind.FILLS, timestamp_of)),
+            "StreamBlocks": handlers.stream(self._stream(V1, FileKind.BLOCKS, timestamp_of)),
+            "StreamBlockFills": handlers.stream(self._stream(V1, FileKind.FILLS, timestamp_of)),
         }
         second = {
-            "StreamBlocks": stream(self._stream(V2, FileKind.BLOCKS, position_of)),
-            "StreamFills": stream(self._stream(V2, FileKind.FILLS, position_of)),
-            "GetBlock": unary(self._get(FileKind.BLOCKS)),
-            "GetFills": unary(self._get(FileKind.FILLS)),
+            "StreamBlocks": handlers.stream(self._stream(V2, FileKind.BLOCKS, position_of)),
+            "StreamFills": handlers.stream(self._stream(V2, FileKind.FILLS, position_of)),
+            "GetBlock": handlers.unary(self._get(FileKind.BLOCKS)),
+            "GetFills": handlers.unary(self._get(FileKind.FILLS)),
         }
         return (
             grpc.method_handlers_generic_handler(V1, first),

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from gateway.grpc import handlers
 from gateway.grpc.call import Call
 from gateway.grpc.door import Door
 from gateway.grpc.envelopes import Envelopes, form_of
@@ -28,14 +29,13 @@ class RelayService:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a server is given."""
-        unary = grpc.unary_unary_rpc_method_handler
         methods = {
-            "Stream": grpc.stream_stream_rpc_method_handler(self._stream),
-            "GetBook": unary(self._reads.get_book),
-            "GetBlock": unary(self._reads.get_block),
-            "GetFills": unary(self._reads.get_fills),
-            "GetCoverage": unary(self._reads.get_coverage),
-            "EstimateCost": unary(self._estimating.estimate_cost),
+            "Stream": handlers.bidi(self._stream),
+            "GetBook": handlers.unary(self._reads.get_book),
+            "GetBlock": handlers.unary(self._reads.get_block),
+            "GetFills": handlers.unary(self._reads.get_fills),
+            "GetCoverage": handlers.unary(self._reads.get_coverage),
+            "EstimateCost": handlers.unary(self._estimating.estimate_cost),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import orjson
 
-from gateway.grpc import l4_snapshot, node_text, typed
+from gateway.grpc import handlers, l4_snapshot, node_text, typed
 from gateway.grpc.book_changes import BestPrices, Levels, Orders
 from gateway.grpc.call import Call, Reading
 from gateway.grpc.door import Door
@@ -152,22 +152,21 @@ class QuickNodeService:
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """What a server is given."""
-        stream = grpc.unary_stream_rpc_method_handler
         streaming = {
-            "StreamData": grpc.stream_stream_rpc_method_handler(self._stream_data),
-            "Ping": grpc.unary_unary_rpc_method_handler(self._ping),
+            "StreamData": handlers.bidi(self._stream_data),
+            "Ping": handlers.unary(self._ping),
         }
         books = {
-            "StreamL2Book": stream(self._stream_l2_book),
-            "StreamL4Book": stream(self._stream_l4_book),
-            "StreamBboBook": stream(self._stream_bbo_book),
-            "StreamL2BookDiff": stream(self._stream_l2_book_diff),
-            "StreamL4BookUpdates": stream(self._stream_l4_book_updates),
+            "StreamL2Book": handlers.stream(self._stream_l2_book),
+            "StreamL4Book": handlers.stream(self._stream_l4_book),
+            "StreamBboBook": handlers.stream(self._stream_bbo_book),
+            "StreamL2BookDiff": handlers.stream(self._stream_l2_book_diff),
+            "StreamL4BookUpdates": handlers.stream(self._stream_l4_book_updates),
         }
         return (
             grpc.method_handlers_generic_handler(STREAMING, streaming),
             grpc.method_handlers_generic_handler(
-                BLOCKS, {"StreamBlocks": stream(self._stream_blocks)}
+                BLOCKS, {"StreamBlocks": handlers.stream(self._stream_blocks)}
             ),
             grpc.method_handlers_generic_handler(BOOKS, books),
         )

@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from gateway.grpc import dwellir, native, quicknode
+from gateway.grpc import dwellir, handlers, native, quicknode
 from gateway.grpc.config import CannotListen, GrpcConfig, Tls
 from gateway.grpc.door import Door
 from gateway.grpc.requests import read
@@ -83,7 +83,7 @@ class NotServed(grpc.GenericRpcHandler):
         async def refuse(_: Any, context: Any) -> None:
             await abort(context, CallEnds(grpc.StatusCode.UNIMPLEMENTED, line, code="not_served"))
 
-        return grpc.stream_stream_rpc_method_handler(refuse)
+        return handlers.bidi(refuse)
 
 
 class Reflection:

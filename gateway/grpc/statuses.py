@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Never
+from typing import Any, Never, TypeVar
 
 import grpc
 
@@ -19,6 +19,7 @@ RESUME = "hlrelay-resume"
 MAX_RESUME_BYTES = 4_096
 
 Metadata = tuple[tuple[str, str], ...]
+E = TypeVar("E", bound=BaseException)
 
 
 class CallEnds(Exception):
@@ -83,6 +84,12 @@ def fault() -> CallEnds:
     """A fault of ours; what went wrong is in the log."""
     line = "A fault of the relay ended this call: try again."
     return CallEnds(grpc.StatusCode.INTERNAL, line, code="internal")
+
+
+def bare(error: E) -> E:
+    """`error` without what led to it: frames, which have the call, while the call has the error."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 async def abort(context: Any, ends: CallEnds) -> Never:

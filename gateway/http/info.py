@@ -63,6 +63,8 @@ class Info:
         except HttpError as error:
             error.headers = [*error.headers, *standing]
             raise
+        finally:
+            del problem  # raised, it keeps this frame
         if answer.status == 200 and (more := weight_of_answer(payload, answer.body)):
             standing = admission.owe(principal, more, default=DEFAULT_RATE)
         slot = meter.slot(principal.key_id, CHANNEL, reason=principal.free_for)
@@ -120,10 +122,13 @@ class InfoDoor:
             payload = json_body(await call.body(max_bytes=MAX_BODY_BYTES))
         except HttpError as error:
             problem = error
-        with self._concurrency.of(principal):
-            answer, told = await self._service().serve(
-                payload, principal, problem=problem, call=call
-            )
+        try:
+            with self._concurrency.of(principal):
+                answer, told = await self._service().serve(
+                    payload, principal, problem=problem, call=call
+                )
+        finally:
+            del problem  # it keeps this frame
         headers = [(b"content-type", answer.content_type), *JSON_HEADERS[1:], *told]
         code = "upstream_refused" if answer.status >= 400 else ""
         return Reply(answer.status, headers, answer.body, code)

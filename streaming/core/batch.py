@@ -69,6 +69,20 @@ class NumberedBatch:
         # Of streams that name the frame before: where they stood before this batch.
         self._before: dict[Stream, tuple[Era | None, int]] | None = None
 
+    @classmethod
+    def numbered(
+        cls,
+        items: Sequence[Item],
+        wire: bytes,
+        tally: Tally,
+        before: dict[Stream, tuple[Era | None, int]] | None,
+    ) -> NumberedBatch:
+        """One that was numbered elsewhere: its text, what it adds to the meter, and where streams
+        that name the frame before stood."""
+        batch = cls(items)
+        batch._wire, batch.tally, batch._before = wire, tally, before
+        return batch
+
     @property
     def wire(self) -> bytes:
         """All of it, numbered now."""

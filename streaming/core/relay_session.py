@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 MAX_BAD_FRAMES = 10
 
 
-class RelaySession:
+class _OfSessions:
+    """What each delivery reads, in the memory's order (see `streams._OfSubscriptions`)."""
+
+    __slots__ = ("pending", "sink")
+
+
+class RelaySession(_OfSessions):
     """The relay dialect's counterpart of `Session`; the hub's queue takes both."""
 
     is_numbered: ClassVar[bool] = True
@@ -34,8 +40,8 @@ class RelaySession:
     __slots__ = (
         "_catalogue", "_hub", "_is_silent", "_is_to_be_told", "_lease", "_now_s", "_numbers",
         "_warned",
-        "bad_in_row", "is_closed", "is_pumping", "is_waiting_for_sink", "pending",
-        "reader", "resuming", "sink", "subscriptions", "tenant_id",
+        "bad_in_row", "is_closed", "is_pumping", "is_waiting_for_sink", "reader", "resuming",
+        "subscriptions", "tenant_id",
     )  # fmt: skip
 
     def __init__(

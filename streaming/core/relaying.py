@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from streaming.core import cursor as cursors
@@ -134,7 +135,10 @@ class Relays:
             parts.prepare()
         hub, live, given = self._hub, StreamState.LIVE, 0
         dirty = hub.dirty
-        for stream in feed.streams:
+        streams: Iterable[Stream] = feed.streams
+        if may_be_light and hub.fanout is not None:
+            given, streams = hub.fanout.deliver(feed.streams, parts, here, dirty, is_state=is_state)
+        for stream in streams:
             if stream.state is not live:
                 if not (is_state and stream.state is StreamState.WAITING):
                     stream.passed = here

@@ -21,11 +21,16 @@ class Request(http_protocol.WebRequest):
 
     _received_bytes = 0
     _is_refused = False
+    _is_answered = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # Twisted would read forms for itself, as Django does, and to find that a body of JSON is
         # none it makes a class each time: a third of what an `/info` answer takes.
         super().__init__(*args, **{**options, "parsePOSTFormSubmission": False})
+
+    def __repr__(self) -> str:
+        """Without the path, which may hold a key."""
+        return f"<request at {id(self):#x}>"
 
     def process(self) -> Any:
         """The request is whole. Of one that became a WebSocket the channel has no more use: without
@@ -43,6 +48,22 @@ class Request(http_protocol.WebRequest):
             super().handle_exception(exception)
         elif not self.finished and self.channel is not None:
             self.channel.forceAbortClient()
+
+    def finish(self) -> None:
+        """The answer is whole. Daphne tells the application then that its customer is gone, which
+        Django makes an exception of, and of it a cycle with all of the page: 100 objects."""
+        self._is_answered = True
+        super().finish()
+
+    def send_disconnect(self) -> None:
+        """Only of who is gone before."""
+        if not self._is_answered:
+            super().send_disconnect()
+
+    def connectionLost(self, reason: Any) -> None:
+        """Its channel reads no more: the decoder of a body that was not whole refers to it."""
+        self.channel._transferDecoder = None
+        super().connectionLost(reason)
 
     def gotLength(self, length: int | None) -> None:
         """The announced length; None for a chunked body."""

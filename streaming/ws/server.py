@@ -16,19 +16,18 @@ import contextlib
 import logging
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import autobahn.websocket.protocol as autobahn_protocol
 from autobahn.twisted.websocket import ConnectionDeny
 from daphne import server, ws_protocol
-from twisted.internet import reactor
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from streaming.core.outbox import Frame
 from streaming.ws import bodies, close_codes
+from streaming.ws.checks import CheckingServer
 from streaming.ws.writer import Account, Writer
 from tenants.admission.limiter import TokenBucket
 from tenants.admission.presented import peer_address
@@ -49,9 +48,6 @@ NOTSENT_LOWAT_BYTES = 128 * 1024
 ACCEPTS_PER_TURN = 4
 #: Of those who wait when the door closes. All 4,096 would take 0.4 s, in which nobody is let go.
 ACCEPTS_AT_END = 64
-#: Of connections that may have ended: 15 µs each, when they have.
-CHECKS_PER_TURN = 64
-CHECK_EVERY_S = 1.0
 
 # Autobahn formats all of its options into a debug line at each connect, before asking whether
 # anybody logs debug.
@@ -88,6 +84,7 @@ class Protocol(ws_protocol.WebSocketProtocol):
         transport = self.transport
         if transport is not None:
             self._socket = transport.socket
+            self.writer.fd = self._socket.fileno()
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
             transport.unregisterProducer()  # the HTTP channel left itself registered
@@ -160,10 +157,18 @@ class Protocol(ws_protocol.WebSocketProtocol):
 
     # --- autobahn and Daphne ---
 
+    def __repr__(self) -> str:
+        """Without the path, which may hold a key."""
+        return f"<connection of {self.peer}>"
+
     def connectionLost(self, reason: Any = None) -> None:
         """Let go of everything that holds us, so that the last reference frees us at once: left to
         the collector, 2,000 customers who are cut stop the loop for 0.8 s."""
+        if self.writer is not None:
+            self.writer.fd = -1  # the number is somebody else's from now on
         super().connectionLost(reason)
+        if self.writer is not None:
+            self.writer.close()
         self.writer = None
         self.__dict__.pop("_farewell", None)
         self.is_closed = None  # its result is ourselves
@@ -187,6 +192,11 @@ class Protocol(ws_protocol.WebSocketProtocol):
         if not request.headers.get("sec-websocket-protocol", "").isascii():
             raise ConnectionDeny(400, "refused")
         return super().onConnect(request)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Of a handshake that was none the server has not heard."""
+        if hasattr(self, "server"):
+            super().onClose(wasClean, code, reason)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Count what the consumer has not handled; beyond the limit the socket is not read."""
@@ -280,7 +290,7 @@ class Factory(ws_protocol.WebSocketFactory):
             setattr(self.protocol, name, staticmethod(value) if callable(value) else value)
 
 
-class Server(server.Server):
+class Server(CheckingServer):
     """Daphne with our protocol and without an access log (its lines would carry keys)."""
 
     def __init__(
@@ -329,58 +339,6 @@ class Server(server.Server):
 
         port.doRead = accept_few
         super().listen_success(port)
-
-    def application_checker(self) -> None:
-        """Look, once a second, whose application has ended or does not end, and forget who is gone;
-        Daphne's own does it for all in one go, 35 ms after 2,000 customers left."""
-        self._check(deque(self.connections))
-
-    def timeout_checker(self) -> None:
-        """Nothing: `application_checker` looks at these too."""
-
-    def _check(self, protocols: deque[Any]) -> None:
-        # One by one: what is forgotten is freed then, and not with the last of them.
-        for _ in range(min(CHECKS_PER_TURN, len(protocols))):
-            try:
-                self._check_one(protocols.popleft())
-            except Exception:
-                # One connection's fault: were it to end the checks, nobody would be pinged, nor
-                # forgotten, as long as the process lives.
-                log.exception("a connection could not be checked")
-        if protocols:
-            reactor.callLater(0, self._check, protocols)
-        else:
-            reactor.callLater(CHECK_EVERY_S, self.application_checker)
-
-    def _check_one(self, protocol: Any) -> None:
-        details = self.connections.get(protocol, {})
-        gone_s, task = details.get("disconnected"), details.get("application_instance")
-        if task is not None and not task.done():
-            if gone_s and time.time() - gone_s > self.application_close_timeout:
-                log.warning("an application did not end with its connection, and was cancelled")
-                task.cancel()
-            if not gone_s:
-                protocol.check_timeouts()
-            return
-        if task is not None:
-            del details["application_instance"]
-            error = None if task.cancelled() else task.exception()
-            if error is not None:
-                log.error("an application failed: %r", error, exc_info=error)
-                if not gone_s:
-                    protocol.handle_exception(error)
-        if gone_s:
-            self.connections.pop(protocol, None)
-        else:
-            protocol.check_timeouts()
-
-    def kill_all_applications(self) -> Any:
-        """At the end all are told. Daphne stops at the first connection that has none: a request
-        that became a WebSocket is such a one for a second."""
-        for protocol, details in list(self.connections.items()):
-            if "application_instance" not in details:
-                del self.connections[protocol]
-        return super().kill_all_applications()
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Say who it is that asks, and offer the socket itself to WebSocket applications.

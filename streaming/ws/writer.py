@@ -42,7 +42,7 @@ class Writer:
 
     __slots__ = (
         "_account", "_cut", "_on_overflow", "_on_ready", "_outbox", "_sent", "_wire",
-        "conflated", "is_blocked", "is_closing", "sent", "shed", "stalled_since_s",
+        "conflated", "fd", "is_blocked", "is_closing", "sent", "shed", "stalled_since_s",
     )  # fmt: skip
 
     def __init__(
@@ -52,8 +52,11 @@ class Writer:
         account: Account,
         on_overflow: Callable[[], None],
         max_lag_s: float = MAX_LAG_S,
+        fd: int = -1,
     ) -> None:
+        """`fd` is the socket's descriptor while it may be written to by it; -1: never."""
         self._wire = wire
+        self.fd = fd
         self._account = account
         self._on_overflow = on_overflow
         self._outbox = Outbox(close_codes.MAX_OUTBOUND_BYTES, max_lag_s=max_lag_s)
@@ -77,6 +80,11 @@ class Writer:
             self._keep(batch.frames)
             return
         self._keep(self._write(batch))
+
+    def took(self, batch: Batch | NumberedBatch, sent: int) -> None:
+        """Go on with a batch of which `fd` took `sent` bytes, which is not all; -1: the peer is
+        gone."""
+        self._keep(self._took(batch, sent))
 
     def control(self, frame: Frame, *, is_last: bool = False) -> None:
         """Queue one control frame (ping, pong, close) in its place among the data.
@@ -131,6 +139,14 @@ class Writer:
             frame.drop()
         self.is_closing = True
 
+    def close(self) -> None:
+        """The connection is gone. What waited refers to its session, and that to us: let go of it,
+        so that all are freed at once."""
+        self.is_closing = True
+        self._outbox.clear()
+        self._on_ready.clear()
+        self._cut = None
+
     @property
     def held_frames(self) -> int:
         """Frames that wait for this customer, bulk included."""
@@ -159,6 +175,11 @@ class Writer:
         try:
             sent = self._wire.send(batch.wire)
         except OSError:
+            sent = -1
+        return self._took(batch, sent)
+
+    def _took(self, batch: Batch | NumberedBatch, sent: int) -> tuple[Frame, ...]:
+        if sent < 0:
             # The transport notices by itself and ends the session; nothing more may be tried.
             self.is_closing = True
             self._outbox.clear()

@@ -199,10 +199,8 @@ class AdmissionControl:
     ) -> None:
         """Raises QuotaExhausted when an allowance of one of these metrics on `channel` (None: of
         all channels) is used up."""
-        denied = self.allowances.refusal(principal, *metrics_used, channel=channel)
-        if denied is not None:
-            with _counted():
-                raise denied
+        with _counted():
+            _raise(self.allowances.refusal(principal, *metrics_used, channel=channel))
 
     def open_connection(
         self,
@@ -295,9 +293,7 @@ class AdmissionControl:
                 metrics.wrong_keys.inc()
                 raise TooManyWrongKeys(retry_after_s=wait_s)
             raise InvalidKey
-        denied = refusal(principal, caller, scope=scope, now=self._now())
-        if denied is not None:
-            raise denied
+        _raise(refusal(principal, caller, scope=scope, now=self._now()))
         return principal
 
     async def _find(self, digest: str, caller: Caller) -> Principal | None:
@@ -417,3 +413,12 @@ def _counted() -> Iterator[None]:
     except Denied as denied:
         metrics.admissions.labels(denied.code).inc()
         raise
+
+
+def _raise(denied: Denied | None) -> None:
+    # Here, and not where it is found: a frame that keeps what it raised is kept by that.
+    if denied is not None:
+        try:
+            raise denied
+        finally:
+            del denied

@@ -4,6 +4,7 @@ forged as it gets."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from django.urls import reverse
 from gateway.backoffice import groups
 from tests.gateway.rows import make, unchecked
 from tests.gateway.test_cockpit_lists import LIVE, REGISTERED, SINGLE, list_of
+from tests.support.pages import without_frame
 
 pytestmark = pytest.mark.django_db
 
@@ -89,6 +91,13 @@ def browser_of(group: str) -> Client:
     return client
 
 
+@pytest.fixture
+def _frameless() -> Iterator[None]:
+    """What is in the frame is `test_the_sidebar_shows_what_may_be_seen`'s."""
+    with without_frame():
+        yield
+
+
 @pytest.fixture(params=GROUPS)
 def group(request: Any, operator: Client, settings: Any) -> str:
     settings.RELAY_UPSTREAMS = ""  # the list of upstreams is open
@@ -122,6 +131,7 @@ def test_every_permission_in_the_table_exists() -> None:
 
 # Permissions are the same rows on any database, and each list's questions test_cockpit_lists.py's.
 @pytest.mark.any_database
+@pytest.mark.usefixtures("_frameless")
 def test_who_looks_and_who_changes(group: str) -> None:
     browser = browser_of(group)
     for model in REGISTERED:
@@ -147,6 +157,7 @@ def test_who_looks_and_who_changes(group: str) -> None:
 
 
 @pytest.mark.any_database
+@pytest.mark.usefixtures("_frameless")
 def test_actions_are_for_whom_they_are_and_forged_ones_write_nothing(group: str) -> None:
     browser = browser_of(group)
     for model in REGISTERED:
@@ -195,6 +206,7 @@ def writes(browser: Client, url: str, data: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.any_database
+@pytest.mark.usefixtures("_frameless")
 def test_pages_of_single_rows_are_as_guarded(group: str) -> None:
     """The actions on a row's own page, and pages that are no list."""
     browser = browser_of(group)

@@ -45,13 +45,22 @@ class Upstream:
         kind = (await request.json())["type"]
         if kind == "userFees":
             return web.Response(status=502, body=b"bad gateway")
+        if kind == "portfolio":
+            return web.Response(status=429)
+        if kind == "isVip" and request.transport is not None:
+            request.transport.abort()
         return web.Response(body=b'{"universe":[1.10]}', content_type="application/json")
+
+    async def _exchange(self, request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=b'{"status":"ok"}', content_type="application/json")
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         app = web.Application(client_max_size=1 << 20)
         app.router.add_post("/info", self._info)
         app.router.add_post("/evm", self.evm.answer)
+        app.router.add_post("/exchange", self._exchange)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         self._loop.run_until_complete(runner.setup())
         self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())

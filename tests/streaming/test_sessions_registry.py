@@ -39,7 +39,7 @@ class FakeSession:
         return SessionRow(
             id=self.session_id, edge=self.edge, key_id=7, key_prefix="hlr_live_Ab12",
             tenant_id=self.tenant_id, tenant=self.tenant, address="203.0.113.9", dialect="relay",
-            opened_ms=int((time.time() - 90) * 1000), topics=self.topics,
+            opened_ms=int((time.time() - 5_400) * 1000), topics=self.topics,
             topic_count=len(self.topics), sent=self.sent, held_bytes=2_048, cursor="AQ_cursor",
         )  # fmt: skip
 
@@ -166,7 +166,7 @@ def told(bus_url: str) -> list[FakeSession]:
 def test_operators_see_them_and_filter(operator: Client, told: list[FakeSession]) -> None:
     page = operator.get(BASE).content.decode()
     assert "2 of 2 open" in page
-    for text in ("hlr_live_Ab12", "203.0.113.9", "trades BTC, bbo ETH", "2.0 kB", "90 s"):
+    for text in ("hlr_live_Ab12", "203.0.113.9", "trades BTC, bbo ETH", "2.0 kB", "90 min"):
         assert text in page, text
     assert "1 of 2 open" in operator.get(f"{BASE}?q=l4book").content.decode()
     page = operator.get(f"{BASE}?tenant=acme").content.decode()

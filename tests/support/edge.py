@@ -86,6 +86,16 @@ class Edge:
         """Run Python inside the edge's project settings, as an operator's process would."""
         return self.manage("shell", "--no-imports", "-c", code)
 
+    def open_shell(self, code: str) -> subprocess.Popen[str]:
+        """The same, talked to while it runs."""
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "manage.py"), "shell", "--no-imports", "-c", code],
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
     def start(self) -> None:
         """Start it; returns when it listens and its bus is connected."""
         saved = dict(os.environ)

@@ -5,10 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.core.management import call_command
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
-from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,27 +106,3 @@ def test_terms_without_an_allowance_leave_none_that_goes_on(cast: Cast, at: date
     services.set_allowances(cast.acme, [], since=at)
     assert known(cast, at) == []
     assert known(cast, datetime(2027, 6, 1, tzinfo=UTC)) == []
-
-
-@pytest.mark.django_db(transaction=True)
-def test_what_was_written_before_the_column_was_there_goes_on() -> None:
-    tenant = services.create_tenant(name="Acme", plan=None)
-    try:
-        call_command("migrate", "tenants", "0008", verbosity=0)
-        old = MigrationExecutor(connection).loader.project_state(
-            ("tenants", "0008_warnings_by_limit")
-        )
-        month = timezone.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        for number in (0, 1):
-            old.apps.get_model("tenants", "Allowance").objects.create(
-                tenant_id=tenant.pk,
-                code="messages",
-                metric="messages",
-                starts_at=month + timedelta(days=31 * number),
-                ends_at=month + timedelta(days=31 * (number + 1)),
-                units=1,
-            )
-    finally:
-        call_command("migrate", verbosity=0)
-    rows = Allowance.objects.order_by("starts_at").values_list("goes_on", flat=True)
-    assert list(rows) == [False, True]

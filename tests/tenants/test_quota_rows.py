@@ -6,7 +6,6 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -130,22 +129,6 @@ def test_a_larger_limit_is_warned_of_again_and_one_that_moves_is_not(cast: Cast)
         assert not told(cast.acme, 100, limit=moved)
     dedupes = Notice.objects.filter(tenant=cast.acme).values_list("dedupe", flat=True)
     assert len(set(dedupes)) == 4
-
-
-# The work of a core alone, 5 to 15 s of it, and cut off in the middle it would leave no database.
-@pytest.mark.timeout(400)
-@pytest.mark.django_db(transaction=True)
-def test_the_migration_of_warnings_goes_back() -> None:
-    tenant = Tenant.objects.create(name="Acme", slug="acme-of-warnings")
-    for limit in (100, 1_000):
-        assert told(tenant, 80, limit=limit)
-    try:
-        call_command("migrate", "tenants", "0007", verbosity=0)
-        rows = QuotaWarning.objects.for_tenant(tenant)
-        assert list(rows.values_list("limit", flat=True)) == [1_000]
-    finally:
-        call_command("migrate", verbosity=0)
-    assert told(tenant, 80, limit=10_000)
 
 
 def test_processes_that_say_it_at_once_say_it_once(committed_cast: Cast) -> None:

@@ -33,7 +33,7 @@ class Crowd:
     name = "crowd"
     #: The others for the spread alone: at 15 frames a second each socket is cold, and a write to it
     #: takes the kernel 9 µs instead of 6, whoever makes it.
-    subjects: tuple[str, ...] = ("relay", "uwebsockets", "c-loop")
+    subjects: tuple[str, ...] = ("relay", "relay-python", "uwebsockets", "c-loop")
 
     def measure(self, bench: Bench, subject: Subject) -> Iterator[Measurement]:
         """Spread of one frame over all; then p99 beside customers who stall, and in a storm."""

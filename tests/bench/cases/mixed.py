@@ -23,7 +23,7 @@ class Mixed:
     """500 customers, each of 20 of 300 topics, a block in one bus message; in both dialects."""
 
     name = "mixed"
-    subjects: tuple[str, ...] = ("relay",)
+    subjects: tuple[str, ...] = ("relay", "relay-python")
 
     def measure(self, bench: Bench, subject: Subject) -> Iterator[Measurement]:
         """Deliveries per second, latency, and the core's time for each delivery."""

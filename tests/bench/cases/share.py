@@ -27,12 +27,13 @@ OFFERED = 1_500
 LOOKS_PER_S = 250
 #: Where a frame stands, and of what its time is a part. The first that fits counts.
 PARTS = (
-    ("metering", re.compile(r"^billing/|^streaming/core/batch\.py:tally$|:delivered$")),
+    ("metering", re.compile(r"^billing/|^streaming/core/batch\.py:tally$|:delivered$|:count$")),
     ("admission", re.compile(r"^tenants/")),
-    ("seq", re.compile(r"^streaming/core/batch\.py:_next$")),
+    ("seq", re.compile(r"^streaming/core/batch\.py:_next$|:take_number$")),
 )
 _MAIN = "<module> (manage.py"
-_FRAME = re.compile(r"^(?P<function>.+) \((?P<file>[^:()]+):(?P<line>\d+)\)$")
+#: A function in C has no line.
+_FRAME = re.compile(r"^(?P<function>.+) \((?P<file>[^:()]+)(?::(?P<line>\d+))?\)$")
 
 
 class Share:
@@ -79,7 +80,7 @@ class Share:
             stage, form=running.form, size=payload.LARGE, offered=OFFERED, messages=messages
         )
         looks = ["--pid", str(running.pid), "--rate", str(LOOKS_PER_S)]
-        looks += ["--duration", str(max(1, int(bench.seconds)))]
+        looks += ["--duration", str(max(1, int(bench.seconds))), "--native"]
         # On the other core: looking takes time too.
         spy = stage.family.start(
             [program, "record", *looks, "--format", "raw", "--output", str(folded)],
@@ -99,7 +100,7 @@ def shares(stacks: Iterable[str]) -> dict[str, float]:
     total = 0
     for stack in stacks:
         frames, _, count = stack.rpartition(" ")
-        if not frames.startswith(_MAIN):
+        if _MAIN not in frames:
             continue  # threads that sleep
         total += int(count)
         part = next(filter(None, map(_part, reversed(frames.split(";")))), "")

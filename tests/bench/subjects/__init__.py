@@ -10,6 +10,7 @@ SUBJECTS: dict[str, Subject] = {
     subject.name: subject
     for subject in (
         relay.Relay(),
+        relay.RelayInPython(),
         others.Channels(),
         others.Uvicorn(),
         others.Picows(),

@@ -92,3 +92,14 @@ class Relay:
             env=env,
             cwd=ROOT,
         )
+
+
+class RelayInPython(Relay):
+    """The same, as where no compiler is: for what the fan-out in C gives."""
+
+    name = "relay-python"
+    what = "this relay without its fan-out in C (RELAY_NATIVE_FANOUT=0)"
+
+    def environment(self, stage: Stage, *, port: int) -> dict[str, str | None]:
+        """With the switch off."""
+        return super().environment(stage, port=port) | {"RELAY_NATIVE_FANOUT": "0"}

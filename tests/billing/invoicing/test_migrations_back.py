@@ -47,20 +47,6 @@ def back(step: str) -> None:
     module.Migration.operations[-1].reverse_code(apps, None)
 
 
-def test_without_a_logo_it_is_the_same_both_ways(committed_cast: Cast) -> None:
-    leaves: Any = MigrationExecutor(connection).loader.graph.leaf_nodes()
-    with terms_port.use(PlainBook()):
-        close(NOVEMBER)
-    copies = list(Invoice.objects.order_by("pk").values_list("seller", flat=True))
-    assert copies[0]["logo_sha256"] == ""
-    try:
-        go("0011_spending_turns")
-    finally:
-        MigrationExecutor(connection).migrate(leaves)
-    assert list(Invoice.objects.order_by("pk").values_list("seller", flat=True)) == copies
-    assert list(reconcile_invoices()) == []
-
-
 def test_a_credit_note_is_not_lost(committed_cast: Cast) -> None:
     with terms_port.use(PlainBook()):
         close(NOVEMBER)
