@@ -26,6 +26,9 @@ OURS = (
     "tenants.admission.",
     "twisted.",
 )
+#: Of a query that failed Django keeps the error in the frame that raises it, and so the frames of
+#: whoever asked: some 50 objects, when a file of SQLite is locked.
+FAILED_QUERY = "frame:django.db.utils.DatabaseErrorWrapper.__exit__"
 OBSERVER = Path(__file__).parent / "observer"
 DEADLINE_S = 20.0
 
@@ -41,7 +44,8 @@ class Heap:
     @property
     def is_ours(self) -> bool:
         """Whether it holds anything of a connection or request, the frames of its code too."""
-        return any(kind.rpartition(":")[2].startswith(OURS) for kind in self.kinds)
+        is_ours = any(kind.rpartition(":")[2].startswith(OURS) for kind in self.kinds)
+        return is_ours and FAILED_QUERY not in self.kinds
 
     def __str__(self) -> str:
         lines = [f"{self.kinds.total()} objects:"]
