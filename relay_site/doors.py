@@ -212,7 +212,8 @@ async def _read_egress() -> list[Egress]:
     try:
         return await read_rows()
     finally:
-        await sync_to_async(connection.close)()
+        # Looked up over there: each thread has a connection of its own, and closes no other's.
+        await sync_to_async(lambda: connection.close())()
 
 
 def _load_recovery() -> None:

@@ -78,6 +78,7 @@ def test_a_trace_outlives_its_process_and_holds_nothing_that_was_signed(
     )
     with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:  # noqa: S310
         assert answer.read() == ANSWER
+    assert "egress_not_read" not in edge.log.read_text("utf-8")
     tenant, deadline_s = Tenant(pk=1), time.monotonic() + DEADLINE_S
     while not (rows := trace_selectors.traces(tenant).rows):
         assert time.monotonic() < deadline_s
