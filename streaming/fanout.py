@@ -54,17 +54,8 @@ class NativeFanout:
     def hand_over(self, dirty: list[Recipient], begin: int) -> tuple[list[Recipient], int]:
         """Write to the sockets of ours that take it, from the `begin`th on and round; who is left
         to do, and how many failed."""
-        rest, failures = self._built.hand_over(dirty, begin)
-        left = []
-        for what in rest:
-            if isinstance(what, tuple):
-                try:
-                    _go_on(*what)
-                except Exception:
-                    failures += 1  # theirs is ended by whoever owns the sink
-            else:
-                left.append(what)
-        return left, failures
+        rest, failures = self._built.hand_over(dirty, begin, _go_on)
+        return rest, failures
 
 
 def _go_on(

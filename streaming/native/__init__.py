@@ -20,11 +20,13 @@ def digest() -> str:
 
 
 def load() -> ModuleType | None:
-    """What was built of this source; None where nothing was, or of an older one."""
+    """What was built of this source; None where nothing was, or of an older one, or it cannot be
+    read."""
     # Not imported to be asked: what is imported cannot be built anew.
-    if not LIBRARY.is_file() or digest().encode() not in LIBRARY.read_bytes():
-        return None
     try:
+        if digest().encode() not in LIBRARY.read_bytes():
+            return None
+        importlib.invalidate_caches()  # it may have been built just now
         return importlib.import_module("streaming.native._fanout")
-    except ImportError:
+    except (ImportError, OSError):
         return None

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 from streaming.native import LIBRARY, SOURCE, digest, load
@@ -22,7 +23,7 @@ class CannotBuild(Exception):
 
 
 def build() -> Path:
-    """Compile, unless that was done. Raises CannotBuild."""
+    """Compile, unless that was done. Raises CannotBuild, OSError where nothing may be written."""
     if load() is not None:
         return LIBRARY
     compiler = shutil.which("cc")
@@ -31,16 +32,21 @@ def build() -> Path:
     include = sysconfig.get_path("include")
     if not Path(include, "Python.h").is_file():
         raise CannotBuild(f"no Python.h in {include} (apt-get install {PACKAGES})")
-    fresh = LIBRARY.with_suffix(".new")
-    command = [compiler, "-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC"]
-    command += [f'-DSOURCE="{digest()}"', f"-I{include}", "-o", str(fresh), str(SOURCE)]
-    result = subprocess.run(  # noqa: S603 - the compiler that PATH names, on our own source
-        command, capture_output=True, text=True, timeout=120, check=False
-    )
-    if result.returncode:
-        errors = [line for line in result.stderr.splitlines() if "error" in line]
-        raise CannotBuild(errors[0] if errors else result.stderr.strip()[:200])
-    fresh.replace(LIBRARY)
+    # In a folder of its own, since two may build at once, and beside the library, to be moved there
+    # whole.
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=LIBRARY.parent) as folder:
+        fresh = Path(folder, LIBRARY.name)
+        command = [compiler, "-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC"]
+        command += [f'-DSOURCE="{digest()}"', f"-I{include}", "-o", str(fresh), str(SOURCE)]
+        result = subprocess.run(  # noqa: S603 - the compiler that PATH names, on our own source
+            command, capture_output=True, text=True, timeout=120, check=False
+        )
+        if result.returncode:
+            errors = [line for line in result.stderr.splitlines() if "error" in line]
+            raise CannotBuild(errors[0] if errors else result.stderr.strip()[:200])
+        fresh.replace(LIBRARY)
+    if load() is None:
+        raise CannotBuild(f"what was built cannot be loaded: {LIBRARY}")
     return LIBRARY
 
 

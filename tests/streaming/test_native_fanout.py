@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import subprocess
 import sys
 import tempfile
 import tracemalloc
@@ -24,8 +25,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from billing.metering import slots
 from billing.metering.meter import Meter
 from streaming import native
+from streaming.core.batch import Tally
 from streaming.core.counted import Counted
 from streaming.core.envelope import Role
 from streaming.core.outbox import Frame
@@ -249,6 +252,32 @@ def test_a_socket_that_holds_nothing_is_gone_on_with(fanout: NativeFanout) -> No
         assert both[0].outcome[1]  # something was metered
 
 
+def test_counts_are_right_while_the_meter_s_file_grows_and_is_sealed(
+    fanout: NativeFanout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "GROW_SLOTS", 2)
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    with edges(fanout) as both:
+        batches = []
+        for edge in both:
+            began = edge.meter.words
+            sealed = []
+            for number in range(20):
+                edge.block(set(TOPICS[: 1 + number % len(TOPICS)]))
+                edge.world.hub.flush()
+                edge.meter.begin_seal(now)
+                for customer in edge.customers:
+                    customer.reads(10**6)
+                edge.meter.slot(number, "other")
+                sealed.append(sorted(edge.meter.batch().lines, key=repr))
+                edge.meter.finish_seal()
+            assert edge.meter.words is not began
+            batches.append(sealed)
+            edge.end()
+        assert both[0].outcome == both[1].outcome
+        assert batches[0] == batches[1]
+
+
 def test_one_customer_s_fault_is_counted_and_stays_theirs(
     fanout: NativeFanout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +298,90 @@ def test_one_customer_s_fault_is_counted_and_stays_theirs(
         edge.world.hub.flush()
         broken.reads(10**6)
         assert b'"time":3' in broken.read
+
+
+def test_what_many_full_sockets_did_not_take_is_held_for_one_at_a_time(
+    fanout: NativeFanout,
+) -> None:
+    """A snapshot of BTC's `l4Book` is 19 MB, and starts everybody who waits at once."""
+    size_bytes = 1_000_000
+    with edges(fanout) as (edge, _):
+        followers = range(8, 80, len(ASKED))
+        assert all(ASKED[number % len(ASKED)] == ASKED[2] for number in followers)
+        edge.customers += [Customer(number, edge) for number in followers]
+        edge.world.hub.flush()
+        news = structs.replace(
+            envelope(BOOK[0], 2), payload=b'{"channel":"l2Book","data":"%b"}' % (b"x" * size_bytes)
+        )
+        edge.world.hub.publish(news, "A")
+        tracemalloc.start()
+        try:
+            edge.world.hub.flush()
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert sum(customer.writer.is_blocked for customer in edge.customers) >= len(followers)
+        assert most < 6 * size_bytes
+
+
+class Made(Frame):
+    """Its text is made when it is asked for, and nobody else keeps it."""
+
+    @property
+    def wire(self) -> bytes:  # type: ignore[override]
+        return b"".join((b"\x81\x7e\x03\xe8", b"m" * 1_000))
+
+    @wire.setter
+    def wire(self, value: bytes) -> None: ...
+
+
+class Meddling(Made):
+    """Whoever asks for its text has others' frames sent, and more told to the same session."""
+
+    edge: Edge
+    held: list[bytes]
+
+    @property
+    def wire(self) -> bytes:  # type: ignore[override]
+        first, second, *_ = self.edge.customers
+        self.edge.world.hub.queue(first.session, Frame(b'{"told":"meanwhile"}'))
+        self.edge.world.hub.queue(second.session, Frame(b'{"told":"others"}'))
+        self.edge.world.hub.flush()
+        self.held = [b"%d" % n * 1_004 for n in range(10)]  # where a text lay that nobody kept
+        return b"\x81\x02{}"
+
+    @wire.setter
+    def wire(self, value: bytes) -> None: ...
+
+
+class Talkative:
+    """An account that tells its customer something when it counts."""
+
+    def __init__(self, edge: Edge, session: Session | RelaySession) -> None:
+        self.edge, self.session = edge, session
+
+    def delivered(self, tally: Tally) -> None:
+        self.edge.world.hub.queue(self.session, Frame(b'{"told":"of %d"}' % len(tally)))
+
+
+def test_what_is_told_meanwhile_is_neither_lost_nor_in_the_way(fanout: NativeFanout) -> None:
+    with edges(fanout) as both:
+        for edge in both:
+            customer, hub = edge.customers[0], edge.world.hub
+            for frame in (Made(b""), meddling := Meddling(b"")):
+                hub.queue(customer.session, frame)
+            meddling.edge = edge
+            hub.flush()
+            customer.writer._account = Talkative(edge, customer.session)
+            edge.block({BOOK[0]})
+            hub.flush()
+            edge.end()
+            read = bytes(customer.read)
+            assert b"m" * 1_000 + b"\x81\x02{}" in read
+            assert b"meanwhile" in read
+            assert b"of 1" in read
+            assert hub.counters.sink_failures == 0
+        assert both[0].outcome == both[1].outcome
 
 
 def test_what_it_touches_is_freed(fanout: NativeFanout) -> None:
@@ -321,6 +434,39 @@ def test_where_there_is_no_compiler_one_line_says_so(
     assert said.count("\n") == 1
     assert "no C compiler" in said
     assert build.PACKAGES in said
+
+
+def test_two_builds_at_once_are_in_nobody_s_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each command of `make` builds, and two may run."""
+    library = tmp_path / native.LIBRARY.name
+    monkeypatch.setattr(build, "LIBRARY", library)
+    monkeypatch.setattr(build, "load", lambda: native if library.exists() else None)
+    compiled, others = subprocess.run, []
+
+    def run(command: list[str], **options: Any) -> Any:
+        result = compiled(command, **options)
+        if not others:  # another begins and ends before this one has moved what it made
+            others.append(library)
+            assert build.build() == library
+        return result
+
+    monkeypatch.setattr(build.subprocess, "run", run)
+    assert build.build() == library
+    assert native.digest().encode() in library.read_bytes()
+    assert list(tmp_path.iterdir()) == [library]
+
+
+def test_where_nothing_may_be_written_one_line_says_where(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(build, "load", lambda: None)
+    monkeypatch.setattr(build, "LIBRARY", tmp_path / "nowhere" / "library.so")
+    assert build.main() == 0
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert str(tmp_path / "nowhere") in said
 
 
 def test_one_built_of_another_source_is_not_loaded(
