@@ -19,7 +19,11 @@ from tests.billing.catalogue.books import make_prices, make_tenant, note_usage, 
 from tests.tenants.people import make_member, owner_of, signed_in
 
 pytestmark = pytest.mark.django_db
-NOW = datetime.now(UTC)
+
+
+def now() -> datetime:
+    """Of each test: one that began in the month before would be shown another period."""
+    return datetime.now(UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +36,11 @@ def _shared(redis_url: str, settings: Any) -> None:
 def acme(db: None) -> Tenant:
     """On a plan of $30 with 30,000 messages since two months; $5 for each further thousand."""
     tenant = make_tenant("Acme")
-    services.subscribe(tenant, plan=publish(make_prices("small", 30)), now=NOW - timedelta(days=60))
-    services.choose_overage(tenant, is_on=True, now=NOW - timedelta(days=59))
-    note_usage(tenant, NOW.replace(minute=0, second=0, microsecond=0), 32_000)
+    services.subscribe(
+        tenant, plan=publish(make_prices("small", 30)), now=now() - timedelta(days=60)
+    )
+    services.choose_overage(tenant, is_on=True, now=now() - timedelta(days=59))
+    note_usage(tenant, now().replace(minute=0, second=0, microsecond=0), 32_000)
     return tenant
 
 
@@ -45,7 +51,7 @@ def ada(acme: Tenant) -> Client:
 
 
 def test_what_it_costs_so_far(acme: Tenant, ada: Client) -> None:
-    found = meter.read(acme, now=NOW)
+    found = meter.read(acme, now=now())
     assert found.messages == 32_000
     assert found.so_far == Decimal(40)
     page = ada.get("/app/acme/usage/cost").content.decode()
@@ -57,9 +63,9 @@ def test_what_it_costs_so_far(acme: Tenant, ada: Client) -> None:
 
 def test_billions_of_messages_are_projected(acme: Tenant) -> None:
     note_usage(
-        acme, NOW.replace(hour=0, minute=0, second=0, microsecond=0), 5 * 10**9, metric="requests"
+        acme, now().replace(hour=0, minute=0, second=0, microsecond=0), 5 * 10**9, metric="requests"
     )
-    found = meter.read(acme, now=NOW)
+    found = meter.read(acme, now=now())
     assert found.so_far is not None
     assert found.projected is not None
     assert found.projected >= found.so_far > 10**6
