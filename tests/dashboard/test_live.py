@@ -123,10 +123,14 @@ def test_dead_workers_are_stale_and_then_a_gap(page: Page, site: Site) -> None:
     page.goto(MARKET)
     page.wait_for_selector(LIVE)
     processes = _run(site)["processes"]
-    for name in ("upstream", "upstream-2"):
-        os.kill(processes[name], signal.SIGKILL)
+    workers = [processes[name] for name in ("upstream", "upstream-2")]
+    # Killed at once they can be back before anything has grown stale.
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
     expect(page.locator("#market")).to_have_attribute("data-state", "stale")
     expect(page.locator(".tape-line.is-gap").first).to_contain_text("Stale")
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
     expect(page.locator("[data-gaps]")).to_have_attribute("data-any", "yes", timeout=BACK_MS)
     page.wait_for_selector(LIVE, timeout=BACK_MS)
 
