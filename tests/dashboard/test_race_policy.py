@@ -15,6 +15,7 @@ def _connects(answer: object) -> list[str]:
     return next(part for part in policy.split("; ") if part.startswith("connect-src")).split()[1:]
 
 
+@pytest.mark.django_db
 def test_it_alone_opens_sockets_elsewhere() -> None:
     assert "wss:" in _connects(Client().get("/race/", secure=True))
     assert not {"wss:", "ws:", "https:", "*"}.intersection(_connects(Client().get("/")))
