@@ -139,31 +139,29 @@ def too_large_a_frame(street: Street, path: str) -> None:
     assert customer.hear_end() == CloseCode.TOO_BIG
 
 
-def slow(street: Street, path: str) -> None:
+def who_reads_little(street: Street, path: str, *, frames: int) -> RawCustomer:
+    """To whom so many frames of 60 kB were published."""
     customer = street.customer(path, receive_buffer=4_096)
-    coin = f"SLOW{next(numbers)}"
+    coin = f"LITTLE{next(numbers)}"
     topic = f"trades {coin}"
     customer.say(asked("subscribe", coin, kind="trades"))
     customer.hear()
     street.edge.wait_for_lease(topic)
     payload = b'{"channel":"trades","data":["%b"]}' % (b"x" * 60_000)
     street.edge.publish(frame(topic, 0, payload, role=Role.SNAPSHOT))
+    street.edge.publish(*(frame(topic, 1 + number, payload) for number in range(frames)))
+    return customer
+
+
+def slow(street: Street, path: str) -> None:
     # Three times what is held for one, and what two sockets take.
-    street.edge.publish(*(frame(topic, height, payload) for height in range(1, 120)))
+    customer = who_reads_little(street, path, frames=119)
     assert customer.hear_end() == CloseCode.SLOW
 
 
 def cut_while_frames_wait(street: Street, path: str) -> None:
     """More than the sockets take, less than we hold."""
-    customer = street.customer(path, receive_buffer=4_096)
-    coin = f"WAIT{next(numbers)}"
-    topic = f"trades {coin}"
-    customer.say(asked("subscribe", coin, kind="trades"))
-    customer.hear()
-    street.edge.wait_for_lease(topic)
-    payload = b'{"channel":"trades","data":["%b"]}' % (b"x" * 60_000)
-    street.edge.publish(frame(topic, 0, payload, role=Role.SNAPSHOT))
-    street.edge.publish(*(frame(topic, height, payload) for height in range(1, 12)))
+    customer = who_reads_little(street, path, frames=11)
     customer.hear()
     customer.reset()
 
